@@ -1,0 +1,69 @@
+//! The choice between the two brokers, made at the wiring.
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::{
+    Address, Broker, BrokerError, Delivery, Event, Events, Link, Outgoing, PublishError, QueueSpec, QueueStats,
+    Receipt, Settlement, Subscription, Topic, embedded::Embedded, rabbitmq::RabbitMq,
+};
+
+/// One of the two brokers.
+#[derive(Clone)]
+pub enum AnyBroker {
+    /// In this process, in one directory.
+    Embedded(Embedded),
+    /// A RabbitMQ server or cluster.
+    RabbitMq(RabbitMq),
+}
+
+macro_rules! each {
+    ($self:ident, $broker:ident => $call:expr) => {
+        match $self {
+            Self::Embedded($broker) => $call,
+            Self::RabbitMq($broker) => $call,
+        }
+    };
+}
+
+impl Broker for AnyBroker {
+    async fn declare(&self, queues: &[QueueSpec]) -> Result<(), BrokerError> {
+        each!(self, broker => broker.declare(queues).await)
+    }
+
+    async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        each!(self, broker => broker.publish(batch).await)
+    }
+
+    async fn consume(&self, from: &Address, credit: u32) -> Result<Subscription, BrokerError> {
+        each!(self, broker => broker.consume(from, credit).await)
+    }
+
+    fn settle(&self, delivery: Delivery, settlement: Settlement) -> Receipt {
+        each!(self, broker => broker.settle(delivery, settlement))
+    }
+
+    fn report(&self, lines: Vec<Bytes>) -> Receipt {
+        each!(self, broker => broker.report(lines))
+    }
+
+    fn cast(&self, event: Event) {
+        each!(self, broker => broker.cast(event));
+    }
+
+    async fn listen(&self, topic: Topic) -> Result<Events, BrokerError> {
+        each!(self, broker => broker.listen(topic).await)
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        each!(self, broker => broker.link())
+    }
+
+    async fn stats(&self, queues: &[String]) -> Result<Vec<QueueStats>, BrokerError> {
+        each!(self, broker => broker.stats(queues).await)
+    }
+
+    async fn close(&self) {
+        each!(self, broker => broker.close().await);
+    }
+}

@@ -1,0 +1,127 @@
+//! Lossy events: what people watch live. Nothing may depend on one arriving.
+
+use serde::{Deserialize, Serialize};
+use spinor_executors::{Progress, Report, StepReport, Stream};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// What to listen to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// Everything of every job.
+    All,
+    /// One job.
+    Job(Uuid),
+    /// The members of one run.
+    Run(Uuid),
+    /// Pings and commands to consumers, and their answers.
+    Control,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// An execution started.
+    Started {
+        /// The job.
+        job: Uuid,
+        /// Its run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<Uuid>,
+        /// The attempt.
+        attempt: u32,
+        /// The consumer.
+        consumer: String,
+    },
+    /// Live output, readable text.
+    Output {
+        /// The job.
+        job: Uuid,
+        /// Its run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<Uuid>,
+        /// Which stream.
+        stream: Stream,
+        /// The text; bytes that are no UTF-8 as `\xNN`.
+        text: String,
+    },
+    /// Progress.
+    Progress {
+        /// The job.
+        job: Uuid,
+        /// Its run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<Uuid>,
+        /// How far.
+        progress: Progress,
+    },
+    /// A step of a plan ended.
+    Step {
+        /// What is also recorded.
+        report: Box<StepReport>,
+    },
+    /// An execution ended.
+    Ended {
+        /// What is also recorded.
+        report: Box<Report>,
+    },
+    /// Who is there? On `Control`.
+    Ping {
+        /// Echoed in the answer.
+        nonce: Uuid,
+    },
+    /// I am. On `Control`.
+    Pong {
+        /// Of the ping.
+        nonce: Uuid,
+        /// The consumer's id.
+        consumer: String,
+        /// Its group.
+        group: String,
+        /// Its node name, when it is a node.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+    },
+}
+
+impl Event {
+    /// The job and run an event belongs to; none for control.
+    pub fn subject(&self) -> (Option<Uuid>, Option<Uuid>) {
+        match self {
+            Self::Started { job, run, .. } | Self::Output { job, run, .. } | Self::Progress { job, run, .. } => {
+                (Some(*job), *run)
+            }
+            Self::Step { report } => (Some(report.job), report.run),
+            Self::Ended { report } => (Some(report.job), report.run),
+            Self::Ping { .. } | Self::Pong { .. } => (None, None),
+        }
+    }
+
+    /// Does a listener of this topic hear it?
+    pub fn matches(&self, topic: &Topic) -> bool {
+        let (job, run) = self.subject();
+        match topic {
+            Topic::All => job.is_some(),
+            Topic::Job(wanted) => job == Some(*wanted),
+            Topic::Run(wanted) => run == Some(*wanted),
+            Topic::Control => job.is_none(),
+        }
+    }
+}
+
+/// A stream of events; ends when the broker is closed.
+#[derive(Debug)]
+pub struct Events(mpsc::Receiver<Event>);
+
+impl Events {
+    /// For brokers.
+    pub const fn new(events: mpsc::Receiver<Event>) -> Self {
+        Self(events)
+    }
+
+    /// The next event. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.0.recv().await
+    }
+}

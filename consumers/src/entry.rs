@@ -1,0 +1,60 @@
+//! One line on the reply queue: what the recorder stores.
+//!
+//! Entries travel packed: one JSON object a line, at most [`PACK_LINES`] lines or [`PACK_BYTES`]
+//! to a message. Every entry is idempotent, so a repeated pack is harmless.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use spinor_executors::{Job, Report, StepReport};
+use uuid::Uuid;
+
+/// At most so many lines to a pack.
+pub const PACK_LINES: usize = 500;
+/// At most so many bytes to a pack, but for a single line that is larger.
+pub const PACK_BYTES: usize = 1 << 20;
+
+/// One line of a pack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Entry {
+    /// The broker has this job; the whole of it.
+    Queued(Box<Job>),
+    /// An execution ended, or a job was answered without one.
+    Report(Box<Report>),
+    /// A step of a plan ended.
+    Step(Box<StepReport>),
+    /// A run was announced or ended, by whoever drives it.
+    Run(Box<RunReport>),
+}
+
+/// A run as it is announced and as it ends. Keyed by run; the end wins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// The run's id, UUIDv7.
+    pub run: Uuid,
+    /// For people: the file, or the batch's name.
+    pub name: String,
+    /// How many jobs (for an orchestration: plans) belong to it.
+    pub members: u32,
+    /// How many steps they have in all; 0 when they are no plans.
+    pub steps: u32,
+    /// When it was announced.
+    pub started: Timestamp,
+    /// When it ended; `None` in the announcement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// Did every member succeed? `None` in the announcement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded: Option<bool>,
+    /// What went wrong outside the members: unknown targets, unreachable nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+impl Entry {
+    /// The line, without its newline. Serialising our own types cannot fail.
+    pub fn line(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+}

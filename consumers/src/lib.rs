@@ -1,0 +1,11 @@
+//! Where jobs come from and where reports go.
+//!
+//! In the order of a job's way: [`message`] (how a job is carried), [`broker`] (the seam, with the
+//! two brokers under it), [`consumer`] (queues in, pool, settle), [`recorder`] (the reply queue
+//! into the results database), [`search`] (the same into the search index). Only
+//! `broker/rabbitmq` knows the AMQP client; only `results` knows SQL of the record.
+
+pub mod broker;
+pub mod entry;
+pub mod message;
+pub mod results;

@@ -1,0 +1,115 @@
+//! How a job is carried: one plain message, the same for every broker.
+//!
+//! Owns the message's fields and the `spinor-` header names; `docs/message.md` is its
+//! specification. Refuses to know how a broker writes them down.
+
+mod wire;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use spinor_executors::{HeaderValue, Headers};
+
+pub use wire::{Decoded, Rubbish, decode, encode};
+
+/// The largest body we send, in bytes. RabbitMQ 4 refuses more than 16 MiB.
+pub const MAX_BODY: usize = 8 << 20;
+
+/// A message as any AMQP client could have published it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Message {
+    /// Everything but the body.
+    pub properties: Properties,
+    /// The body: for a job, its args.
+    pub body: Bytes,
+}
+
+/// The standard properties that mean something to us, and the headers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Properties {
+    /// `message_id`: the job's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `type`: the job's kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// `correlation_id`: echoed in the reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// `reply_to`: the queue that gets the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// `priority`, 0 to 9.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// `timestamp` in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<u64>,
+    /// `content_type`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// `app_id`: the publishing program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<String>,
+    /// `expiration` in milliseconds, as text. Never sent by us: at first sight it becomes
+    /// `spinor-expires-at`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expiration: Option<String>,
+    /// Headers, ours and others'.
+    #[serde(skip_serializing_if = "Headers::is_empty")]
+    pub headers: Headers,
+}
+
+impl Properties {
+    /// A header's text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.headers.get(name) {
+            Some(HeaderValue::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A header's whole number.
+    pub fn int(&self, name: &str) -> Option<i64> {
+        match self.headers.get(name) {
+            Some(HeaderValue::Int(number)) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+/// The names of our headers.
+pub mod header {
+    /// What they all start with.
+    pub const PREFIX: &str = "spinor-";
+    /// The attempt, from 1.
+    pub const ATTEMPT: &str = "spinor-attempt";
+    /// The replay, from 0.
+    pub const REPLAY: &str = "spinor-replay";
+    /// Microseconds since 1970.
+    pub const CREATED: &str = "spinor-created";
+    /// Microseconds since 1970.
+    pub const EXPIRES_AT: &str = "spinor-expires-at";
+    /// JSON: `{"soft_ms": .., "hard_ms": ..}`.
+    pub const TIMEOUT: &str = "spinor-timeout";
+    /// JSON: `{"max": .., "first_ms": .., "factor": .., "jitter": ..}`.
+    pub const RETRY: &str = "spinor-retry";
+    /// The run's UUID.
+    pub const RUN: &str = "spinor-run";
+    /// The name within the run.
+    pub const MEMBER: &str = "spinor-member";
+    /// A foreign id that is no UUID.
+    pub const EXTERNAL_ID: &str = "spinor-external-id";
+    /// Present when a `queued` report was sent for the job.
+    pub const JOURNALED: &str = "spinor-journaled";
+    /// When a consumer first had no executor for the kind: microseconds since 1970.
+    pub const UNKNOWN_SINCE: &str = "spinor-unknown-since";
+    /// In a delay tier: not to be run before this instant, microseconds since 1970.
+    pub const NOT_BEFORE: &str = "spinor-not-before";
+    /// On a dead letter: why.
+    pub const REASON: &str = "spinor-reason";
+    /// On a dead letter: the queue it came from.
+    pub const FROM: &str = "spinor-from";
+    /// W3C trace context.
+    pub const TRACE: &str = "traceparent";
+}

@@ -1,0 +1,162 @@
+//! What is asked of the record and what comes back.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use spinor_executors::{Job, Report, State};
+use uuid::Uuid;
+
+/// Some rows and where the next ones start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Pass it as `cursor` to go on; `None` at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Which jobs. Empty means all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobFilter {
+    /// In this state.
+    pub state: Option<State>,
+    /// On this queue.
+    pub queue: Option<String>,
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// Of this run.
+    pub run: Option<Uuid>,
+    /// At most so many; 0 means 50, at most 1000.
+    pub limit: u32,
+    /// Where a page before this one ended.
+    pub cursor: Option<String>,
+}
+
+/// A job as a line of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRow {
+    /// The job.
+    pub id: Uuid,
+    /// Its kind; unknown when only a late report was seen.
+    pub kind: String,
+    /// Its queue.
+    pub queue: String,
+    /// Where it stands.
+    pub state: State,
+    /// The attempt it is at.
+    pub attempt: u32,
+    /// The replay it is at.
+    pub replay: u32,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When its last execution started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// When it ended, or its last attempt did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// When it runs again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    /// The last error, first line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Its run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Uuid>,
+    /// Who ran it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<String>,
+}
+
+/// One job, whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// The line of the list.
+    #[serde(flatten)]
+    pub row: JobRow,
+    /// As it was published; `None` while only a report without it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
+    /// Every execution, in order.
+    pub attempts: Vec<AttemptRecord>,
+}
+
+/// One execution's row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// The whole report.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// Which steps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepFilter {
+    /// Of this run.
+    pub run: Uuid,
+    /// On this node only.
+    pub node: Option<String>,
+    /// With standard output and error.
+    pub outputs: bool,
+    /// Only those that did not succeed.
+    pub problems: bool,
+    /// At most so many; 0 means all.
+    pub limit: u32,
+}
+
+/// A run as a line of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRow {
+    /// The run.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// How many members it has.
+    pub members: u32,
+    /// How many steps its members have in all.
+    pub steps: u32,
+    /// When it was announced.
+    pub started: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// `None` until it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded: Option<bool>,
+    /// What went wrong outside its members.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// One run with its members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The line of the list.
+    #[serde(flatten)]
+    pub row: RunRow,
+    /// Its jobs: name within the run, and where each stands.
+    pub jobs: Vec<(String, JobRow)>,
+}
+
+/// A message that could not be handled, with its reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The job; a fresh id when the message named none.
+    pub job: Uuid,
+    /// Its replay count.
+    pub replay: u32,
+    /// Its attempt.
+    pub attempt: u32,
+    /// Its kind, as far as known.
+    pub kind: String,
+    /// The queue it came from.
+    pub queue: String,
+    /// Why it is dead.
+    pub reason: String,
+    /// When it died.
+    pub at: Timestamp,
+    /// Who buried it.
+    pub consumer: String,
+}

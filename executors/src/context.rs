@@ -1,0 +1,170 @@
+//! All that an execution may know besides its job, and its way to speak while it runs.
+//!
+//! Owns cancellation and the two ways out: lossy events (live output, progress) and durable step
+//! reports. Refuses to know who listens.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{Exit, Output, StepReport, Usage};
+
+/// Which of a process's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How far an execution says it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Done so far.
+    pub done: f64,
+    /// Out of; unknown when `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<f64>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// What an execution says while it runs.
+#[derive(Clone, Debug)]
+pub enum Emission {
+    /// Live output; may be dropped.
+    Output(Stream, Bytes),
+    /// Progress; may be dropped.
+    Progress(Progress),
+    /// A step ended; never dropped.
+    Step(Box<StepReport>),
+}
+
+/// Why an execution is asked to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// Its soft limit passed.
+    Timeout,
+    /// A person's wish, with who and why.
+    Person(String),
+    /// The consumer stops and the grace period is over: the job goes back to its queue.
+    Drain,
+}
+
+/// One execution's view of the world.
+pub struct Context {
+    /// The execution's own id; also the run marker of its processes.
+    pub execution: Uuid,
+    /// Kept of each stream's head and tail, in bytes.
+    pub keep_output: usize,
+    /// How long after being asked its processes are ended the hard way.
+    pub soft_to_hard: Duration,
+    /// May an execution before this one have happened and left no report?
+    pub maybe_rerun: bool,
+    token: CancellationToken,
+    why: Arc<Mutex<Option<Cancelled>>>,
+    emissions: Option<mpsc::Sender<Emission>>,
+    kept: Mutex<Kept>,
+}
+
+/// What the report takes over from the context when the execution has ended.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Standard output.
+    pub stdout: Output,
+    /// Standard error.
+    pub stderr: Output,
+    /// The process's end.
+    pub exit: Option<Exit>,
+    /// What it used.
+    pub usage: Option<Usage>,
+}
+
+impl Context {
+    /// A context whose emissions go to `emissions`; `None` throws them away.
+    pub fn new(execution: Uuid, emissions: Option<mpsc::Sender<Emission>>) -> Self {
+        Self {
+            execution,
+            keep_output: 32 * 1024,
+            soft_to_hard: Duration::from_secs(10),
+            maybe_rerun: false,
+            token: CancellationToken::new(),
+            why: Arc::default(),
+            emissions,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Resolves when the execution should end.
+    pub async fn cancelled(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// Why it should end; `None` while it should not.
+    pub fn why_cancelled(&self) -> Option<Cancelled> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A handle that asks this execution to end.
+    pub fn canceller(&self) -> Canceller {
+        Canceller { token: self.token.clone(), why: Arc::clone(&self.why) }
+    }
+
+    /// Passes live output on; drops it when nobody keeps up.
+    pub fn output(&self, stream: Stream, bytes: Bytes) {
+        if let Some(emissions) = &self.emissions {
+            // A full channel means the listener is slow: live output is lossy by contract.
+            let _ = emissions.try_send(Emission::Output(stream, bytes));
+        }
+    }
+
+    /// Passes progress on; drops it when nobody keeps up.
+    pub fn progress(&self, progress: Progress) {
+        if let Some(emissions) = &self.emissions {
+            let _ = emissions.try_send(Emission::Progress(progress));
+        }
+    }
+
+    /// Hands a step report over; waits while the consumer is behind.
+    pub async fn step(&self, report: StepReport) {
+        if let Some(emissions) = &self.emissions {
+            // A closed channel means the consumer is gone; the journal still has the report.
+            let _ = emissions.send(Emission::Step(Box::new(report))).await;
+        }
+    }
+
+    /// Sets what the report takes over.
+    pub fn keep(&self, with: impl FnOnce(&mut Kept)) {
+        with(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Takes what was kept, for the report.
+    pub fn take_kept(&self) -> Kept {
+        std::mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Asks one execution to end; the first reason stands.
+#[derive(Clone)]
+pub struct Canceller {
+    token: CancellationToken,
+    why: Arc<Mutex<Option<Cancelled>>>,
+}
+
+impl Canceller {
+    /// Asks.
+    pub fn cancel(&self, why: Cancelled) {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.token.cancel();
+    }
+}

@@ -1,0 +1,27 @@
+//! What a job is and how one runs.
+//!
+//! This crate knows no broker, no database and no configuration file. From the
+//! bottom up: the words ([`Job`], [`Outcome`], [`Report`], [`StepReport`]), the
+//! seam ([`Executor`], [`Context`], [`Registry`]), and what runs things
+//! ([`Pool`], the built-in executors, [`plan`]).
+//!
+//! ```text
+//! Job -> Pool (slot, deadline, panic guard) -> Executor (Context) -> Outcome -> Report
+//! ```
+
+mod context;
+mod executor;
+mod job;
+mod outcome;
+pub mod plan;
+mod registry;
+mod report;
+mod retry;
+
+pub use context::{Cancelled, Canceller, Context, Emission, Kept, Progress, Stream};
+pub use executor::{BoxFuture, Executor};
+pub use job::{HeaderValue, Headers, Job, Json, Timeout};
+pub use outcome::{Cause, Failure, Outcome};
+pub use registry::{DuplicateKind, KindPattern, Registry};
+pub use report::{Exit, Origin, Output, Report, State, StepReport, StepState, Usage};
+pub use retry::RetryPolicy;
