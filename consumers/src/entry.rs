@@ -58,3 +58,31 @@ impl Entry {
         serde_json::to_vec(self).unwrap_or_default().into()
     }
 }
+
+/// The line of an [`Entry::Report`], without taking the report.
+pub fn report_line(report: &Report) -> Bytes {
+    #[derive(Serialize)]
+    struct Tagged<'a> {
+        is: &'static str,
+        #[serde(flatten)]
+        report: &'a Report,
+    }
+    serde_json::to_vec(&Tagged { is: "report", report }).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use spinor_executors::{Json, Origin};
+
+    use super::*;
+
+    #[test]
+    fn a_borrowed_report_makes_the_same_line() {
+        let origin = Origin { consumer: "c".into(), group: "g".into(), host: "h".into() };
+        let job = Job::new("noop", "default", Json::empty());
+        let report = Report::of(&job, &origin, Uuid::now_v7(), Timestamp::now());
+        let owned = Entry::Report(Box::new(report.clone()));
+        let line = report_line(&report);
+        assert_eq!(serde_json::from_slice::<Entry>(&line).ok(), Some(owned));
+    }
+}

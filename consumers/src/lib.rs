@@ -6,6 +6,7 @@
 //! `broker/rabbitmq` knows the AMQP client; only `results` knows SQL of the record.
 
 pub mod broker;
+pub mod consumer;
 pub mod entry;
 pub mod message;
 pub mod results;

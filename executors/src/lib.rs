@@ -14,6 +14,7 @@ mod executor;
 mod job;
 mod outcome;
 pub mod plan;
+pub mod pool;
 mod registry;
 mod report;
 mod retry;

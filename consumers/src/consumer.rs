@@ -1,0 +1,155 @@
+//! One consumer: queues in, a pool of slots, reports out.
+//!
+//! Owns a consumer's life: subscribe, run, drain. The stages are files: `intake` (deliveries with
+//! credit, waiting for a slot), `slot` (one delivery from decoding to settling), `verdict` (what
+//! an outcome becomes), `lately` (what was answered a moment ago), `credit` (how much may be in
+//! hand). Refuses to know which broker it is, and what the executors do.
+
+mod credit;
+mod intake;
+mod lately;
+mod presence;
+mod slot;
+mod verdict;
+
+use std::{sync::Arc, time::Duration};
+
+use spinor_executors::{Cancelled, Origin, Registry, RetryPolicy, Timeout, pool};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    broker::{AnyBroker, Broker, BrokerError, QueueSpec},
+    results::Results,
+};
+use intake::Intake;
+use slot::Slots;
+
+/// What a consumer is told once, at its start.
+#[derive(Clone, Debug)]
+pub struct ConsumerSettings {
+    /// Who it is; goes into every report.
+    pub origin: Origin,
+    /// Its name as a node; it then has the queue `node.<name>` and admits plans only.
+    pub node: Option<String>,
+    /// The queues it consumes.
+    pub queues: Vec<QueueSettings>,
+    /// How many jobs run at once.
+    pub slots: usize,
+    /// How long a drain waits for what runs.
+    pub grace: Duration,
+    /// From SIGTERM to SIGKILL for a job's processes.
+    pub soft_to_hard: Duration,
+    /// Of each output stream, how many bytes a report keeps.
+    pub keep_output: usize,
+    /// How long a job of a kind nobody here serves goes back to its queue before it is dead.
+    pub unknown_kind_grace: Duration,
+    /// Reports carry the whole job even if a `queued` report announced it: for the search index.
+    pub whole_reports: bool,
+    /// Limits and retries by kind; the first pattern that matches counts.
+    pub kinds: Vec<KindSettings>,
+}
+
+/// A queue as this consumer sees it.
+#[derive(Clone, Debug)]
+pub struct QueueSettings {
+    /// Its name and whose it is.
+    pub spec: QueueSpec,
+    /// The kind of messages that have no `type`.
+    pub default_kind: Option<String>,
+}
+
+/// What holds for jobs of some kinds, unless they say otherwise themselves.
+#[derive(Clone, Debug)]
+pub struct KindSettings {
+    /// Which kinds.
+    pub pattern: spinor_executors::KindPattern,
+    /// Their limits.
+    pub timeout: Option<Timeout>,
+    /// Their retries.
+    pub retry: Option<RetryPolicy>,
+}
+
+/// A consumer, ready to run.
+pub struct Consumer {
+    settings: Arc<ConsumerSettings>,
+    registry: Arc<Registry>,
+    broker: AnyBroker,
+    results: Option<Results>,
+}
+
+/// What asks a consumer to stop: the first token drains, the second ends it at once.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Take nothing new, give what runs its grace, then end.
+    pub drain: CancellationToken,
+    /// End now; what is in hand goes back.
+    pub now: CancellationToken,
+}
+
+impl Consumer {
+    /// A consumer on `broker`; `results` answers whether a redelivered job has ended already.
+    pub const fn new(
+        settings: Arc<ConsumerSettings>,
+        registry: Arc<Registry>,
+        broker: AnyBroker,
+        results: Option<Results>,
+    ) -> Self {
+        Self { settings, registry, broker, results }
+    }
+
+    /// Declares its queues, consumes until told to stop, drains. `Err` only when it could not
+    /// start; once it runs, a lost broker is waited for.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), BrokerError> {
+        let specs: Vec<QueueSpec> = self.settings.queues.iter().map(|queue| queue.spec.clone()).collect();
+        self.broker.declare(&specs).await?;
+        let intake = Arc::new(Intake::new(self.settings.slots));
+        let slots = Arc::new(Slots::new(&self, Arc::clone(&intake)));
+        let tracker = TaskTracker::new();
+        let helpers = CancellationToken::new();
+        for queue in &self.settings.queues {
+            intake.subscribe(&self.broker, &queue.spec, &tracker, &helpers).await?;
+        }
+        presence::answer_pings(&self.broker, &self.settings, &tracker, &helpers).await?;
+        pool::start(&slots, self.settings.slots, &tracker);
+        tracing::info!(
+            consumer = self.settings.origin.consumer, group = self.settings.origin.group,
+            slots = self.settings.slots, queues = ?specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>(),
+            "Consumer started."
+        );
+        shutdown.drain.cancelled().await;
+        self.drain(&intake, &slots, &helpers, &tracker, &shutdown.now).await;
+        Ok(())
+    }
+
+    async fn drain(
+        &self,
+        intake: &Intake,
+        slots: &Slots,
+        helpers: &CancellationToken,
+        tracker: &TaskTracker,
+        now: &CancellationToken,
+    ) {
+        tracing::info!(running = slots.running(), "Consumer draining.");
+        // Intake first: the forwarders cancel their subscriptions and hand back what has not started.
+        helpers.cancel();
+        intake.close(&self.broker);
+        tracker.close();
+        let ended = async {
+            if tokio::time::timeout(self.settings.grace, tracker.wait()).await.is_err() {
+                tracing::warn!(
+                    running = slots.running(),
+                    "The grace period is over; what still runs goes back to its queue."
+                );
+                slots.cancel_all(&Cancelled::Drain);
+                // Soft, hard, and the time to settle.
+                let bound = 2 * self.settings.soft_to_hard + Duration::from_secs(5);
+                let _ = tokio::time::timeout(bound, tracker.wait()).await;
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = now.cancelled() => slots.abandon(),
+        }
+        tracing::info!(consumer = self.settings.origin.consumer, "Consumer stopped.");
+    }
+}

@@ -1,0 +1,214 @@
+//! Deliveries in hand that wait for a slot, and the credit that bounds them.
+//!
+//! Owns the subscriptions, one forwarder task each, and the ready line. Refuses to look into a
+//! delivery. What has not started within [`STALE`] is handed back, and the credit falls by itself.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Duration, Instant, MissedTickBehavior},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::credit::{BOUND, Speed, worth_changing};
+use crate::broker::{Address, AnyBroker, Broker, BrokerError, Delivery, QueueSpec, Settlement, Subscription, Verdict};
+
+/// In hand for so long without a start: it goes back.
+const STALE: Duration = Duration::from_secs(5);
+/// How often credit is looked at while something is in hand.
+const TICK: Duration = Duration::from_millis(50);
+
+/// The line before the slots.
+pub struct Intake {
+    slots: usize,
+    line: Mutex<Line>,
+    wake: Notify,
+    finished: AtomicUsize,
+}
+
+struct Line {
+    waiting: VecDeque<(Instant, Delivery)>,
+    closed: bool,
+}
+
+impl Intake {
+    /// An empty line before so many slots.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            slots,
+            line: Mutex::new(Line { waiting: VecDeque::new(), closed: false }),
+            wake: Notify::new(),
+            finished: AtomicUsize::new(0),
+        }
+    }
+
+    /// Starts a forwarder for a queue.
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        broker: &AnyBroker,
+        queue: &QueueSpec,
+        tracker: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<(), BrokerError> {
+        let first = u32::try_from(self.slots).unwrap_or(u32::MAX);
+        let address =
+            if queue.foreign { Address::Reply(queue.name.clone()) } else { Address::Work(queue.name.clone()) };
+        let subscription = broker.consume(&address, first).await?;
+        let forwarder = Forwarder {
+            intake: Arc::clone(self),
+            broker: broker.clone(),
+            subscription,
+            credit: first,
+            speed: Speed::new(self.slots),
+        };
+        tracker.spawn(forwarder.run(stop.clone()));
+        Ok(())
+    }
+
+    /// The next delivery; `None` once the line is closed. Cancel-safe.
+    pub async fn next(&self) -> Option<Delivery> {
+        loop {
+            let woken = self.wake.notified();
+            {
+                let mut line = self.lock();
+                if line.closed {
+                    // Pass it on, so that every slot learns it.
+                    self.wake.notify_one();
+                    return None;
+                }
+                if let Some((_, delivery)) = line.waiting.pop_front() {
+                    if !line.waiting.is_empty() {
+                        self.wake.notify_one();
+                    }
+                    return Some(delivery);
+                }
+            }
+            woken.await;
+        }
+    }
+
+    /// A delivery was answered: the consumer's speed, and so its credit.
+    pub fn ended(&self) {
+        self.finished.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends the line: what waits goes back without penalty, slots get `None`.
+    pub fn close(&self, broker: &AnyBroker) {
+        let left = {
+            let mut line = self.lock();
+            line.closed = true;
+            std::mem::take(&mut line.waiting)
+        };
+        self.wake.notify_one();
+        for (_, delivery) in left {
+            hand_back(broker, delivery);
+        }
+    }
+
+    /// Puts arrivals in line, or hands them back when it is closed.
+    fn arrive(&self, broker: &AnyBroker, arrivals: &mut Vec<Delivery>) {
+        let mut line = self.lock();
+        if line.closed {
+            drop(line);
+            arrivals.drain(..).for_each(|delivery| hand_back(broker, delivery));
+            return;
+        }
+        let now = Instant::now();
+        line.waiting.extend(arrivals.drain(..).map(|delivery| (now, delivery)));
+        drop(line);
+        self.wake.notify_one();
+    }
+
+    /// Hands back what waited too long.
+    fn sweep(&self, broker: &AnyBroker) {
+        let now = Instant::now();
+        let mut stale = Vec::new();
+        {
+            let mut line = self.lock();
+            while line.waiting.front().is_some_and(|(since, _)| now.duration_since(*since) > STALE) {
+                stale.extend(line.waiting.pop_front());
+            }
+        }
+        for (_, delivery) in stale {
+            tracing::debug!(queue = %delivery.queue, "Handed back: no slot came free in time.");
+            hand_back(broker, delivery);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+}
+
+fn hand_back(broker: &AnyBroker, delivery: Delivery) {
+    // The receipt is not awaited: if the link is gone, the broker takes it back by itself.
+    drop(broker.settle(delivery, Settlement { verdict: Verdict::HandBack, ..Settlement::default() }));
+}
+
+/// Moves deliveries of one subscription into the line and sets its credit.
+struct Forwarder {
+    intake: Arc<Intake>,
+    broker: AnyBroker,
+    subscription: Subscription,
+    credit: u32,
+    speed: Speed,
+}
+
+impl Forwarder {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut arrivals = Vec::with_capacity(BOUND);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // At rest nothing ticks: an idle consumer costs no wake-ups.
+            let busy = self.credit as usize > self.intake.slots || !self.intake.is_empty();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                count = self.subscription.next_many(&mut arrivals, BOUND) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.intake.arrive(&self.broker, &mut arrivals);
+                    if !busy {
+                        tick.reset();
+                    }
+                }
+                _ = tick.tick(), if busy => {
+                    self.intake.sweep(&self.broker);
+                }
+            }
+            self.follow_speed().await;
+        }
+        self.leave().await;
+    }
+
+    async fn follow_speed(&mut self) {
+        let count = self.intake.finished.swap(0, Ordering::Relaxed);
+        self.speed.finished(count, Instant::now());
+        let wanted = self.speed.credit();
+        if worth_changing(self.credit, wanted) {
+            self.credit = wanted;
+            self.subscription.credit(wanted).await;
+        }
+    }
+
+    /// Stops the flow, then hands back what was under way.
+    async fn leave(mut self) {
+        if self.subscription.cancel().await.is_ok() {
+            while let Some(delivery) = self.subscription.next().await {
+                hand_back(&self.broker, delivery);
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! One delivery in a slot, from decoding to settling.
+//!
+//! Owns the order of the questions: is it a job, was it answered already, is it too late, does
+//! somebody here serve its kind; then the execution and its answer. Refuses to know how many
+//! slots there are.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use spinor_executors::{
+    Cancelled, Cause, Context, Executor, HeaderValue, Job, Outcome, Registry, Report, RetryPolicy, State,
+    pool::{self, AttemptKey, Running, Work},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Consumer, ConsumerSettings, KindSettings, intake::Intake, lately::Lately, verdict};
+use crate::{
+    broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Settlement, Verdict},
+    entry,
+    message::{self, Decoded, header},
+    results::Results,
+};
+
+mod ears;
+
+use ears::Ears;
+
+/// A job of a kind nobody here serves looks again after this long.
+const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(5);
+/// A look-up of a redelivered job waits no longer than this; then the job runs.
+const LOOK_UP: Duration = Duration::from_secs(2);
+
+/// What all slots of a consumer share.
+pub struct Slots {
+    settings: Arc<ConsumerSettings>,
+    registry: Arc<Registry>,
+    broker: AnyBroker,
+    results: Option<Results>,
+    intake: Arc<Intake>,
+    running: Running<Delivery>,
+    lately: Lately,
+    abandoned: CancellationToken,
+}
+
+impl Work for Slots {
+    type Item = Delivery;
+
+    async fn next(&self) -> Option<Delivery> {
+        self.intake.next().await
+    }
+
+    async fn perform(&self, delivery: Delivery) {
+        let now = Timestamp::now();
+        match message::decode(&delivery.message, &delivery.queue, self.default_kind(&delivery.queue), now) {
+            Ok(decoded) => self.admit(decoded, delivery, now).await,
+            Err(rubbish) => self.bury(delivery, &rubbish.0, Vec::new()),
+        }
+        self.intake.ended();
+    }
+}
+
+impl Slots {
+    /// Slots of this consumer.
+    pub fn new(consumer: &Consumer, intake: Arc<Intake>) -> Self {
+        Self {
+            settings: Arc::clone(&consumer.settings),
+            registry: Arc::clone(&consumer.registry),
+            broker: consumer.broker.clone(),
+            results: consumer.results.clone(),
+            intake,
+            running: Running::new(),
+            lately: Lately::default(),
+            abandoned: CancellationToken::new(),
+        }
+    }
+
+    /// How many executions run.
+    pub fn running(&self) -> usize {
+        self.running.count()
+    }
+
+    /// Asks all of them to end.
+    pub fn cancel_all(&self, why: &Cancelled) {
+        self.running.cancel_all(why);
+    }
+
+    /// Drops all of them; their deliveries go back when the broker is closed.
+    pub fn abandon(&self) {
+        self.abandoned.cancel();
+    }
+
+    /// The questions before a job runs, in the order of their price.
+    async fn admit(&self, decoded: Decoded, delivery: Delivery, now: Timestamp) {
+        let Decoded { job, unnamed, journaled } = decoded;
+        if unnamed {
+            // Without an id of its own a copy could not be told from another job.
+            let named = Outgoing { to: self.home(&job), message: message::encode(&job, false), must: true };
+            return self.settle(delivery, Settlement { publish: vec![named], ..Settlement::default() });
+        }
+        let key = (job.id, job.replay, job.attempt);
+        let Some(delivery) = self.unless_answered(key, delivery).await else { return };
+        if job.expires_at.is_some_and(|at| at <= now) {
+            return self.expire(&job, journaled, delivery, now);
+        }
+        match self.registry.get(&job.kind) {
+            Some(executor) => self.run(&**executor, job, journaled, delivery, now).await,
+            None => self.unknown_kind(job, journaled, delivery, now),
+        }
+    }
+
+    /// A redelivered job may be running here, answered here a moment ago, or final in the record.
+    async fn unless_answered(&self, key: AttemptKey, delivery: Delivery) -> Option<Delivery> {
+        if !delivery.redelivered {
+            return Some(delivery);
+        }
+        let delivery = match self.running.replace(&key, delivery) {
+            Ok(old) => {
+                // The newer delivery answers for both; acking a lost one does nothing.
+                self.settle(old, Settlement::default());
+                return None;
+            }
+            Err(delivery) => delivery,
+        };
+        if let Some(again) = self.lately.recall(&key) {
+            self.settle(delivery, again);
+            return None;
+        }
+        if let Some(results) = &self.results
+            && let Ok(Ok(found)) = timeout(LOOK_UP, results.answered(&[key])).await
+            && found.contains(&key)
+        {
+            self.settle(delivery, Settlement::default());
+            return None;
+        }
+        Some(delivery)
+    }
+
+    fn expire(&self, job: &Job, journaled: bool, delivery: Delivery, now: Timestamp) {
+        let report = self.blank(job, journaled, Uuid::nil(), now);
+        let report = verdict::unrun(report, State::Expired, Cause::Error, "it expired before it started".to_owned());
+        let settlement = verdict::settlement(&report, job, None, journaled);
+        self.settle(delivery, settlement);
+    }
+
+    /// A deploy may be under way: the job looks again later, and is dead after the grace period.
+    fn unknown_kind(&self, job: Job, journaled: bool, delivery: Delivery, now: Timestamp) {
+        let since = delivery.message.properties.int(header::UNKNOWN_SINCE).unwrap_or_else(|| now.as_microsecond());
+        let grace = i64::try_from(self.settings.unknown_kind_grace.as_micros()).unwrap_or(i64::MAX);
+        if now.as_microsecond().saturating_sub(since) >= grace {
+            let served = self.registry.kinds().collect::<Vec<_>>().join(", ");
+            let why =
+                format!("no consumer of queue `{}` serves kind `{}`; this one serves {served}", job.queue, job.kind);
+            let report = self.blank(&job, journaled, Uuid::nil(), now);
+            let report = verdict::unrun(report, State::Dead, Cause::Error, why.clone());
+            return self.bury(delivery, &why, vec![entry::report_line(&report)]);
+        }
+        let mut copy = message::encode(&job, journaled);
+        copy.properties.headers.insert(header::UNKNOWN_SINCE.to_owned(), HeaderValue::Int(since));
+        let to = Address::Delayed { queue: job.queue, after: UNKNOWN_KIND_DELAY.min(self.settings.unknown_kind_grace) };
+        self.settle(
+            delivery,
+            Settlement { publish: vec![Outgoing { to, message: copy, must: true }], ..Settlement::default() },
+        );
+    }
+
+    async fn run(&self, executor: &dyn Executor, job: Job, journaled: bool, delivery: Delivery, now: Timestamp) {
+        let key = (job.id, job.replay, job.attempt);
+        let execution = Uuid::now_v7();
+        let maybe_rerun = delivery.redelivered;
+        let kind = self.kind(&job.kind);
+        let (emissions, heard) = mpsc::channel(ears::DEPTH);
+        let mut context = Context::new(execution, Some(emissions));
+        context.keep_output = self.settings.keep_output;
+        context.soft_to_hard = self.settings.soft_to_hard;
+        context.maybe_rerun = maybe_rerun;
+        if let Err(copy) = self.running.start(key, delivery, context.canceller()) {
+            tracing::warn!(job = %job.id, attempt = job.attempt, "A copy of a running attempt was dropped.");
+            return self.settle(copy, Settlement::default());
+        }
+        let limits = job.timeout.or_else(|| kind.and_then(|kind| kind.timeout));
+        let mut ears = Ears::new(&self.broker, &job, &self.settings.origin.consumer, heard);
+        let outcome = tokio::select! {
+            outcome = ears.during(pool::execute(executor, &job, &context, limits)) => outcome,
+            // Dropping the execution ends what it started; its delivery goes back with the link.
+            () = self.abandoned.cancelled() => return,
+        };
+        let Some(delivery) = self.running.end(&key) else { return };
+        if is_cut_by_drain(&context, &outcome) {
+            return self.settle(delivery, Settlement { verdict: Verdict::HandBack, ..Settlement::default() });
+        }
+        let mut report = self.blank(&job, journaled, execution, now);
+        report.ended = Timestamp::now();
+        report.maybe_rerun = maybe_rerun;
+        let kept = context.take_kept();
+        (report.stdout, report.stderr, report.exit, report.usage) = (kept.stdout, kept.stderr, kept.exit, kept.usage);
+        let policy = job.retry.or_else(|| kind.and_then(|kind| kind.retry)).unwrap_or(RetryPolicy::NONE);
+        let again = verdict::decide(&mut report, outcome, policy, draw());
+        let settlement = verdict::settlement(&report, &job, again, journaled);
+        self.lately.remember(key, &settlement);
+        self.settle(delivery, settlement);
+        ears.ended(report);
+    }
+
+    fn bury(&self, delivery: Delivery, why: &str, lines: Vec<bytes::Bytes>) {
+        tracing::warn!(queue = %delivery.queue, why, "A message became a dead letter.");
+        let letter = verdict::dead_letter(delivery.message.clone(), &delivery.queue, why);
+        self.settle(delivery, Settlement { lines, publish: vec![letter], verdict: Verdict::Ack });
+    }
+
+    fn settle(&self, delivery: Delivery, settlement: Settlement) {
+        // The receipt is not awaited: the slot is free now, and a settle that fails comes again.
+        drop(self.broker.settle(delivery, settlement));
+    }
+
+    /// The report every answer starts from.
+    fn blank(&self, job: &Job, journaled: bool, execution: Uuid, now: Timestamp) -> Report {
+        let mut report = Report::of(job, &self.settings.origin, execution, now);
+        if !journaled || self.settings.whole_reports {
+            report.whole = Some(Box::new(job.clone()));
+        }
+        report
+    }
+
+    fn home(&self, job: &Job) -> Address {
+        let foreign = self.settings.queues.iter().any(|queue| queue.spec.foreign && queue.spec.name == job.queue);
+        if foreign { Address::Reply(job.queue.clone()) } else { Address::Work(job.queue.clone()) }
+    }
+
+    fn kind(&self, kind: &str) -> Option<&KindSettings> {
+        self.settings.kinds.iter().find(|settings| settings.pattern.matches(kind))
+    }
+
+    fn default_kind(&self, queue: &str) -> Option<&str> {
+        let queue = self.settings.queues.iter().find(|settings| settings.spec.name == queue)?;
+        queue.default_kind.as_deref()
+    }
+}
+
+fn is_cut_by_drain(context: &Context, outcome: &Outcome) -> bool {
+    matches!(context.why_cancelled(), Some(Cancelled::Drain)) && !matches!(outcome, Outcome::Succeeded(_))
+}
+
+/// A number in `0.0..1.0`.
+fn draw() -> f64 {
+    (RandomState::new().hash_one(()) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn draws_are_spread_over_the_unit() {
+        let draws: Vec<f64> = (0..1000).map(|_| super::draw()).collect();
+        assert!(draws.iter().all(|draw| (0.0..1.0).contains(draw)));
+        assert!(draws.iter().any(|draw| *draw < 0.1) && draws.iter().any(|draw| *draw > 0.9));
+    }
+}
