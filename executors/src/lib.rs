@@ -11,9 +11,11 @@
 
 mod context;
 mod executor;
+pub mod guardian;
 mod job;
 mod outcome;
 pub mod plan;
+pub mod process;
 mod registry;
 mod report;
 mod retry;
