@@ -9,4 +9,5 @@ pub mod broker;
 pub mod consumer;
 pub mod entry;
 pub mod message;
+pub mod recorder;
 pub mod results;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use spinor_executors::{HeaderValue, Headers};
 
+pub(crate) use wire::identity;
 pub use wire::{Decoded, Rubbish, decode, encode};
 
 /// The largest body we send, in bytes. RabbitMQ 4 refuses more than 16 MiB.

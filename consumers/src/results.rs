@@ -3,19 +3,59 @@
 //! Owns the schema (migrations are embedded), the ordering rules of the record and every query on
 //! it. One implementation on SQLite and one on MySQL/MariaDB behind [`Results`]. Refuses to know
 //! where entries come from.
+//!
+//! `change` is the rule by which a job's row moves, `statements` the same rule as SQL, `write` and
+//! `read` the two directions, `database` the connections under them.
 
+mod change;
+mod database;
+mod errors;
 mod question;
+mod read;
+mod schema;
+mod statements;
+mod write;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use jiff::Timestamp;
 use spinor_executors::Report;
 use uuid::Uuid;
 
 use crate::{entry::Entry, message::Message};
+use database::{Database, Value};
+use statements::Statements;
+use write::Rows;
 
-pub use question::{AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter};
+pub use change::{cause, clip, place};
+pub use question::{
+    AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tracked,
+};
+pub use schema::VERSION as SCHEMA_VERSION;
+pub(crate) use write::jitter;
 
 /// Handle to the results database; cheap to clone.
 #[derive(Clone)]
-pub struct Results;
+pub struct Results(Arc<Store>);
+
+struct Store {
+    database: Database,
+    statements: Statements,
+    last_commit: AtomicI64,
+}
+
+impl Store {
+    /// This recorder's clock in microseconds, never the same twice and never back.
+    fn clock(&self) -> i64 {
+        let now = Timestamp::now().as_microsecond();
+        let next = |last: i64| Some(now.max(last + 1));
+        let last = self.last_commit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        last.map_or(now, |last| now.max(last + 1))
+    }
+}
 
 /// Where results go.
 #[derive(Clone, Debug)]
@@ -42,63 +82,116 @@ pub enum ResultsError {
 
 impl Results {
     /// Opens, creating and migrating as needed.
-    pub async fn open(_target: &ResultsTarget) -> Result<Self, ResultsError> {
-        Err(ResultsError::Misconfigured("not built".into()))
+    pub async fn open(target: &ResultsTarget) -> Result<Self, ResultsError> {
+        let database = match target {
+            ResultsTarget::Sqlite(path) => Database::sqlite(path).await?,
+            ResultsTarget::MySql(url) => Database::mysql(url).await?,
+        };
+        schema::migrate(&database).await?;
+        let statements = Statements::new(database.flavour());
+        Ok(Self(Arc::new(Store { database, statements, last_commit: AtomicI64::new(0) })))
+    }
+
+    /// Closes the connections after what is under way; every later call fails.
+    pub async fn close(&self) {
+        self.0.database.close().await;
     }
 
     /// Stores entries in one transaction, idempotently and in any order.
-    pub async fn store(&self, _entries: &[Entry]) -> Result<(), ResultsError> {
-        Ok(())
+    pub async fn store(&self, entries: &[Entry]) -> Result<(), ResultsError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.0.write(&Rows::of(entries)).await
     }
 
-    /// Stores dead letters, idempotently by job, replay and attempt.
-    pub async fn bury(&self, _letters: &[(Message, DeadLetter)]) -> Result<(), ResultsError> {
-        Ok(())
+    /// Stores dead letters, idempotently by job, replay and attempt. A letter that is a job also
+    /// makes its job dead, if it was not answered otherwise.
+    pub async fn bury(&self, letters: &[(Message, DeadLetter)]) -> Result<(), ResultsError> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        self.0.write(&Rows::buried(letters)).await
+    }
+
+    /// Removes dead letters, after they were published again or because a person said so.
+    pub async fn unbury(&self, letters: &[(Uuid, u32, u32)]) -> Result<(), ResultsError> {
+        let mut writing = self.0.database.begin().await?;
+        for (job, replay, attempt) in letters {
+            let key = vec![Value::Id(*job), Value::Int((*replay).into()), Value::Int((*attempt).into())];
+            writing.run(&self.0.statements.unbury, key).await?;
+        }
+        writing.commit().await
+    }
+
+    /// Sets a named number that outlives the process.
+    pub async fn set_mark(&self, name: &str, value: i64) -> Result<(), ResultsError> {
+        let mut writing = self.0.database.begin().await?;
+        writing.run(&self.0.statements.mark, vec![Value::Text(name.to_owned()), Value::Int(value)]).await?;
+        writing.commit().await
+    }
+
+    /// A named number.
+    pub async fn mark(&self, name: &str) -> Result<Option<i64>, ResultsError> {
+        self.0.mark(name).await
     }
 
     /// One job with its attempts.
-    pub async fn job(&self, _id: Uuid) -> Result<Option<JobRecord>, ResultsError> {
-        Ok(None)
+    pub async fn job(&self, id: Uuid) -> Result<Option<JobRecord>, ResultsError> {
+        self.0.job(id).await
     }
 
     /// Jobs, newest first.
-    pub async fn jobs(&self, _filter: &JobFilter) -> Result<Page<JobRow>, ResultsError> {
-        Ok(Page { rows: vec![], next: None })
+    pub async fn jobs(&self, filter: &JobFilter) -> Result<Page<JobRow>, ResultsError> {
+        self.0.jobs(filter).await
     }
 
-    /// How many jobs of each state (and queue), capped at `cap` rows looked at for each state.
-    pub async fn counts(&self, _cap: u64) -> Result<Vec<(String, String, u64)>, ResultsError> {
-        Ok(vec![])
+    /// How many jobs of each state and queue, as (state, queue, count), capped at `cap` rows
+    /// looked at for each state.
+    pub async fn counts(&self, cap: u64) -> Result<Vec<(String, String, u64)>, ResultsError> {
+        self.0.counts(cap).await
     }
 
     /// Which of these (job, replay, attempt) are already answered for: the final or retrying
     /// report of that attempt is stored. For redelivered jobs.
-    pub async fn answered(&self, _of: &[(Uuid, u32, u32)]) -> Result<Vec<(Uuid, u32, u32)>, ResultsError> {
-        Ok(vec![])
+    pub async fn answered(&self, of: &[(Uuid, u32, u32)]) -> Result<Vec<(Uuid, u32, u32)>, ResultsError> {
+        self.0.answered(of).await
     }
 
     /// Runs, newest first.
-    pub async fn runs(&self, _limit: u32, _cursor: Option<&str>) -> Result<Page<RunRow>, ResultsError> {
-        Ok(Page { rows: vec![], next: None })
+    pub async fn runs(&self, limit: u32, cursor: Option<&str>) -> Result<Page<RunRow>, ResultsError> {
+        self.0.runs(limit, cursor).await
     }
 
-    /// One run with its members' states.
-    pub async fn run(&self, _id: Uuid) -> Result<Option<RunRecord>, ResultsError> {
-        Ok(None)
+    /// One run with its members' states, at most 10 000 of them.
+    pub async fn run(&self, id: Uuid) -> Result<Option<RunRecord>, ResultsError> {
+        self.0.run(id).await
     }
 
     /// Steps of a run, by node, part and item; no outputs unless asked for.
-    pub async fn steps(&self, _filter: &StepFilter) -> Result<Vec<spinor_executors::StepReport>, ResultsError> {
-        Ok(vec![])
+    pub async fn steps(&self, filter: &StepFilter) -> Result<Vec<spinor_executors::StepReport>, ResultsError> {
+        self.0.steps(filter).await
     }
 
     /// Dead letters, newest first.
-    pub async fn dead(&self, _limit: u32, _cursor: Option<&str>) -> Result<Page<DeadLetter>, ResultsError> {
-        Ok(Page { rows: vec![], next: None })
+    pub async fn dead(&self, limit: u32, cursor: Option<&str>) -> Result<Page<DeadLetter>, ResultsError> {
+        self.0.dead(limit, cursor).await
     }
 
-    /// The last final report of a job, for who waits for it.
-    pub async fn ending(&self, _id: Uuid) -> Result<Option<Report>, ResultsError> {
-        Ok(None)
+    /// The last dead letter of a job, with the message as it was.
+    pub async fn letter(&self, job: Uuid) -> Result<Option<(Message, DeadLetter)>, ResultsError> {
+        self.0.letter(job).await
+    }
+
+    /// The last final report of a job, for who waits for it. A job that died without an execution
+    /// gets one made of its row.
+    pub async fn ending(&self, id: Uuid) -> Result<Option<Report>, ResultsError> {
+        self.0.ending(id).await
+    }
+
+    /// Jobs whose rows changed after (updated, id), in that order: how the search index is filled
+    /// again.
+    pub async fn changed(&self, after: (i64, Uuid), limit: u32) -> Result<Vec<Tracked>, ResultsError> {
+        self.0.changed(after, limit).await
     }
 }

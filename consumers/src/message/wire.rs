@@ -132,7 +132,7 @@ pub fn decode(message: &Message, queue: &str, default_kind: Option<&str>, now: T
 }
 
 /// A UUID stays; another id becomes UUIDv5(queue, id) and is kept; none becomes a fresh one.
-fn identity(properties: &Properties, queue: &str) -> (Uuid, Option<String>) {
+pub(crate) fn identity(properties: &Properties, queue: &str) -> (Uuid, Option<String>) {
     let external = properties.text(header::EXTERNAL_ID).map(str::to_owned);
     match properties.id.as_deref().filter(|id| !id.is_empty()) {
         None => (Uuid::now_v7(), external),

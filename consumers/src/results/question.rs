@@ -160,3 +160,16 @@ pub struct DeadLetter {
     /// Who buried it.
     pub consumer: String,
 }
+
+/// A job's row as the search index takes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracked {
+    /// The recorder's clock at its last change, in microseconds.
+    pub updated: i64,
+    /// The line of the list.
+    pub row: JobRow,
+    /// As it was published.
+    pub job: Option<Job>,
+    /// The report that made the row what it is.
+    pub report: Option<Report>,
+}

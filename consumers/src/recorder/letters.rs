@@ -1,0 +1,61 @@
+//! Dead letters out of what cannot be handled: a message on the dead-letter road, or a line of a
+//! pack.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    message::{self, Message, Properties, header},
+    results::DeadLetter,
+};
+
+/// What is kept of a body that the database refuses.
+const KEPT: usize = 16 << 10;
+
+/// The letter a message on the dead-letter road is.
+pub fn letter(message: &Message) -> (Message, DeadLetter) {
+    let properties = &message.properties;
+    let queue = properties.text(header::FROM).or_else(|| properties.text("x-first-death-queue")).unwrap_or_default();
+    let number = |name| properties.int(name).and_then(|number| u32::try_from(number).ok());
+    let reason = properties.text(header::REASON).unwrap_or("the broker found no queue for it");
+    let letter = DeadLetter {
+        job: message::identity(properties, queue).0,
+        replay: number(header::REPLAY).unwrap_or(0),
+        attempt: number(header::ATTEMPT).unwrap_or(1).max(1),
+        kind: properties.kind.clone().unwrap_or_default(),
+        queue: queue.to_owned(),
+        reason: reason.to_owned(),
+        at: Timestamp::now(),
+        consumer: String::new(),
+    };
+    (message.clone(), letter)
+}
+
+/// The letter of one line of a pack. Its id follows from its text, so that a repeated pack buries
+/// it once; its message names no kind, so that it is never taken for a job.
+pub fn line(line: &[u8], why: &str) -> (Message, DeadLetter) {
+    let properties = Properties { content_type: Some("application/x-ndjson".to_owned()), ..Properties::default() };
+    let letter = DeadLetter {
+        job: Uuid::new_v5(&Uuid::NAMESPACE_OID, line),
+        replay: 0,
+        attempt: 0,
+        kind: String::new(),
+        queue: "results".to_owned(),
+        reason: why.to_owned(),
+        at: Timestamp::now(),
+        consumer: String::new(),
+    };
+    (Message { properties, body: Bytes::copy_from_slice(line) }, letter)
+}
+
+/// The same letter with no more of its message than every database takes.
+pub fn shortened(pair: &(Message, DeadLetter), why: &str) -> (Message, DeadLetter) {
+    let (message, letter) = pair;
+    let reason: String = letter.reason.chars().take(1000).collect();
+    let why: String = why.chars().take(1000).collect();
+    let cut = message.body.len() > KEPT;
+    let body = if cut { message.body.slice(..KEPT) } else { message.body.clone() };
+    let note = format!("{reason} (kept: {} of {} bytes, without headers, since {why})", body.len(), message.body.len());
+    (Message { properties: Properties::default(), body }, DeadLetter { reason: note, ..letter.clone() })
+}

@@ -1,0 +1,394 @@
+//! The connections: one small language over SQLite and MySQL/MariaDB.
+//!
+//! Owns pools, transactions, values in and columns out, and what an error means to its caller.
+//! Refuses to know any table. SQLite has one writer and a few readers; a reader, on either, is
+//! ended after [`READ_LIMIT`].
+
+use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
+
+use sqlx::{
+    Arguments as _, AssertSqlSafe, ConnectOptions as _, Executor as _, MySql, MySqlPool, Row as _, Sqlite, SqlitePool,
+    Transaction,
+    mysql::{MySqlArguments, MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{ResultsError, errors::meaning};
+
+/// No question may take longer, so that none pins SQLite's log or a connection.
+const READ_LIMIT: Duration = Duration::from_secs(1);
+/// A write that takes longer is given up: the server is frozen.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+
+/// A statement's text; built once, since prepared statements are found again by it.
+pub type Sql = Arc<str>;
+
+/// Which upsert a server understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// `ON CONFLICT .. excluded.c`.
+    Sqlite,
+    /// `AS new ON DUPLICATE KEY UPDATE .. new.c`.
+    MySql,
+    /// `ON DUPLICATE KEY UPDATE .. VALUES(c)`.
+    MariaDb,
+}
+
+/// A value on its way in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A whole number.
+    Int(i64),
+    /// A whole number or none.
+    MaybeInt(Option<i64>),
+    /// Text.
+    Text(String),
+    /// Text or none.
+    MaybeText(Option<String>),
+    /// Sixteen bytes.
+    Id(Uuid),
+    /// Sixteen bytes or none.
+    MaybeId(Option<Uuid>),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+impl Value {
+    /// About how many bytes it takes in a statement.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::MaybeText(Some(text)) => text.len() + 4,
+            Self::Blob(bytes) => bytes.len() + 4,
+            _ => 17,
+        }
+    }
+}
+
+/// The pools of one database.
+#[derive(Clone)]
+pub enum Database {
+    /// A file.
+    Sqlite {
+        /// One connection.
+        write: SqlitePool,
+        /// A few, read only.
+        read: SqlitePool,
+    },
+    /// A server.
+    MySql {
+        /// For transactions.
+        write: MySqlPool,
+        /// For questions; the server ends long ones.
+        read: MySqlPool,
+        /// Which of the two.
+        flavour: Flavour,
+        /// The largest statement it takes, in bytes.
+        packet: usize,
+    },
+}
+
+impl Database {
+    /// Opens a SQLite file, making it and its directory as needed.
+    pub async fn sqlite(path: &Path) -> Result<Self, ResultsError> {
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            tokio::fs::create_dir_all(directory)
+                .await
+                .map_err(|error| ResultsError::Misconfigured(format!("{}: {error}", directory.display())))?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A report is acknowledged after its commit, so the commit must survive a power loss.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(10))
+            .pragma("cache_size", "-65536")
+            .pragma("wal_autocheckpoint", "8000")
+            .pragma("journal_size_limit", "67108864")
+            .disable_statement_logging();
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .acquire_timeout(WRITE_LIMIT)
+            .connect_with(options.clone())
+            .await
+            .map_err(|error| opening(&path.display().to_string(), error))?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .test_before_acquire(false)
+            .acquire_timeout(ACQUIRE_LIMIT)
+            .connect_lazy_with(options.read_only(true).pragma("cache_size", "-8192"));
+        Ok(Self::Sqlite { write, read })
+    }
+
+    /// Connects to a server and finds out which it is.
+    pub async fn mysql(url: &str) -> Result<Self, ResultsError> {
+        let options = MySqlConnectOptions::from_str(url)
+            .map_err(|error| ResultsError::Misconfigured(format!("the results address is no MySQL URL: {error}")))?
+            .disable_statement_logging();
+        let place = format!("{}:{}", options.get_host(), options.get_port());
+        let mut first = tokio::time::timeout(ACQUIRE_LIMIT, options.connect())
+            .await
+            .map_err(|_| ResultsError::Unavailable(format!("{place}: no answer within 5 s")))?
+            .map_err(|error| opening(&place, error))?;
+        let row = first
+            .fetch_one("SELECT CAST(VERSION() AS CHAR), CAST(@@max_allowed_packet AS SIGNED)")
+            .await
+            .map_err(|error| opening(&place, error))?;
+        let version: String = row.try_get_unchecked(0).map_err(|error| opening(&place, error))?;
+        let packet: i64 = row.try_get_unchecked(1).map_err(|error| opening(&place, error))?;
+        let flavour = flavour(&version)?;
+        let write = pool(2).after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+                connection.execute("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')").await?;
+                Ok(())
+            })
+        });
+        let limit = match flavour {
+            Flavour::MariaDb => "SET SESSION max_statement_time = 1",
+            _ => "SET SESSION max_execution_time = 1000",
+        };
+        let read = pool(READERS)
+            .after_connect(move |connection, _| Box::pin(async move { connection.execute(limit).await.map(drop) }));
+        Ok(Self::MySql {
+            write: write.connect_lazy_with(options.clone()),
+            read: read.connect_lazy_with(options),
+            flavour,
+            packet: usize::try_from(packet).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// Which upsert it understands.
+    pub const fn flavour(&self) -> Flavour {
+        match self {
+            Self::Sqlite { .. } => Flavour::Sqlite,
+            Self::MySql { flavour, .. } => *flavour,
+        }
+    }
+
+    /// The largest statement it takes, in bytes.
+    pub const fn packet(&self) -> usize {
+        match self {
+            Self::Sqlite { .. } => 256 << 20,
+            Self::MySql { packet, .. } => *packet,
+        }
+    }
+
+    /// Begins a transaction that writes. One that is dropped is undone.
+    pub async fn begin(&self) -> Result<Writing, ResultsError> {
+        let begun = async {
+            match self {
+                Self::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Writing::Sqlite),
+                Self::MySql { write, .. } => write.begin().await.map(Writing::MySql),
+            }
+        };
+        bounded(begun).await
+    }
+
+    /// Asks, within the time limit.
+    pub async fn ask(&self, sql: String, values: Vec<Value>) -> Result<Vec<Column>, ResultsError> {
+        let sql = AssertSqlSafe(sql);
+        match self {
+            Self::Sqlite { read, .. } => {
+                let mut connection = read.acquire().await.map_err(meaning)?;
+                let limit = Instant::now() + READ_LIMIT;
+                connection
+                    .lock_handle()
+                    .await
+                    .map_err(meaning)?
+                    .set_progress_handler(1000, move || Instant::now() < limit);
+                let query = sqlx::query_with(sql, sqlite_arguments(values)?);
+                let rows = connection.fetch_all(query).await.map_err(meaning)?;
+                Ok(rows.into_iter().map(Column::Sqlite).collect())
+            }
+            Self::MySql { read, .. } => {
+                let query = sqlx::query_with(sql, mysql_arguments(values)?);
+                // The server ends the statement itself; this is for a server that is frozen.
+                let rows = tokio::time::timeout(READ_LIMIT * 10, read.fetch_all(query))
+                    .await
+                    .map_err(|_| ResultsError::Unavailable("no answer within 10 s".to_owned()))?
+                    .map_err(meaning)?;
+                Ok(rows.into_iter().map(Column::MySql).collect())
+            }
+        }
+    }
+
+    /// Closes the pools; waits for what is under way.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Self::MySql { write, read, .. } => {
+                read.close().await;
+                write.close().await;
+            }
+        }
+    }
+}
+
+/// A transaction.
+pub enum Writing {
+    /// On the one writer.
+    Sqlite(Transaction<'static, Sqlite>),
+    /// On a server.
+    MySql(Transaction<'static, MySql>),
+}
+
+impl Writing {
+    /// Runs a statement; tells how many rows it touched.
+    pub async fn run(&mut self, sql: &Sql, values: Vec<Value>) -> Result<u64, ResultsError> {
+        let sql = AssertSqlSafe(Arc::clone(sql));
+        match self {
+            Self::Sqlite(transaction) => {
+                let query = sqlx::query_with(sql, sqlite_arguments(values)?);
+                bounded(transaction.execute(query)).await.map(|done| done.rows_affected())
+            }
+            Self::MySql(transaction) => {
+                let query = sqlx::query_with(sql, mysql_arguments(values)?);
+                bounded(transaction.execute(query)).await.map(|done| done.rows_affected())
+            }
+        }
+    }
+
+    /// Runs statements without values.
+    pub async fn script(&mut self, sql: &'static str) -> Result<(), ResultsError> {
+        match self {
+            Self::Sqlite(transaction) => bounded(transaction.execute(sqlx::raw_sql(sql))).await.map(drop),
+            Self::MySql(transaction) => bounded(transaction.execute(sqlx::raw_sql(sql))).await.map(drop),
+        }
+    }
+
+    /// Asks within the transaction.
+    pub async fn ask(&mut self, sql: &'static str) -> Result<Vec<Column>, ResultsError> {
+        match self {
+            Self::Sqlite(transaction) => {
+                let rows = bounded(transaction.fetch_all(sql)).await?;
+                Ok(rows.into_iter().map(Column::Sqlite).collect())
+            }
+            Self::MySql(transaction) => {
+                let rows = bounded(transaction.fetch_all(sql)).await?;
+                Ok(rows.into_iter().map(Column::MySql).collect())
+            }
+        }
+    }
+
+    /// Makes it durable.
+    pub async fn commit(self) -> Result<(), ResultsError> {
+        match self {
+            Self::Sqlite(transaction) => bounded(transaction.commit()).await,
+            Self::MySql(transaction) => bounded(transaction.commit()).await,
+        }
+    }
+}
+
+/// A row that came out, read by column number.
+pub enum Column {
+    /// Of SQLite.
+    Sqlite(SqliteRow),
+    /// Of a server.
+    MySql(MySqlRow),
+}
+
+macro_rules! column {
+    ($name:ident, $type:ty, $doc:literal) => {
+        #[doc = $doc]
+        pub fn $name(&self, at: usize) -> Result<$type, ResultsError> {
+            match self {
+                Self::Sqlite(row) => row.try_get_unchecked(at).map_err(meaning),
+                Self::MySql(row) => row.try_get_unchecked(at).map_err(meaning),
+            }
+        }
+    };
+}
+
+impl Column {
+    column!(int, i64, "A whole number.");
+    column!(maybe_int, Option<i64>, "A whole number or none.");
+    column!(text, String, "Text.");
+    column!(maybe_text, Option<String>, "Text or none.");
+    column!(blob, Vec<u8>, "Bytes.");
+    column!(maybe_blob, Option<Vec<u8>>, "Bytes or none.");
+
+    /// An id.
+    pub fn id(&self, at: usize) -> Result<Uuid, ResultsError> {
+        uuid(&self.blob(at)?)
+    }
+
+    /// An id or none.
+    pub fn maybe_id(&self, at: usize) -> Result<Option<Uuid>, ResultsError> {
+        self.maybe_blob(at)?.as_deref().map(uuid).transpose()
+    }
+}
+
+fn uuid(bytes: &[u8]) -> Result<Uuid, ResultsError> {
+    Uuid::from_slice(bytes).map_err(|_| ResultsError::Misconfigured("an id in the record has no 16 bytes".to_owned()))
+}
+
+fn pool(connections: u32) -> MySqlPoolOptions {
+    MySqlPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_LIMIT)
+}
+
+fn flavour(version: &str) -> Result<Flavour, ResultsError> {
+    let mut numbers = version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (flavour, oldest) =
+        if version.contains("MariaDB") { (Flavour::MariaDb, (10, 6, 0)) } else { (Flavour::MySql, (8, 0, 20)) };
+    if found < oldest {
+        let (a, b, c) = oldest;
+        let why = format!("the results database is version {version}; {flavour:?} {a}.{b}.{c} or newer is needed");
+        return Err(ResultsError::Misconfigured(why));
+    }
+    Ok(flavour)
+}
+
+async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, ResultsError> {
+    tokio::time::timeout(WRITE_LIMIT, work)
+        .await
+        .map_err(|_| ResultsError::Unavailable("no answer within 30 s".to_owned()))?
+        .map_err(meaning)
+}
+
+fn opening(place: &str, error: sqlx::Error) -> ResultsError {
+    match meaning(error) {
+        ResultsError::Unavailable(why) => ResultsError::Unavailable(format!("{place}: {why}")),
+        ResultsError::Misconfigured(why) | ResultsError::Refused(why) => {
+            ResultsError::Misconfigured(format!("{place}: {why}"))
+        }
+    }
+}
+
+macro_rules! arguments {
+    ($name:ident, $type:ty) => {
+        fn $name(values: Vec<Value>) -> Result<$type, ResultsError> {
+            let mut into = <$type>::default();
+            into.reserve(values.len(), values.iter().map(Value::size).sum());
+            for value in values {
+                match value {
+                    Value::Int(number) => into.add(number),
+                    Value::MaybeInt(number) => into.add(number),
+                    Value::Text(text) => into.add(text),
+                    Value::MaybeText(text) => into.add(text),
+                    Value::Id(id) => into.add(&id.as_bytes()[..]),
+                    Value::MaybeId(id) => into.add(id.as_ref().map(|id| &id.as_bytes()[..])),
+                    Value::Blob(bytes) => into.add(bytes),
+                }
+                .map_err(|error| ResultsError::Refused(error.to_string()))?;
+            }
+            Ok(into)
+        }
+    };
+}
+
+arguments!(sqlite_arguments, SqliteArguments);
+arguments!(mysql_arguments, MySqlArguments);

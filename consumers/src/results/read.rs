@@ -1,0 +1,363 @@
+//! Every question on the record. Lists are newest first and go on by a cursor; counts are capped.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use spinor_executors::{Cause, Failure, Origin, Output, Report, State, StepReport};
+use uuid::Uuid;
+
+use super::{
+    AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow, StepFilter, Store,
+    Tracked,
+    change::clip,
+    database::{Column, Value},
+};
+use crate::message::Message;
+
+const JOB_ROW: &str = "jobs.id, jobs.kind, jobs.queue, jobs.state, jobs.attempt, jobs.replay, jobs.created, \
+                       jobs.started, jobs.ended, jobs.retry_at, jobs.error, jobs.run, jobs.consumer";
+const JOB_ROW_COLUMNS: usize = 13;
+const RUN_ROW: &str = "id, name, members, steps, started, ended, succeeded, problems";
+const LETTER: &str = "job, replay, attempt, kind, queue, reason, at, consumer";
+const DEFAULT_ROWS: u32 = 50;
+const MOST_ROWS: u32 = 1000;
+const MOST_MEMBERS: u32 = 10_000;
+
+impl Store {
+    pub(super) async fn job(&self, id: Uuid) -> Result<Option<JobRecord>, ResultsError> {
+        let sql = format!("SELECT {JOB_ROW}, jobs.job FROM jobs WHERE id = ?");
+        let rows = self.database.ask(sql, vec![Value::Id(id)]).await?;
+        let Some(found) = rows.first() else {
+            return Ok(None);
+        };
+        let sql = "SELECT report FROM attempts WHERE job = ? ORDER BY replay, attempt, execution";
+        let attempts = self.database.ask(sql.to_owned(), vec![Value::Id(id)]).await?;
+        Ok(Some(JobRecord {
+            row: job_row(found)?,
+            job: found.maybe_text(JOB_ROW_COLUMNS)?.as_deref().map(json).transpose()?,
+            attempts: attempts
+                .iter()
+                .map(|row| Ok(AttemptRecord { report: json(&row.text(0)?)? }))
+                .collect::<Result<_, ResultsError>>()?,
+        }))
+    }
+
+    pub(super) async fn jobs(&self, filter: &JobFilter) -> Result<Page<JobRow>, ResultsError> {
+        let mut asked = Where::default();
+        if let Some(state) = filter.state {
+            asked.and("state = ?", [Value::Text(state.word().to_owned())]);
+        }
+        for (test, name) in [("queue = ?", &filter.queue), ("kind = ?", &filter.kind)] {
+            if let Some(name) = name {
+                asked.and(test, [Value::Text(clip(name, 255))]);
+            }
+        }
+        if let Some(run) = filter.run {
+            asked.and("run = ?", [Value::Id(run)]);
+        }
+        asked.before("created", "id", filter.cursor.as_deref())?;
+        let limit = rows_asked(filter.limit);
+        let sql = format!("SELECT {JOB_ROW} FROM jobs{asked} ORDER BY created DESC, id DESC LIMIT {}", limit + 1);
+        let rows = self.database.ask(sql, asked.values).await?;
+        page(&rows, limit, job_row, |row| cursor(row.created, row.id))
+    }
+
+    pub(super) async fn counts(&self, cap: u64) -> Result<Vec<(String, String, u64)>, ResultsError> {
+        let mut counts = Vec::new();
+        for state in State::ALL {
+            let sql = format!(
+                "SELECT queue, COUNT(*) FROM (SELECT queue FROM jobs WHERE state = ? LIMIT {cap}) AS some \
+                 GROUP BY queue ORDER BY queue"
+            );
+            for row in self.database.ask(sql, vec![Value::Text(state.word().to_owned())]).await? {
+                let count = u64::try_from(row.int(1)?).unwrap_or(0);
+                counts.push((state.word().to_owned(), row.text(0)?, count));
+            }
+        }
+        Ok(counts)
+    }
+
+    pub(super) async fn answered(&self, of: &[(Uuid, u32, u32)]) -> Result<Vec<(Uuid, u32, u32)>, ResultsError> {
+        let mut found = std::collections::HashSet::new();
+        for some in of.chunks(500) {
+            // Padded to a few counts by repeating the last, so that the statement is found again.
+            let width = if some.len() > 32 { 500 } else { 32 };
+            let padded = some.iter().chain(std::iter::repeat_n(&some[some.len() - 1], width - some.len()));
+            let values = padded.map(|(job, ..)| Value::Id(*job)).collect();
+            let holes = vec!["?"; width].join(", ");
+            let sql = format!("SELECT DISTINCT job, replay, attempt FROM attempts WHERE job IN ({holes})");
+            for row in self.database.ask(sql, values).await? {
+                found.insert((row.id(0)?, small(row.int(1)?), small(row.int(2)?)));
+            }
+        }
+        Ok(of.iter().filter(|key| found.contains(key)).copied().collect())
+    }
+
+    pub(super) async fn runs(&self, limit: u32, after: Option<&str>) -> Result<Page<RunRow>, ResultsError> {
+        let mut asked = Where::default();
+        asked.before("started", "id", after)?;
+        let limit = rows_asked(limit);
+        let sql = format!("SELECT {RUN_ROW} FROM runs{asked} ORDER BY started DESC, id DESC LIMIT {}", limit + 1);
+        let rows = self.database.ask(sql, asked.values).await?;
+        page(&rows, limit, run_row, |row| cursor(row.started, row.id))
+    }
+
+    pub(super) async fn run(&self, id: Uuid) -> Result<Option<RunRecord>, ResultsError> {
+        let sql = format!("SELECT {RUN_ROW} FROM runs WHERE id = ?");
+        let rows = self.database.ask(sql, vec![Value::Id(id)]).await?;
+        let Some(found) = rows.first() else {
+            return Ok(None);
+        };
+        let sql =
+            format!("SELECT {JOB_ROW}, jobs.member FROM jobs WHERE run = ? ORDER BY created, id LIMIT {MOST_MEMBERS}");
+        let jobs = self.database.ask(sql, vec![Value::Id(id)]).await?;
+        let member = |row: &Column| Ok((row.maybe_text(JOB_ROW_COLUMNS)?.unwrap_or_default(), job_row(row)?));
+        let jobs = jobs.iter().map(member).collect::<Result<Vec<_>, ResultsError>>()?;
+        Ok(Some(RunRecord { row: run_row(found)?, jobs }))
+    }
+
+    pub(super) async fn steps(&self, filter: &StepFilter) -> Result<Vec<StepReport>, ResultsError> {
+        let mut asked = Where::default();
+        asked.and("run = ?", [Value::Id(filter.run)]);
+        if let Some(node) = &filter.node {
+            asked.and("node = ?", [Value::Text(clip(node, 255))]);
+        }
+        if filter.problems {
+            asked.and("state <> 'succeeded'", []);
+        }
+        let outputs = if filter.outputs { "outputs" } else { "NULL" };
+        let mut sql = format!("SELECT report, {outputs} FROM steps{asked} ORDER BY node, part, item, job, step");
+        if filter.limit > 0 {
+            let _ = write!(sql, " LIMIT {}", filter.limit);
+        }
+        self.database.ask(sql, asked.values).await?.iter().map(step).collect()
+    }
+
+    pub(super) async fn dead(&self, limit: u32, after: Option<&str>) -> Result<Page<DeadLetter>, ResultsError> {
+        let mut asked = Where::default();
+        asked.before("at", "job", after)?;
+        let limit = rows_asked(limit);
+        let sql = format!(
+            "SELECT {LETTER} FROM dead{asked} ORDER BY at DESC, job DESC, replay DESC, attempt DESC LIMIT {}",
+            limit + 1
+        );
+        let rows = self.database.ask(sql, asked.values).await?;
+        page(&rows, limit, letter, |row| cursor(row.at, row.job))
+    }
+
+    pub(super) async fn letter(&self, job: Uuid) -> Result<Option<(Message, DeadLetter)>, ResultsError> {
+        let sql = format!(
+            "SELECT {LETTER}, properties, body FROM dead WHERE job = ? ORDER BY replay DESC, attempt DESC LIMIT 1"
+        );
+        let rows = self.database.ask(sql, vec![Value::Id(job)]).await?;
+        let read = |row: &Column| {
+            let message = Message { properties: json(&row.text(8)?)?, body: row.blob(9)?.into() };
+            Ok((message, letter(row)?))
+        };
+        rows.first().map(read).transpose()
+    }
+
+    pub(super) async fn ending(&self, id: Uuid) -> Result<Option<Report>, ResultsError> {
+        let sql = format!("SELECT {JOB_ROW}, jobs.host, attempts.report FROM jobs{LAST_REPORT} WHERE jobs.id = ?");
+        let rows = self.database.ask(sql, vec![Value::Id(id)]).await?;
+        let Some(found) = rows.first() else {
+            return Ok(None);
+        };
+        let row = job_row(found)?;
+        if !row.state.is_final() {
+            return Ok(None);
+        }
+        match found.maybe_text(JOB_ROW_COLUMNS + 1)? {
+            Some(report) => json(&report).map(Some),
+            None => Ok(Some(report_of(row, found.maybe_text(JOB_ROW_COLUMNS)?))),
+        }
+    }
+
+    pub(super) async fn changed(&self, after: (i64, Uuid), limit: u32) -> Result<Vec<Tracked>, ResultsError> {
+        let (updated, id) = after;
+        let sql = format!(
+            "SELECT {JOB_ROW}, jobs.updated, jobs.job, attempts.report FROM jobs{LAST_REPORT} \
+             WHERE jobs.updated >= ? AND (jobs.updated > ? OR jobs.id > ?) ORDER BY jobs.updated, jobs.id LIMIT {limit}"
+        );
+        let values = vec![Value::Int(updated), Value::Int(updated), Value::Id(id)];
+        let read = |row: &Column| {
+            Ok(Tracked {
+                row: job_row(row)?,
+                updated: row.int(JOB_ROW_COLUMNS)?,
+                job: row.maybe_text(JOB_ROW_COLUMNS + 1)?.as_deref().map(json).transpose()?,
+                report: row.maybe_text(JOB_ROW_COLUMNS + 2)?.as_deref().map(json).transpose()?,
+            })
+        };
+        self.database.ask(sql, values).await?.iter().map(read).collect()
+    }
+
+    pub(super) async fn mark(&self, name: &str) -> Result<Option<i64>, ResultsError> {
+        let sql = "SELECT value FROM marks WHERE name = ?".to_owned();
+        let rows = self.database.ask(sql, vec![Value::Text(name.to_owned())]).await?;
+        rows.first().map(|row| row.int(0)).transpose()
+    }
+}
+
+/// The report that made a job's row what it is.
+const LAST_REPORT: &str = " LEFT JOIN attempts ON attempts.job = jobs.id AND attempts.replay = jobs.replay \
+                           AND attempts.attempt = jobs.attempt AND attempts.execution = jobs.execution";
+
+/// Conditions and their values, in order.
+#[derive(Default)]
+struct Where {
+    text: String,
+    values: Vec<Value>,
+}
+
+impl Where {
+    fn and<const N: usize>(&mut self, test: &str, values: [Value; N]) {
+        self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
+        self.text.push_str(test);
+        self.values.extend(values);
+    }
+
+    /// Only what comes after a cursor, newest first. Row comparisons are not served by an index
+    /// everywhere, hence the two tests.
+    fn before(&mut self, time: &str, id: &str, cursor: Option<&str>) -> Result<(), ResultsError> {
+        let Some(cursor) = cursor else {
+            return Ok(());
+        };
+        let parsed = cursor.split_once('.').and_then(|(at, id)| Some((at.parse().ok()?, Uuid::parse_str(id).ok()?)));
+        let Some((at, last)) = parsed else {
+            return Err(ResultsError::Misconfigured(format!("`{}` is no cursor of a list", clip(cursor, 80))));
+        };
+        let test = format!("{time} <= ? AND ({time} < ? OR {id} < ?)");
+        self.and(&test, [Value::Int(at), Value::Int(at), Value::Id(last)]);
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Where {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str(&self.text)
+    }
+}
+
+fn cursor(at: Timestamp, id: Uuid) -> String {
+    format!("{}.{}", at.as_microsecond(), id.simple())
+}
+
+fn rows_asked(limit: u32) -> u32 {
+    if limit == 0 { DEFAULT_ROWS } else { limit.min(MOST_ROWS) }
+}
+
+/// The rows read; one more than asked for means that there is a next page.
+fn page<T>(
+    rows: &[Column],
+    limit: u32,
+    read: impl Fn(&Column) -> Result<T, ResultsError>,
+    end: impl Fn(&T) -> String,
+) -> Result<Page<T>, ResultsError> {
+    let limit = limit as usize;
+    let read: Vec<T> = rows.iter().take(limit).map(read).collect::<Result<_, _>>()?;
+    let next = (rows.len() > limit).then(|| read.last().map(end)).flatten();
+    Ok(Page { rows: read, next })
+}
+
+fn job_row(row: &Column) -> Result<JobRow, ResultsError> {
+    let state = row.text(3)?;
+    Ok(JobRow {
+        id: row.id(0)?,
+        kind: row.text(1)?,
+        queue: row.text(2)?,
+        state: State::of(&state).ok_or_else(|| foreign(&format!("the state `{state}`")))?,
+        attempt: small(row.int(4)?),
+        replay: small(row.int(5)?),
+        created: time(row.int(6)?)?,
+        started: row.maybe_int(7)?.map(time).transpose()?,
+        ended: row.maybe_int(8)?.map(time).transpose()?,
+        retry_at: row.maybe_int(9)?.map(time).transpose()?,
+        error: row.maybe_text(10)?,
+        run: row.maybe_id(11)?,
+        consumer: row.maybe_text(12)?,
+    })
+}
+
+fn run_row(row: &Column) -> Result<RunRow, ResultsError> {
+    Ok(RunRow {
+        id: row.id(0)?,
+        name: row.text(1)?,
+        members: small(row.int(2)?),
+        steps: small(row.int(3)?),
+        started: time(row.int(4)?)?,
+        ended: row.maybe_int(5)?.map(time).transpose()?,
+        succeeded: row.maybe_int(6)?.map(|word| word != 0),
+        problems: json(&row.text(7)?)?,
+    })
+}
+
+fn letter(row: &Column) -> Result<DeadLetter, ResultsError> {
+    Ok(DeadLetter {
+        job: row.id(0)?,
+        replay: small(row.int(1)?),
+        attempt: small(row.int(2)?),
+        kind: row.text(3)?,
+        queue: row.text(4)?,
+        reason: row.text(5)?,
+        at: time(row.int(6)?)?,
+        consumer: row.text(7)?,
+    })
+}
+
+fn step(row: &Column) -> Result<StepReport, ResultsError> {
+    let mut report: StepReport = json(&row.text(0)?)?;
+    if let Some(outputs) = row.maybe_text(1)? {
+        (report.stdout, report.stderr) = json::<(Output, Output)>(&outputs)?;
+    }
+    Ok(report)
+}
+
+/// For a job that died without an execution: what its row tells.
+fn report_of(row: JobRow, host: Option<String>) -> Report {
+    let ended = row.ended.unwrap_or(row.created);
+    Report {
+        job: row.id,
+        kind: row.kind,
+        queue: row.queue,
+        replay: row.replay,
+        attempt: row.attempt,
+        execution: Uuid::nil(),
+        state: row.state,
+        value: None,
+        failure: row.error.map(|message| Failure { cause: Cause::Error, message }),
+        exit: None,
+        stdout: Output::default(),
+        stderr: Output::default(),
+        created: row.created,
+        started: row.started.unwrap_or(ended),
+        ended,
+        retry_at: None,
+        origin: Origin {
+            consumer: row.consumer.unwrap_or_default(),
+            group: String::new(),
+            host: host.unwrap_or_default(),
+        },
+        maybe_rerun: false,
+        usage: None,
+        run: row.run,
+        member: None,
+        whole: None,
+    }
+}
+
+fn small(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn time(micros: i64) -> Result<Timestamp, ResultsError> {
+    Timestamp::from_microsecond(micros).map_err(|_| foreign(&format!("the time {micros}")))
+}
+
+fn json<T: DeserializeOwned>(text: &str) -> Result<T, ResultsError> {
+    serde_json::from_str(text).map_err(|error| foreign(&format!("JSON that is not ours ({error})")))
+}
+
+fn foreign(what: &str) -> ResultsError {
+    ResultsError::Misconfigured(format!("the record holds {what}: was it written by another program?"))
+}
