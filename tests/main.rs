@@ -1,1 +1,8 @@
-//! x
+//! The one integration-test binary: the real thing from outside, over real servers.
+//!
+//! `make test` starts the servers and names them in the environment; [`support`] holds the
+//! fixtures. One module a subject, one line each, sorted. Tests await events and never sleep.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod architecture;
+mod support;
