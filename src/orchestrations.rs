@@ -10,12 +10,12 @@
 //! ```
 
 pub mod analysis;
-// pub mod command;
+pub mod command;
 pub mod compile;
-// pub mod drive;
+pub mod drive;
 pub mod parse;
 pub mod problem;
-// pub mod progress;
+pub mod progress;
 mod run_text;
 mod source;
-// pub mod view;
+pub mod view;
