@@ -3,3 +3,4 @@
 //! The worlds on the engine live here as modules the engine never imports.
 
 pub mod config;
+pub mod orchestrations;
