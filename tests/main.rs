@@ -1,1 +1,8 @@
-//! x
+//! The one integration binary: every module here tests over the real thing.
+//!
+//! `conformance`: one suite over the broker contract, run on each broker.
+
+#![allow(missing_docs)]
+
+#[cfg(test)]
+mod conformance;
