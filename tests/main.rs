@@ -1,6 +1,10 @@
-//! The one integration binary: every module here tests over the real thing.
+//! The one integration-test binary: the real thing from outside, over real servers.
+//!
+//! `make test` starts the servers and names them in the environment; [`support`] holds the
+//! fixtures. One module a subject, one line each, sorted. Tests await events and never sleep.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#![allow(missing_docs)]
-
-#[cfg(test)]
+mod architecture;
 mod message;
+mod recorder;
+mod support;
