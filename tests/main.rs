@@ -8,4 +8,5 @@
 mod architecture;
 mod conformance;
 mod message;
+mod recorder;
 mod support;
