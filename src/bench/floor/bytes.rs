@@ -73,6 +73,11 @@ impl Template {
         Self::new(Entry::Queued(Box::new(job.clone())).line().to_vec(), job.id, Uuid::nil())
     }
 
+    /// Other bytes that hold a job's id.
+    pub fn of(line: Vec<u8>, id: Uuid) -> Self {
+        Self::new(line, id, Uuid::nil())
+    }
+
     fn new(line: Vec<u8>, id: Uuid, execution: Uuid) -> Self {
         Self { ids: places(&line, id), executions: places(&line, execution), line }
     }

@@ -11,8 +11,11 @@ mod amqp_idle;
 mod amqp_latency;
 mod amqp_noop;
 mod bytes;
+mod insert;
 mod measure;
+mod rows;
 mod spawn;
+mod statements;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -34,6 +37,10 @@ enum Floor {
     AmqpIdle(amqp_idle::Args),
     /// The same command, spawned on all cores.
     Spawn(spawn::Args),
+    /// The rows of the record, inserted raw.
+    Insert(insert::Args),
+    /// The statements of the embedded broker and its record, run raw.
+    Statements(statements::Args),
 }
 
 fn main() -> Result<()> {
@@ -43,6 +50,8 @@ fn main() -> Result<()> {
         Floor::AmqpLatency(args) => amqp_latency::run(&args),
         Floor::AmqpIdle(args) => amqp_idle::run(&args),
         Floor::Spawn(args) => spawn::run(&args),
+        Floor::Insert(args) => insert::run(&args),
+        Floor::Statements(args) => statements::run(&args),
     }?;
     println!("{line}");
     Ok(())
