@@ -8,5 +8,6 @@
 mod architecture;
 mod conformance;
 mod message;
+mod rabbitmq;
 mod recorder;
 mod support;
