@@ -14,7 +14,12 @@ mod reports;
 mod settle;
 mod whole;
 
+<<<<<<< HEAD
 pub mod on_embedded;
+=======
+mod on_embedded;
+pub mod on_rabbitmq;
+>>>>>>> w-rabbit
 
 /// Every case on one broker: `conformance::NAME::CASE`.
 macro_rules! suite {
@@ -111,3 +116,4 @@ macro_rules! suite {
 }
 
 suite!(embedded, crate::conformance::on_embedded::OnEmbedded);
+suite!(rabbitmq, crate::conformance::on_rabbitmq::OnRabbitMq);

@@ -9,5 +9,6 @@ mod architecture;
 mod conformance;
 mod consumer;
 mod message;
+mod rabbitmq;
 mod recorder;
 mod support;
