@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+pub(crate) use self::capture::readable;
 pub use self::start::StartError;
 pub(crate) use self::tree::Tree;
 use self::{

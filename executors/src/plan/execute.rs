@@ -71,8 +71,10 @@ impl PlanExecutor {
     async fn execute(&self, job: &Job, context: &Context) -> Outcome {
         let plan = match job.args.read::<Plan>() {
             Ok(plan) if plan.node == self.node => plan,
-            Ok(plan) => return args(format!("this plan is for the node `{}`, and this is `{}`", plan.node, self.node)),
-            Err(error) => return args(format!("the args are no plan: {error}")),
+            Ok(plan) => {
+                return refused(format!("this plan is for the node `{}`, and this is `{}`", plan.node, self.node));
+            }
+            Err(error) => return refused(format!("the args are no plan: {error}")),
         };
         self.sweep_sometimes();
         let path = Journal::place(&self.journals, job.id, job.replay);
@@ -213,6 +215,6 @@ fn why(context: &Context) -> Cancelled {
     context.why_cancelled().unwrap_or(Cancelled::Drain)
 }
 
-fn args(message: String) -> Outcome {
-    Outcome::Failed(Failure { cause: Cause::Args, message })
+fn refused(message: String) -> Outcome {
+    Outcome::Failed(Failure::args(message))
 }
