@@ -21,14 +21,14 @@ async fn sh(script: &str, context: &Context) -> Ended {
 }
 
 /// Waits until the process is gone, by its own event.
-fn is_gone(pid: &str) -> bool {
+pub(crate) fn is_gone(pid: &str) -> bool {
     let pid = Pid::from_raw(pid.trim().parse().expect("a number")).expect("a process number");
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
     let bound = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
     rustix::event::poll(&mut [PollFd::new(&pidfd, rustix::event::PollFlags::IN)], Some(&bound)).is_ok_and(|n| n == 1)
 }
 
-fn is_alive(pid: &str) -> bool {
+pub(crate) fn is_alive(pid: &str) -> bool {
     fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
         .is_ok_and(|stat| !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
 }
