@@ -7,7 +7,7 @@ mod close;
 mod consume;
 mod delay;
 mod events;
-mod fixture;
+pub mod fixture;
 mod publish;
 mod redelivery;
 mod reports;

@@ -19,6 +19,9 @@ mod store;
 mod subscriptions;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;

@@ -9,23 +9,25 @@ use super::store::key;
 pub(super) struct List {
     text: String,
     close: char,
+    entries: usize,
 }
 
 impl List {
     fn of(open: char, close: char) -> Self {
-        Self { text: String::from(open), close }
+        Self { text: String::from(open), close, entries: 0 }
     }
 
     fn push(&mut self, entry: std::fmt::Arguments<'_>) {
-        if self.text.len() > 1 {
+        if self.entries > 0 {
             self.text.push(',');
         }
+        self.entries += 1;
         // Writing into a string cannot fail.
         let _ = self.text.write_fmt(entry);
     }
 
     fn is_empty(&self) -> bool {
-        self.text.len() == 1
+        self.entries == 0
     }
 
     /// The text.
@@ -63,6 +65,13 @@ impl Changes {
 
     pub(super) fn is_empty(&self) -> bool {
         [&self.puts, &self.removes, &self.marks, &self.delays, &self.undelays].into_iter().all(List::is_empty)
+    }
+
+    /// About how much the log grows by it: whole pages, of rows that come and rows that go.
+    pub(super) fn log_bytes(&self) -> usize {
+        const PAGES: usize = 8 * 4096;
+        const ROW: usize = 512;
+        PAGES + 2 * (self.rows.len() + self.delayed_rows.len()) + ROW * (self.removes.entries + self.undelays.entries)
     }
 
     /// A row into a queue.

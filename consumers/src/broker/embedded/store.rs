@@ -18,6 +18,8 @@ use crate::broker::BrokerError;
 const SEQUENCE_BITS: u32 = 44;
 /// Queue numbers on disk are below this.
 const MAX_QUEUES: u64 = 1 << (63 - SEQUENCE_BITS);
+/// The log is folded into the file when it has about so many bytes.
+const FOLD_BYTES: usize = 16 << 20;
 const SCHEMA_VERSION: i64 = 1;
 
 const SCHEMA: &str = "
@@ -105,6 +107,9 @@ pub(super) struct DueRow {
 /// The writer's own connection.
 pub(super) struct Store {
     connection: SqliteConnection,
+    /// About so many bytes are in the log and not in the file.
+    unfolded: usize,
+    fold_failed: bool,
 }
 
 impl Store {
@@ -118,7 +123,9 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(2))
-            .pragma("wal_autocheckpoint", "4000")
+            // By itself SQLite would fold inside a commit, and report a commit that is on disk as
+            // failed when the folding fails. So it is done apart.
+            .pragma("wal_autocheckpoint", "0")
             .pragma("cache_size", "-32768")
             .disable_statement_logging()
             .thread_name(|_| "spinor-broker".to_owned())
@@ -136,7 +143,7 @@ impl Store {
         if version < SCHEMA_VERSION {
             sqlx::raw_sql(SCHEMA).execute(&mut connection).await.map_err(failed)?;
         }
-        Ok(Self { connection })
+        Ok(Self { connection, unfolded: 0, fold_failed: false })
     }
 
     /// Every queue with what it holds.
@@ -178,6 +185,7 @@ impl Store {
         if changes.is_empty() {
             return Ok(());
         }
+        let size = changes.log_bytes();
         let written = sqlx::query(FLUSH)
             .bind(changes.rows)
             .bind(changes.puts.finish())
@@ -193,7 +201,24 @@ impl Store {
             let _ = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await;
             return Err(error.into());
         }
+        self.unfolded += size;
         Ok(())
+    }
+
+    /// Folds the log into the file when it has grown.
+    pub(super) async fn fold(&mut self) {
+        if self.unfolded < FOLD_BYTES {
+            return;
+        }
+        // A failure costs nothing but room: the next one folds more.
+        self.unfolded = 0;
+        let folded = sqlx::raw_sql("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut self.connection).await;
+        if let Err(error) = &folded
+            && !self.fold_failed
+        {
+            tracing::warn!(%error, "The broker's log cannot be folded into its file and grows.");
+        }
+        self.fold_failed = folded.is_err();
     }
 
     /// The rows of a queue after a sequence, in order: at most so many, and about so many bytes.

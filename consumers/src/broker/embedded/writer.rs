@@ -150,6 +150,7 @@ impl Writer {
         for queue in self.queues.values_mut().filter(|queue| !queue.subscriptions.is_empty()) {
             self.subscribers.dispatch(queue);
         }
+        self.store.fold().await;
     }
 
     /// Until there is something to do.
