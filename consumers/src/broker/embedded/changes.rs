@@ -17,7 +17,13 @@ impl List {
         Self { text: String::from(open), close, entries: 0 }
     }
 
-    fn push(&mut self, entry: std::fmt::Arguments<'_>) {
+    /// An empty list of numbers.
+    pub(super) fn ids() -> Self {
+        Self::of('[', ']')
+    }
+
+    /// One entry more.
+    pub(super) fn push(&mut self, entry: std::fmt::Arguments<'_>) {
         if self.entries > 0 {
             self.text.push(',');
         }
@@ -56,10 +62,10 @@ impl Changes {
             rows: Vec::new(),
             delayed_rows: Vec::new(),
             puts: List::of('{', '}'),
-            removes: List::of('[', ']'),
+            removes: List::ids(),
             marks: List::of('{', '}'),
-            delays: List::of('[', ']'),
-            undelays: List::of('[', ']'),
+            delays: List::ids(),
+            undelays: List::ids(),
         }
     }
 

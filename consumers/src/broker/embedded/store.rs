@@ -10,7 +10,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::changes::Changes;
+use super::changes::{Changes, List};
 use crate::broker::BrokerError;
 
 /// Bits of a key that are the sequence; the queue's number is above them, so that the rows of a
@@ -18,6 +18,8 @@ use crate::broker::BrokerError;
 const SEQUENCE_BITS: u32 = 44;
 /// Queue numbers on disk are below this.
 const MAX_QUEUES: u64 = 1 << (63 - SEQUENCE_BITS);
+/// At most about so many bytes of delayed messages are moved at once.
+const DUE_BYTES: usize = 8 << 20;
 /// The log is folded into the file when it has about so many bytes.
 const FOLD_BYTES: usize = 16 << 20;
 const SCHEMA_VERSION: i64 = 1;
@@ -234,13 +236,7 @@ impl Store {
         let sql = "SELECT key, length(data) FROM messages WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3";
         let sizes: Vec<(i64, i64)> =
             sqlx::query_as(sql).bind(from).bind(end).bind(limit).fetch_all(&mut self.connection).await?;
-        let mut sum = 0;
-        let within = sizes.iter().take_while(|(_, length)| {
-            let fits = sum < bytes;
-            sum += usize::try_from(*length).unwrap_or(usize::MAX);
-            fits
-        });
-        let Some((last, _)) = within.last() else { return Ok(vec![]) };
+        let Some((last, _)) = within(&sizes, bytes).last() else { return Ok(vec![]) };
         let sql = "SELECT key, data FROM messages WHERE key > ?1 AND key <= ?2 ORDER BY key";
         let rows: Vec<(i64, Vec<u8>)> =
             sqlx::query_as(sql).bind(from).bind(last).fetch_all(&mut self.connection).await?;
@@ -256,8 +252,13 @@ impl Store {
 
     /// Some of the delayed messages that are due, the earliest first.
     pub(super) async fn due(&mut self, now: i64) -> Result<Vec<DueRow>, StoreError> {
-        let sql = "SELECT id, queue, data FROM delayed WHERE due <= ?1 ORDER BY due, id LIMIT 200";
-        let rows: Vec<(i64, i64, Vec<u8>)> = sqlx::query_as(sql).bind(now).fetch_all(&mut self.connection).await?;
+        let sql = "SELECT id, length(data) FROM delayed WHERE due <= ?1 ORDER BY due, id LIMIT 200";
+        let sizes: Vec<(i64, i64)> = sqlx::query_as(sql).bind(now).fetch_all(&mut self.connection).await?;
+        let mut ids = List::ids();
+        within(&sizes, DUE_BYTES).iter().for_each(|(id, _)| ids.push(format_args!("{id}")));
+        let sql = "SELECT id, queue, data FROM delayed WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY due, id";
+        let rows: Vec<(i64, i64, Vec<u8>)> =
+            sqlx::query_as(sql).bind(ids.finish()).fetch_all(&mut self.connection).await?;
         Ok(rows.into_iter().map(|(id, queue, row)| DueRow { id, queue: unsigned(queue), row }).collect())
     }
 
@@ -289,6 +290,17 @@ impl Store {
 /// A row's key.
 pub(super) fn key(queue: u64, sequence: u64) -> i64 {
     i64::try_from(queue << SEQUENCE_BITS | sequence).unwrap_or(i64::MAX)
+}
+
+/// The first of these (id, size) that have about so many bytes; at least one, if there is one.
+fn within(sizes: &[(i64, i64)], bytes: usize) -> &[(i64, i64)] {
+    let mut sum = 0;
+    let fits = sizes.iter().take_while(|(_, size)| {
+        let fits = sum < bytes;
+        sum += usize::try_from(*size).unwrap_or(usize::MAX);
+        fits
+    });
+    &sizes[..fits.count()]
 }
 
 fn sequence(key: i64) -> u64 {
