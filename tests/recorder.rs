@@ -44,6 +44,7 @@ impl Record {
     }
 
     /// Another handle, as another process has it.
+    #[allow(dead_code, reason = "used by the fault tests")]
     pub async fn again(&self) -> Results {
         Results::open(&self.target).await.expect("it opens again")
     }
