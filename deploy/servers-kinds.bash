@@ -117,9 +117,11 @@ start_redis() {
   URL="redis://:$SECRET@127.0.0.1:${PORTS[0]}/0"
 }
 
+# Plain HTTP by hand, so that nothing need be installed for a readiness check.
 search_ready() {
-  curl -sf --max-time 5 ${PASSWORD:+-u "elastic:$PASSWORD"} \
-    "http://127.0.0.1:${PORTS[0]}/_cluster/health?wait_for_status=yellow&timeout=2s" >/dev/null
+  local login='' line='GET /_cluster/health?wait_for_status=yellow&timeout=500ms HTTP/1.0\r\n'
+  [[ -z $PASSWORD ]] || login="Authorization: Basic $(printf 'elastic:%s' "$PASSWORD" | base64 -w0)\r\n"
+  [[ $(ask "${PORTS[0]}" "$line$login\r\n" 12) == *20323030 ]]
 }
 
 # $1: elasticsearch or opensearch, $2: the least Java it needs.

@@ -1,1 +1,8 @@
-//! x
+//! The process: command line, configuration, HTTP API, the client for programs, wiring.
+//!
+//! The worlds on the engine live here as modules the engine never imports.
+
+pub mod api;
+pub mod client;
+pub mod config;
+pub mod orchestrations;

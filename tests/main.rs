@@ -2,9 +2,12 @@
 //!
 //! `make test` starts the servers and names them in the environment; [`support`] holds the
 //! fixtures. One module a subject, one line each, sorted. Tests await events and never sleep.
+#![allow(missing_docs, reason = "tests are not an interface")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod architecture;
+mod conformance;
+mod consumer;
 mod message;
 mod recorder;
 mod support;

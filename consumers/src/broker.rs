@@ -155,7 +155,8 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// bound.
     fn publish(&self, batch: Vec<Outgoing>) -> impl Future<Output = Vec<Result<(), PublishError>>> + Send;
 
-    /// Subscribes to a queue: a work queue, `Results`, `Search`, `Dead` or `Next`. At most
+    /// Subscribes to a queue: a work queue, `Results`, `Search`, `Dead` or `Next`, or `Reply`,
+    /// which makes a reply queue of that name that lives as long as the subscription. At most
     /// `credit` deliveries are in hand and unanswered. The subscription survives a lost link: it
     /// resubscribes by itself, and what was in hand comes again marked redelivered.
     fn consume(&self, from: &Address, credit: u32) -> impl Future<Output = Result<Subscription, BrokerError>> + Send;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Exit, Output, StepReport, Usage};
+use crate::{Cause, Exit, Failure, Output, StepReport, Usage};
 
 /// Which of a process's streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +59,18 @@ pub enum Cancelled {
     Person(String),
     /// The consumer stops and the grace period is over: the job goes back to its queue.
     Drain,
+}
+
+impl Cancelled {
+    /// The failure of what was ended for this reason.
+    pub fn failure(&self) -> Failure {
+        let (cause, message) = match self {
+            Self::Timeout => (Cause::Timeout, "ran past its time limit and was ended".to_owned()),
+            Self::Person(wish) => (Cause::Cancelled, format!("cancelled: {wish}")),
+            Self::Drain => (Cause::Cancelled, "ended because its consumer stops".to_owned()),
+        };
+        Failure { cause, message }
+    }
 }
 
 /// One execution's view of the world.

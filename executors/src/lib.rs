@@ -11,10 +11,12 @@
 
 mod context;
 mod executor;
+pub mod guardian;
 mod job;
 mod outcome;
 pub mod plan;
 pub mod pool;
+pub mod process;
 mod registry;
 mod report;
 mod retry;

@@ -95,6 +95,8 @@ pub enum Control {
     Credit(u32),
     /// Send nothing more; answers when the broker has promised it. Then the stream ends.
     Cancel(oneshot::Sender<()>),
+    /// The subscription was dropped with these inside, which nobody took: they go back.
+    Leave(Vec<DeliveryTag>),
 }
 
 impl Subscription {
@@ -133,5 +135,17 @@ impl Subscription {
             .await
             .map_err(|_| BrokerError::Unreachable("no answer to a cancel within 10 s".to_owned()))?
             .map_err(|_| BrokerError::Closed)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.deliveries.close();
+        let mut left = Vec::new();
+        while let Ok(delivery) = self.deliveries.try_recv() {
+            left.push(delivery.tag);
+        }
+        // A broker that is gone, or busy for ever, gives them back by itself when it closes.
+        let _ = self.control.try_send(Control::Leave(left));
     }
 }

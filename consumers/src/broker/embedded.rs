@@ -12,6 +12,24 @@ use super::{
 #[derive(Clone)]
 pub struct Embedded;
 
+/// Where an embedded broker lives, and what it keeps.
+#[derive(Clone, Debug, Default)]
+pub struct EmbeddedSettings {
+    /// Its directory; made when absent.
+    pub dir: std::path::PathBuf,
+    /// Keep the second copy of the packs for the search index?
+    pub search: bool,
+    /// The socket of the process that owns it, for the message to a second one.
+    pub socket: Option<std::path::PathBuf>,
+}
+
+impl Embedded {
+    /// Opens the directory.
+    pub async fn open(_: EmbeddedSettings) -> Result<Self, BrokerError> {
+        Ok(Self)
+    }
+}
+
 impl Broker for Embedded {
     async fn declare(&self, _: &[QueueSpec]) -> Result<(), BrokerError> {
         Ok(())

@@ -1,0 +1,327 @@
+//! The configuration: defaults, then a TOML file, then `SPINOR_` variables, then flags.
+//!
+//! Owns the typed [`Config`], how it is found and loaded, and its checks. All problems are
+//! reported at once, each with its place; unknown keys are refused; secrets are never shown.
+//! Refuses keys that change nothing: [`keys::KEYS`] is the whole list.
+
+pub mod document;
+pub mod keys;
+
+mod check;
+mod endpoint;
+mod layers;
+mod measure;
+mod raw;
+mod secrets;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use config::ValueKind;
+use spinor_executors::{KindPattern, RetryPolicy, Timeout};
+
+pub use endpoint::Endpoint;
+pub use measure::{duration, duration_text};
+
+/// Everything a process needs to know before it starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where jobs wait.
+    pub broker: BrokerChoice,
+    /// What the names of our objects on a remote broker start with.
+    pub broker_prefix: String,
+    /// Where results are recorded.
+    pub results: ResultsChoice,
+    /// The search index.
+    pub search: SearchChoice,
+    /// The directory of everything that lives on this machine.
+    pub data: PathBuf,
+    /// The part `consumer`.
+    pub consumer: ConsumerConfig,
+    /// Queues by short name.
+    pub queues: BTreeMap<String, QueueConfig>,
+    /// Limits by kind pattern.
+    pub kinds: BTreeMap<String, KindConfig>,
+    /// The part `api`.
+    pub api: ApiConfig,
+    /// Logging.
+    pub log: LogConfig,
+}
+
+/// Where jobs wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerChoice {
+    /// In the data directory.
+    Embedded,
+    /// On a RabbitMQ server.
+    RabbitMq(Endpoint),
+}
+
+/// Where results are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResultsChoice {
+    /// A file in the data directory.
+    Sqlite,
+    /// MySQL or MariaDB.
+    MySql(Endpoint),
+}
+
+/// The search index.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SearchChoice {
+    /// None; search falls back to the results database.
+    Off,
+    /// Elasticsearch or OpenSearch.
+    Http {
+        /// Its address; user and password inside, if any.
+        endpoint: Endpoint,
+        /// An API key instead of a user.
+        api_key: Option<String>,
+    },
+}
+
+impl fmt::Debug for SearchChoice {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => to.write_str("Off"),
+            Self::Http { endpoint, api_key } => {
+                write!(to, "Http({endpoint}{})", if api_key.is_some() { ", with an API key" } else { "" })
+            }
+        }
+    }
+}
+
+/// The part `consumer`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsumerConfig {
+    /// Consumers with the same work share a group.
+    pub group: String,
+    /// The queues it takes jobs from.
+    pub queues: Vec<String>,
+    /// The kinds it may run; `None` only with the embedded broker: all.
+    pub kinds: Option<Vec<KindPattern>>,
+    /// How many jobs run at once.
+    pub slots: usize,
+    /// How long running jobs get to end.
+    pub grace: Duration,
+    /// Limits of jobs whose kind has none of its own.
+    pub timeout: Timeout,
+}
+
+/// One queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// Somebody else's: consumed under exactly this name, never declared.
+    pub foreign: bool,
+    /// The kind of messages that name none.
+    pub default_kind: Option<String>,
+    /// Are jobs recorded when they are queued, or only when they have run?
+    pub journal: Journal,
+}
+
+/// When a queue's jobs are recorded first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Journal {
+    /// As soon as they are queued.
+    #[default]
+    Full,
+    /// When they have run.
+    Ends,
+}
+
+/// Limits of the kinds a pattern matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct KindConfig {
+    /// Time limits.
+    pub timeout: Option<Timeout>,
+    /// Retries.
+    pub retry: Option<RetryPolicy>,
+}
+
+/// The part `api`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// A TCP address beside the Unix socket.
+    pub listen: Option<SocketAddr>,
+    /// What a caller over TCP must show.
+    pub token: Option<String>,
+    /// The largest request, in bytes.
+    pub max_body: usize,
+}
+
+impl fmt::Debug for ApiConfig {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = if self.token.is_some() { "set" } else { "unset" };
+        write!(to, "Api(listen {:?}, token {token}, max_body {})", self.listen, self.max_body)
+    }
+}
+
+/// Logging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `auto`, `human` or `json`.
+    pub format: String,
+    /// `error` to `trace`.
+    pub level: String,
+}
+
+impl Config {
+    /// The Unix socket of the process that owns the data directory.
+    pub fn socket(&self) -> PathBuf {
+        self.data.join("spinor.sock")
+    }
+
+    /// Is the broker one that others reach?
+    pub const fn is_remote(&self) -> bool {
+        matches!(self.broker, BrokerChoice::RabbitMq(_))
+    }
+
+    /// How a queue is treated; one that is not configured is ours and journaled.
+    pub fn queue(&self, name: &str) -> QueueConfig {
+        self.queues.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The limits of a kind: each from the longest pattern that matches and names it.
+    pub fn limits_of(&self, kind: &str) -> KindConfig {
+        let mut matching: Vec<_> = self
+            .kinds
+            .iter()
+            .filter(|(pattern, _)| KindPattern::new(pattern.as_str()).is_ok_and(|pattern| pattern.matches(kind)))
+            .collect();
+        // An exact name is longer than each of its prefixes, but for `name*`: the `*` counts less.
+        matching.sort_by_key(|(pattern, _)| (pattern.trim_end_matches('*').len(), !pattern.ends_with('*')));
+        matching.into_iter().fold(KindConfig::default(), |limits, (_, kind)| KindConfig {
+            timeout: kind.timeout.or(limits.timeout),
+            retry: kind.retry.or(limits.retry),
+        })
+    }
+}
+
+/// One thing wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// `file:line`, a variable or a flag.
+    pub place: String,
+    /// The key, what was found, what is expected.
+    pub what: String,
+}
+
+/// All that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(|problem| format!("{}: {}", problem.place, problem.what)).collect();
+        match lines.as_slice() {
+            [one] => write!(to, "the configuration is wrong: {one}"),
+            many => write!(to, "the configuration has {} problems:\n  {}", many.len(), many.join("\n  ")),
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// What to load, and from what surroundings.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    /// The file that was named; searched for when `None`.
+    pub file: Option<PathBuf>,
+    /// Key, text and name of each flag that stands for a key.
+    pub flags: Vec<(&'static str, String, &'static str)>,
+    /// The environment.
+    pub variables: BTreeMap<String, String>,
+    /// Where a relative `./spinor.toml` is looked for.
+    pub directory: PathBuf,
+    /// Will the part `consumer` run? Then a remote broker needs `consumer.kinds`.
+    pub consumes: bool,
+}
+
+/// One key as it came out.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Shown {
+    /// Its dotted path.
+    pub key: String,
+    /// As TOML; secrets masked.
+    pub value: String,
+    /// `file:line`, a variable, a flag, or `default`.
+    pub origin: String,
+}
+
+/// A configuration, and where it came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// Each key with its origin.
+    pub shown: Vec<Shown>,
+}
+
+impl Ask {
+    /// The process's own surroundings.
+    pub fn here(file: Option<PathBuf>) -> Self {
+        Self {
+            file,
+            // Variables that are no UTF-8 cannot be ours.
+            variables: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            directory: PathBuf::from("."),
+            ..Self::default()
+        }
+    }
+
+    /// Loads, checks, and reports every problem at once.
+    pub fn load(&self) -> Result<Loaded, Problems> {
+        let file = self.find();
+        let mut problems = Vec::new();
+        let mut layers = vec![layers::defaults()];
+        match file.as_deref().map(layers::file) {
+            Some(Ok(layer)) => layers.push(layer),
+            Some(Err(problem)) => problems.push(problem),
+            None => {}
+        }
+        layers.push(layers::environment(&self.variables));
+        layers.push(layers::flags(&self.flags));
+        check::leaves(&layers, &mut problems);
+        let merged = check::merged(&layers);
+        let secrets = match merged.iter().find(|leaf| leaf.path == ["secrets"]).map(|leaf| (&leaf.value, &leaf.origin))
+        {
+            Some((ValueKind::String(path), origin)) => secrets::read(Path::new(path), origin, &mut problems),
+            _ => secrets::Secrets::default(),
+        };
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        let raw = raw::read(&layers).map_err(|problem| Problems(vec![problem]))?;
+        let config = raw::typed(raw, &secrets, self, &merged).map_err(Problems)?;
+        let shown = check::shown(&config, merged, &secrets);
+        Ok(Loaded { config, file, shown })
+    }
+
+    /// The file: the one named, `$SPINOR_CONFIG`, `./spinor.toml`, then the usual places.
+    fn find(&self) -> Option<PathBuf> {
+        let named = self.file.clone().or_else(|| self.variable("SPINOR_CONFIG"));
+        named.or_else(|| {
+            let home = self.variable("XDG_CONFIG_HOME").or_else(|| Some(self.variable("HOME")?.join(".config")));
+            let places = [
+                Some(self.directory.join("spinor.toml")),
+                home.map(|home| home.join("spinor/config.toml")),
+                Some(PathBuf::from("/etc/spinor/config.toml")),
+            ];
+            places.into_iter().flatten().find(|path| path.exists())
+        })
+    }
+
+    /// A variable that holds a path; an empty one counts as unset.
+    fn variable(&self, name: &str) -> Option<PathBuf> {
+        self.variables.get(name).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+}

@@ -1,0 +1,264 @@
+//! From merged values to the typed [`Config`].
+//!
+//! Owns the serde form of the file and the rules between keys. Refuses to look at the table of
+//! keys: that check has passed before.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+use spinor_executors::{KindPattern, RetryPolicy, Timeout};
+
+use super::{
+    ApiConfig, Ask, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KindConfig, LogConfig, Problem,
+    QueueConfig, ResultsChoice, SearchChoice,
+    layers::{Layer, Leaf},
+    measure,
+    secrets::Secrets,
+};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    broker: String,
+    broker_prefix: String,
+    results: String,
+    search: String,
+    data: Option<PathBuf>,
+    #[serde(rename = "secrets")]
+    _secrets: Option<PathBuf>,
+    consumer: RawConsumer,
+    #[serde(default)]
+    queues: BTreeMap<String, RawQueue>,
+    #[serde(default)]
+    kinds: BTreeMap<String, RawKind>,
+    api: RawApi,
+    log: RawLog,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConsumer {
+    group: String,
+    queues: Vec<String>,
+    kinds: Option<Vec<String>>,
+    slots: Option<usize>,
+    #[serde(deserialize_with = "measure::read_duration")]
+    grace: Duration,
+    timeout: RawTimeout,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTimeout {
+    #[serde(deserialize_with = "measure::read_optional")]
+    soft: Option<Duration>,
+    #[serde(deserialize_with = "measure::read_optional")]
+    hard: Option<Duration>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawQueue {
+    foreign: bool,
+    default_kind: Option<String>,
+    journal: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawKind {
+    timeout: Option<RawTimeout>,
+    retry: Option<RawRetry>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawRetry {
+    max: Option<u32>,
+    #[serde(deserialize_with = "measure::read_optional")]
+    first: Option<Duration>,
+    factor: Option<f64>,
+    jitter: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawApi {
+    listen: Option<std::net::SocketAddr>,
+    token: Option<String>,
+    #[serde(deserialize_with = "measure::read_size")]
+    max_body: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    format: String,
+    level: String,
+}
+
+/// Merges the layers and reads them as the file's form.
+pub(super) fn read(layers: &[Layer]) -> Result<Raw, Problem> {
+    let mut builder = config::Config::builder();
+    for layer in layers {
+        builder = builder.add_source(layer.clone());
+    }
+    builder
+        .build()
+        .and_then(config::Config::try_deserialize)
+        .map_err(|error| Problem { place: "configuration".to_owned(), what: error.to_string() })
+}
+
+/// The rules between keys, and the typed form.
+pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> Result<Config, Vec<Problem>> {
+    let mut rules = Rules { merged, problems: Vec::new() };
+    let broker = rules.broker(&raw.broker, secrets);
+    let kinds = raw.kinds.into_iter().map(|(pattern, kind)| {
+        let limits = rules.kind(&pattern, kind);
+        (pattern, limits)
+    });
+    let kinds = kinds.collect();
+    if ask.consumes && raw.consumer.kinds.is_none() && broker != BrokerChoice::Embedded {
+        rules.add("broker", "with a broker that others reach, `consumer.kinds` must list the kinds to run here");
+    }
+    let config = Config {
+        broker,
+        broker_prefix: raw.broker_prefix,
+        results: match raw.results.as_str() {
+            "sqlite" => ResultsChoice::Sqlite,
+            address => ResultsChoice::MySql(with_password(address, secrets.results_password.as_deref())),
+        },
+        search: rules.search(&raw.search, secrets),
+        data: rules.data(raw.data, ask),
+        consumer: ConsumerConfig {
+            group: raw.consumer.group,
+            queues: raw.consumer.queues,
+            kinds: raw.consumer.kinds.map(|kinds| kinds.into_iter().flat_map(KindPattern::new).collect()),
+            slots: raw.consumer.slots.unwrap_or_else(cores),
+            grace: raw.consumer.grace,
+            timeout: rules.timeout("consumer.timeout", raw.consumer.timeout).unwrap_or(NO_TIMEOUT),
+        },
+        queues: raw.queues.into_iter().map(|(name, queue)| (name, queue.into())).collect(),
+        kinds,
+        api: rules.api(raw.api, secrets),
+        log: LogConfig { format: raw.log.format, level: raw.log.level },
+    };
+    if rules.problems.is_empty() { Ok(config) } else { Err(rules.problems) }
+}
+
+/// Never used: a timeout without a problem is `Some`.
+const NO_TIMEOUT: Timeout = Timeout { soft: Duration::ZERO, hard: Duration::ZERO };
+
+struct Rules<'a> {
+    merged: &'a [Leaf],
+    problems: Vec<Problem>,
+}
+
+impl Rules<'_> {
+    fn add(&mut self, key: &str, what: impl std::fmt::Display) {
+        let at = |leaf: &&Leaf| leaf.path.join(".") == key || leaf.path.join(".").starts_with(&format!("{key}."));
+        let place = self.merged.iter().rev().find(at).map_or("configuration", |leaf| leaf.origin.as_str());
+        self.problems.push(Problem { place: place.to_owned(), what: format!("`{key}`: {what}") });
+    }
+
+    fn broker(&self, text: &str, secrets: &Secrets) -> BrokerChoice {
+        match text {
+            "embedded" => BrokerChoice::Embedded,
+            address => BrokerChoice::RabbitMq(with_password(address, secrets.broker_password.as_deref())),
+        }
+    }
+
+    fn search(&mut self, text: &str, secrets: &Secrets) -> SearchChoice {
+        if text == "off" {
+            return SearchChoice::Off;
+        }
+        let endpoint = with_password(text, secrets.search_password.as_deref());
+        if secrets.search_api_key.is_some() && endpoint.has_user() {
+            self.add("search", "has a user, and the secrets file an API key as well; keep one of them");
+        }
+        SearchChoice::Http { endpoint, api_key: secrets.search_api_key.clone() }
+    }
+
+    fn data(&mut self, given: Option<PathBuf>, ask: &Ask) -> PathBuf {
+        let state = || ask.variable("XDG_STATE_HOME").or_else(|| Some(ask.variable("HOME")?.join(".local/state")));
+        match given.or_else(|| Some(state()?.join("spinor"))) {
+            Some(path) => path,
+            None => {
+                self.add("data", "is not set, and neither are $XDG_STATE_HOME and $HOME; name a directory");
+                PathBuf::new()
+            }
+        }
+    }
+
+    fn kind(&mut self, pattern: &str, kind: RawKind) -> KindConfig {
+        let key = format!("kinds.{pattern}");
+        if let Err(why) = KindPattern::new(pattern) {
+            self.add(&key, why);
+        }
+        KindConfig {
+            timeout: kind.timeout.and_then(|timeout| self.timeout(&format!("{key}.timeout"), timeout)),
+            retry: kind.retry.and_then(|retry| self.retry(&format!("{key}.retry"), retry)),
+        }
+    }
+
+    fn timeout(&mut self, key: &str, raw: RawTimeout) -> Option<Timeout> {
+        let Some(hard) = raw.hard else {
+            self.add(key, "has no `hard` limit; name one");
+            return None;
+        };
+        let soft = raw.soft.unwrap_or(hard);
+        if soft > hard {
+            let (soft, hard) = (measure::duration_text(soft), measure::duration_text(hard));
+            self.add(key, format_args!("`soft` is {soft}, later than `hard` with {hard}"));
+            return None;
+        }
+        Some(Timeout { soft, hard })
+    }
+
+    fn retry(&mut self, key: &str, raw: RawRetry) -> Option<RetryPolicy> {
+        let Some(max) = raw.max else {
+            self.add(key, "has no `max`; say how many retries follow at most");
+            return None;
+        };
+        let first = raw.first.unwrap_or(Duration::from_secs(10));
+        match RetryPolicy::new(max, first, raw.factor.unwrap_or(2.0), raw.jitter.unwrap_or(0.2)) {
+            Ok(policy) => Some(policy),
+            Err(why) => {
+                self.add(key, why);
+                None
+            }
+        }
+    }
+
+    fn api(&mut self, raw: RawApi, secrets: &Secrets) -> ApiConfig {
+        let token = secrets.api_token.clone().or(raw.token);
+        if let Some(listen) = raw.listen {
+            if !listen.ip().is_loopback() {
+                self.add(
+                    "api.listen",
+                    format_args!("{listen} can be reached from other machines, which needs TLS; use 127.0.0.1, and a proxy with TLS before it"),
+                );
+            }
+            if token.is_none() {
+                self.add("api.listen", "needs a token: set `api_token` in the secrets file");
+            }
+        }
+        ApiConfig { listen: raw.listen, token, max_body: usize::try_from(raw.max_body).unwrap_or(usize::MAX) }
+    }
+}
+
+impl From<RawQueue> for QueueConfig {
+    fn from(raw: RawQueue) -> Self {
+        let journal = if raw.journal.as_deref() == Some("ends") { Journal::Ends } else { Journal::Full };
+        Self { foreign: raw.foreign, default_kind: raw.default_kind, journal }
+    }
+}
+
+fn with_password(address: &str, password: Option<&str>) -> Endpoint {
+    let endpoint = Endpoint::new(address);
+    password.map_or(endpoint.clone(), |password| endpoint.with_password(password))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,88 @@
+//! The secrets file: a few passwords, readable by its owner only.
+//!
+//! Owns its form and the check of its mode. Refuses to show a value, in a problem too.
+
+use std::{
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
+
+use config::ValueKind;
+
+use super::{Problem, keys::SECRETS, layers};
+
+/// What the file said.
+#[derive(Clone, Default)]
+pub(super) struct Secrets {
+    pub(super) file: String,
+    pub(super) broker_password: Option<String>,
+    pub(super) results_password: Option<String>,
+    pub(super) search_password: Option<String>,
+    pub(super) search_api_key: Option<String>,
+    pub(super) api_token: Option<String>,
+}
+
+impl Secrets {
+    fn slot(&mut self, name: &str) -> Option<&mut Option<String>> {
+        Some(match name {
+            "broker_password" => &mut self.broker_password,
+            "results_password" => &mut self.results_password,
+            "search_password" => &mut self.search_password,
+            "search_api_key" => &mut self.search_api_key,
+            "api_token" => &mut self.api_token,
+            _ => return None,
+        })
+    }
+
+    /// The names that are set.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        let mut copy = self.clone();
+        SECRETS
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| copy.slot(name).is_some_and(|slot| slot.is_some()))
+            .collect()
+    }
+}
+
+/// Reads the file; what is wrong with it goes to `problems`. `origin` is where the file was named.
+pub(super) fn read(path: &Path, origin: &str, problems: &mut Vec<Problem>) -> Secrets {
+    let name = path.display().to_string();
+    let mut secrets = Secrets { file: name.clone(), ..Secrets::default() };
+    match std::fs::metadata(path) {
+        Err(error) => {
+            problems.push(Problem { place: origin.to_owned(), what: format!("`secrets`: {name}: {error}") });
+            return secrets;
+        }
+        Ok(meta) if meta.permissions().mode() & 0o077 != 0 => {
+            let mode = meta.mode() & 0o777;
+            let what = format!("others may read it (mode {mode:04o}), expected 0600: chmod 600 {name}");
+            problems.push(Problem { place: name, what });
+            return secrets;
+        }
+        Ok(_) => {}
+    }
+    let layer = match layers::file(path) {
+        Ok(layer) => layer,
+        Err(problem) => {
+            problems.push(problem);
+            return secrets;
+        }
+    };
+    for leaf in layer.0 {
+        let key = leaf.path.join(".");
+        let what = match (secrets.slot(&key), leaf.value) {
+            (Some(slot), ValueKind::String(text)) if !text.is_empty() && !text.contains(['\n', '\r', '\0']) => {
+                *slot = Some(text);
+                continue;
+            }
+            (Some(_), _) => format!("`{key}`: expected one line of text that is not empty"),
+            (None, _) => {
+                let names: Vec<_> = SECRETS.iter().map(|(name, _)| *name).collect();
+                format!("`{key}` is no secret known here; there are {}", names.join(", "))
+            }
+        };
+        problems.push(Problem { place: leaf.origin, what });
+    }
+    secrets
+}

@@ -1,0 +1,21 @@
+//! Orchestrations: YAML files whose jobs run, in order, on many nodes.
+//!
+//! Owns the file format ([`parse`]), the way from a file to one plan for each node ([`compile`]),
+//! the life of a run ([`drive`]), its figures ([`analysis`]) and the command `spinor run`
+//! ([`command`]). A world on the engine: the engine never imports it, and it reaches a node only
+//! by a message over the broker.
+//!
+//! ```text
+//! text -> source -> parse -> compile -> drive -> analysis
+//! ```
+
+pub mod analysis;
+pub mod command;
+pub mod compile;
+pub mod drive;
+pub mod parse;
+pub mod problem;
+pub mod progress;
+mod run_text;
+mod source;
+pub mod view;
