@@ -10,4 +10,5 @@ mod conformance;
 mod consumer;
 mod message;
 mod recorder;
+mod search;
 mod support;

@@ -1,9 +1,9 @@
 //! The record: whatever order, repetition or fault brings the entries, one job has one row that
 //! moved only forward and one row an execution. On real SQLite and a real server.
 
-mod entries;
+pub mod entries;
 mod faults;
-mod loops;
+pub mod loops;
 mod order;
 mod questions;
 
@@ -44,7 +44,6 @@ impl Record {
     }
 
     /// Another handle, as another process has it.
-    #[allow(dead_code, reason = "used by the fault tests")]
     pub async fn again(&self) -> Results {
         Results::open(&self.target).await.expect("it opens again")
     }
