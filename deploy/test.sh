@@ -19,14 +19,13 @@ declare -A starting=()
 finish() {
   local code=$? directory pid
   trap - EXIT INT TERM
-  for pid in "${starting[@]}"; do wait "$pid" 2>/dev/null || true; done
+  for pid in "${starting[@]}"; do kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done
   for directory in "$scratch"/*/; do
     [[ -f $directory/state ]] || continue
     if (( code )); then "$servers" leave "$directory" || true; else "$servers" remove "$directory" || code=1; fi
   done
   if (( code )); then
     echo "test: failed ($code); logs and data are kept in $scratch" >&2
-    [[ -z ${CI:-} ]] || tail -n 15 "$scratch"/*.start "$scratch"/{rabbitmq,sql,search}/log/*.log >&2 2>/dev/null || true
   else
     rm -rf "$scratch"
   fi

@@ -29,7 +29,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use spinor_consumers::{broker::AnyBroker, results::Results};
+use spinor_consumers::{broker::AnyBroker, recorder::RecorderView, results::Results};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -39,7 +39,7 @@ pub use events::EventFilter;
 pub use jobs::{Accepted, BatchAnswer, BatchItem};
 pub use problem::Problem;
 pub use queues::QueueRow;
-pub use runs::{NewRun, SubmittedRun};
+pub use runs::{DriveRuns, NewRun, RunOrder, SubmittedRun};
 pub use status::{LinkState, Status};
 pub use wait::Waited;
 pub use why::Why;
@@ -51,6 +51,10 @@ pub struct ApiState {
     pub broker: AnyBroker,
     /// What was recorded.
     pub results: Results,
+    /// The recorder of this process, if it has that part.
+    pub recorder: Option<RecorderView>,
+    /// Drives the runs that are submitted here.
+    pub runs: Arc<dyn DriveRuns>,
     /// The configuration of this process.
     pub config: Arc<Config>,
     /// Who we are.
@@ -117,6 +121,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/runs", get(runs::list).post(runs::submit))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/steps", get(runs::steps))
+        .route("/nodes", get(runs::nodes))
         .route("/events", get(events::stream))
         .route("/status", get(status::status));
     Router::new()

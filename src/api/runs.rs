@@ -1,9 +1,9 @@
-//! `/runs`: submit plans that belong together, list, show, read steps.
+//! `/runs` and `/nodes`: submit plans that belong together, list, show, read steps.
 //!
-//! A run that was submitted here is driven here: it is announced with its plans, and its end is
-//! reported once every member has ended. Refuses to compile orchestrations: plans come ready.
+//! A run that was submitted here is driven by this process, through [`DriveRuns`]: who drives is
+//! the wiring's choice. Refuses to compile orchestrations: plans come ready.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -12,25 +12,15 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use spinor_consumers::{
-    broker::{Broker, Event, Events, Topic},
-    entry::{Entry, RunReport},
-    results::{Page, RunRecord, RunRow, StepFilter},
-};
-use spinor_executors::{
-    Json as RawJson, State as JobState, StepReport,
-    plan::{PLAN_KIND, Plan},
-};
+use spinor_consumers::results::{Page, RunRecord, RunRow, StepFilter};
+use spinor_executors::{BoxFuture, StepReport, plan::Plan};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{
-    Answer, ApiState, Problem, id_of, jobs,
-    new_job::{Checked, NewJob},
-    query_of,
-};
+use super::{Answer, ApiState, Problem, id_of, jobs, query_of};
+use crate::config::{self, keys};
 
 /// Plans that belong together, one for each node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,9 +33,12 @@ pub struct NewRun {
     pub name: String,
     /// One for each node.
     pub plans: Vec<Plan>,
-    /// Plans that have not started by then (an instant or a duration) do not start.
+    /// A plan that has not started after this duration never will; 10 minutes when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// The run is given up after this duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
 }
 
 /// A run whose plans are on their way.
@@ -53,10 +46,6 @@ pub struct NewRun {
 pub struct SubmittedRun {
     /// The run.
     pub run: Uuid,
-    /// Each node's job.
-    pub jobs: BTreeMap<String, Uuid>,
-    /// Nodes whose plan was not accepted, with the reason.
-    pub problems: Vec<String>,
 }
 
 /// Cursor of a list.
@@ -121,7 +110,13 @@ pub(super) async fn steps(
     Ok(Json(state.results.steps(&filter).await?))
 }
 
-/// `POST /runs`.
+/// `GET /nodes`: those that answer a ping.
+pub(super) async fn nodes(State(state): State<ApiState>) -> Answer<Vec<String>> {
+    let nodes = state.runs.answering().await;
+    nodes.map(Json).map_err(|why| Problem::new(503, "The nodes cannot be asked", why))
+}
+
+/// `POST /runs`: answers once the run is announced and its plans are with the broker.
 pub(super) async fn submit(
     State(state): State<ApiState>,
     body: Result<Bytes, BytesRejection>,
@@ -129,115 +124,59 @@ pub(super) async fn submit(
     let body = jobs::body_of(body, &state)?;
     let new: NewRun =
         serde_json::from_slice(&body).map_err(|error| Problem::new(422, "Not a run", error.to_string()))?;
-    let run = new.id.unwrap_or_else(Uuid::now_v7);
-    let now = Timestamp::now();
-    let jobs = members(&new, run, now)?;
-    let mut report = RunReport {
-        run,
-        name: new.name,
-        members: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
-        steps: new
-            .plans
-            .iter()
-            .map(|plan| plan.sequences.iter().map(|s| s.steps.len()).sum::<usize>())
-            .sum::<usize>()
-            .try_into()
-            .unwrap_or(u32::MAX),
-        started: now,
-        ended: None,
-        succeeded: None,
-        problems: Vec::new(),
-    };
-    // Before the first job can end.
-    let events = state.broker.listen(Topic::Run(run)).await.ok();
-    let items = jobs::publish_checked(&state, jobs).await;
-    let mut ids = BTreeMap::new();
-    for item in items {
-        let node = item.queue.trim_start_matches(NODE_QUEUE).to_owned();
-        match item.problem {
-            None => _ = ids.insert(node, item.id),
-            Some(problem) => report.problems.push(format!("{node}: {}", problem.detail)),
-        }
-    }
-    jobs::report(&state, vec![Entry::Run(Box::new(report.clone())).line()]);
-    let submitted = SubmittedRun { run, jobs: ids, problems: report.problems.clone() };
-    let watch = Watch { state: state.clone(), report, open: submitted.jobs.values().copied().collect(), failed: false };
-    state.tasks.spawn(watch.drive(events));
-    Ok((StatusCode::CREATED, Json(submitted)).into_response())
+    let order = check(new)?;
+    let run = order.id;
+    let driving = state.runs.start(order, state.shutdown.clone());
+    driving.await.map_err(|why| Problem::new(503, "The run was not started", why))?;
+    Ok((StatusCode::CREATED, Json(SubmittedRun { run })).into_response())
 }
 
-/// What a node's own queue starts with.
-const NODE_QUEUE: &str = "node.";
-
-fn members(new: &NewRun, run: Uuid, now: Timestamp) -> Result<Vec<Checked>, Problem> {
+fn check(new: NewRun) -> Result<RunOrder, Problem> {
     if new.plans.is_empty() {
         return Err(Problem::field("plans", "is empty; a run has at least one plan"));
     }
-    let member = |(place, plan): (usize, &Plan)| {
-        let args = RawJson::of(plan).map_err(|error| Problem::field(format!("plans[{place}]"), error.to_string()))?;
-        let job = NewJob {
-            queue: Some(format!("{NODE_QUEUE}{}", plan.node)),
-            args: Some(args),
-            expires: new.expires.clone(),
-            run: Some(run),
-            member: Some(plan.node.clone()),
-            ..NewJob::new(PLAN_KIND)
-        };
-        job.check(now).map_err(|problem| problem.within(&format!("plans[{place}]")))
+    for (place, plan) in new.plans.iter().enumerate() {
+        if !keys::is_name(&plan.node) {
+            return Err(Problem::field(
+                format!("plans[{place}].node"),
+                format!("expected {}", keys::Form::Name.expected()),
+            ));
+        }
+    }
+    let time = |field: &str, text: Option<String>| {
+        let wrong = || Problem::field(field, "expected a duration such as \"10m\"");
+        text.map(|text| config::duration(&text).ok_or_else(wrong)).transpose()
     };
-    new.plans.iter().enumerate().map(member).collect()
+    Ok(RunOrder {
+        id: new.id.unwrap_or_else(Uuid::now_v7),
+        name: new.name,
+        plans: new.plans,
+        expires: time("expires", new.expires)?.unwrap_or(Duration::from_secs(600)),
+        timeout: time("timeout", new.timeout)?,
+    })
 }
 
-/// Follows a run until each member has ended, then reports the run's end.
-struct Watch {
-    state: ApiState,
-    report: RunReport,
-    open: std::collections::BTreeSet<Uuid>,
-    failed: bool,
+/// A run to be driven.
+#[derive(Clone, Debug)]
+pub struct RunOrder {
+    /// Its id.
+    pub id: Uuid,
+    /// For people.
+    pub name: String,
+    /// One for each node.
+    pub plans: Vec<Plan>,
+    /// A plan that has not started after this long never will.
+    pub expires: Duration,
+    /// The run is given up after this long.
+    pub timeout: Option<Duration>,
 }
 
-impl Watch {
-    async fn drive(mut self, mut events: Option<Events>) {
-        let mut pause = Duration::from_millis(250);
-        while !self.open.is_empty() {
-            let next = Instant::now() + pause;
-            tokio::select! {
-                end = next_end(&mut events) => self.ended(end.0, end.1),
-                () = sleep_until(next) => {
-                    // Events are lossy: the record has the last word.
-                    self.look().await;
-                    pause = (pause * 2).min(Duration::from_secs(10));
-                }
-                () = self.state.shutdown.cancelled() => return,
-            }
-        }
-        self.report.ended = Some(Timestamp::now());
-        self.report.succeeded = Some(!self.failed && self.report.problems.is_empty());
-        jobs::report(&self.state, vec![Entry::Run(Box::new(self.report)).line()]);
-    }
+/// Drives runs to their end. The caller of the trait is the API; who implements it is the wiring's choice.
+pub trait DriveRuns: Send + Sync + 'static {
+    /// The nodes that answer a ping, by name; or why they cannot be asked.
+    fn answering(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
 
-    fn ended(&mut self, job: Uuid, state: JobState) {
-        if state.is_final() && self.open.remove(&job) {
-            self.failed |= state != JobState::Succeeded;
-        }
-    }
-
-    async fn look(&mut self) {
-        if let Ok(Some(record)) = self.state.results.run(self.report.run).await {
-            for (_, row) in record.jobs {
-                self.ended(row.id, row.state);
-            }
-        }
-    }
-}
-
-async fn next_end(events: &mut Option<Events>) -> (Uuid, JobState) {
-    while let Some(listening) = events {
-        match listening.next().await {
-            Some(Event::Ended { report }) => return (report.job, report.state),
-            Some(_) => {}
-            None => *events = None,
-        }
-    }
-    std::future::pending().await
+    /// Starts a run; resolves when its plans are with the broker, and drives it on in the background
+    /// until `leave`.
+    fn start(&self, order: RunOrder, leave: CancellationToken) -> BoxFuture<'_, Result<(), String>>;
 }

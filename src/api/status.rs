@@ -11,6 +11,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     broker::{Broker, Link},
+    recorder::RecorderHealth,
     results::JobFilter,
 };
 
@@ -113,6 +114,9 @@ pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Response, Pr
         let why = link.why.map(|why| format!(": {why}")).unwrap_or_default();
         return Err(Problem::new(503, "Not ready", format!("the link to the broker is {}{why}", link.state)));
     }
+    if let Some(RecorderHealth::Waiting { why }) = state.recorder.as_ref().map(|view| view.health().borrow().clone()) {
+        return Err(Problem::new(503, "Not ready", format!("the recorder waits for the results database: {why}")));
+    }
     match results_problem(&state).await {
         Some(why) => Err(Problem::new(503, "Not ready", why)),
         None => Ok((StatusCode::OK, "ready\n").into_response()),
@@ -154,6 +158,26 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> Response {
     line("spinor_info", "gauge", "The version that runs.", &[(info, 1)]);
     let started = u64::try_from(state.info.started.as_second()).unwrap_or(0);
     line("spinor_start_time_seconds", "gauge", "When the process started, in seconds since 1970.", &one(started));
+    if let Some(recorder) = &state.recorder {
+        let done = recorder.metrics();
+        line("spinor_recorder_entries_total", "counter", "Entries recorded.", &one(done.entries));
+        line("spinor_recorder_commits_total", "counter", "Transactions committed.", &one(done.commits));
+        line("spinor_recorder_dead_letters_total", "counter", "Dead letters stored.", &one(done.letters));
+        let recording = *recorder.health().borrow() == RecorderHealth::Recording;
+        line(
+            "spinor_recorder_up",
+            "gauge",
+            "1 while the results database takes what is recorded.",
+            &one(u64::from(recording)),
+        );
+        let last = done.last_commit.and_then(|at| u64::try_from(at.as_second()).ok());
+        line(
+            "spinor_recorder_last_commit_seconds",
+            "gauge",
+            "When the last transaction was committed, in seconds since 1970.",
+            &last.map_or_else(Vec::new, one),
+        );
+    }
     let rows = within(Duration::from_secs(2), queues::rows(&state)).await.unwrap_or_default();
     let each = |value: &dyn Fn(&QueueRow) -> Option<u64>| -> Vec<(String, u64)> {
         rows.iter()
