@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use spinor_consumers::{
-    broker::Address,
+    broker::{
+        Address, Broker, Settlement,
+        embedded::{Embedded, EmbeddedSettings},
+    },
     entry::Entry,
     message::{self, Message, header},
     recorder::{Recorder, RecorderHealth, RecorderSettings, RecorderView},
@@ -18,7 +21,7 @@ use super::{
     Record,
     entries::{Draw, job, life, report},
 };
-use crate::support::{eventually, memory_broker::MemoryBroker};
+use crate::support::{eventually, memory_broker::MemoryBroker, scratch::Scratch};
 
 pub const SOON: Duration = Duration::from_secs(60);
 
@@ -178,4 +181,35 @@ async fn a_row_that_a_server_refuses_is_bisected_out() {
                    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'poisonous'; END IF";
     refuses_poison(&record, trigger).await;
     record.end().await;
+}
+
+#[tokio::test]
+async fn what_the_embedded_broker_reports_is_recorded_and_gone_from_its_queue() {
+    let record = Record::sqlite().await;
+    let scratch = Scratch::new("broker");
+    let settings = EmbeddedSettings { dir: scratch.join("broker"), ..EmbeddedSettings::default() };
+    let broker = Embedded::open(settings.clone()).await.unwrap();
+    broker.declare(&[]).await.unwrap();
+    let entries = lives(200, 9);
+    for lines in entries.chunks(40) {
+        broker.report(lines.iter().map(Entry::line).collect()).await.unwrap();
+    }
+    let recorder = Recorder::new(broker.clone(), record.results.clone(), impatient());
+    let (view, shutdown) = (recorder.view(), CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    let told = shutdown.clone();
+    tasks.spawn(async move { recorder.run(told).await });
+    eventually("all to be recorded", SOON, async || view.metrics().entries == entries.len() as u64).await;
+    shutdown.cancel();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(all_jobs(&record.results).await, 200);
+    broker.close().await;
+    let broker = Embedded::open(settings.clone()).await.unwrap();
+    let last = Entry::Queued(job().into());
+    broker.report(vec![last.line()]).await.unwrap();
+    let mut left = broker.consume(&Address::Results, 1).await.unwrap();
+    let first = left.next().await.unwrap();
+    assert_eq!(serde_json::from_slice::<Entry>(&first.message.body).unwrap(), last, "an acked pack came again");
+    drop(broker.settle(first, Settlement::default()));
+    broker.close().await;
 }

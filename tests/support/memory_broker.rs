@@ -131,6 +131,15 @@ async fn feed(
             word = control.recv() => match word {
                 Some(Control::Cancel(done)) => { let _ = done.send(()); return; }
                 Some(Control::Credit(_)) => {}
+                Some(Control::Leave(tags)) => {
+                    let mut state = shared.state.lock().unwrap();
+                    for tag in tags.into_iter().rev() {
+                        if let Some((queue, message)) = state.in_hand.remove(&tag.number) {
+                            state.ready.entry(queue).or_default().push_front((message, true));
+                        }
+                    }
+                    return;
+                }
                 None => return,
             },
         }
