@@ -13,6 +13,7 @@ mod consumer;
 mod message;
 mod rabbitmq;
 mod recorder;
+mod search;
 mod support;
 #[cfg(test)]
 mod embedded_faults;

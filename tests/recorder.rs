@@ -1,9 +1,9 @@
 //! The record: whatever order, repetition or fault brings the entries, one job has one row that
 //! moved only forward and one row an execution. On real SQLite and a real server.
 
-mod entries;
+pub mod entries;
 mod faults;
-mod loops;
+pub mod loops;
 mod order;
 mod questions;
 

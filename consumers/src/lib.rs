@@ -11,3 +11,7 @@ pub mod entry;
 pub mod message;
 pub mod recorder;
 pub mod results;
+pub mod search;
+mod tls;
+
+pub use tls::install_tls_provider;

@@ -1,1 +1,100 @@
-//! The recorder while its database refuses, stops and comes back.
+//! The recorder while its database stops and comes back, and beside another recorder.
+
+use spinor_consumers::{
+    broker::Address,
+    entry::Entry,
+    recorder::{RecorderHealth, RecorderSettings},
+};
+use spinor_executors::State;
+
+use super::{
+    Record,
+    entries::{Draw, job, life, report},
+    loops::{Running, SOON, impatient},
+};
+use crate::support::{eventually, memory_broker::MemoryBroker, servers::PrivateServer};
+
+#[tokio::test]
+async fn two_recorders_on_one_server_share_jobs_and_lose_nothing_to_deadlocks() {
+    let record = Record::server().await;
+    let mut draw = Draw::new(11);
+    let mut entries: Vec<Entry> = (0..400).flat_map(|_| life(&mut draw)).collect();
+    let ends: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Report(report) if report.state.is_final() => Some((report.job, (report.replay, report.state))),
+            _ => None,
+        })
+        .collect();
+    let last: std::collections::BTreeMap<_, _> = ends.into_iter().collect();
+    // Both get everything, each in its own order: every row is fought for.
+    let brokers = [MemoryBroker::default(), MemoryBroker::default()];
+    let mut running = Vec::new();
+    for broker in &brokers {
+        draw.shuffle(&mut entries);
+        for pack in entries.chunks(23) {
+            broker.pack(&Address::Results, pack);
+        }
+        let settings = RecorderSettings { batch: 100, ..impatient() };
+        running.push(Running::start(broker, &record.again().await, settings));
+    }
+    eventually("both to be done", SOON, async || brokers.iter().all(|broker| broker.left() == 0)).await;
+    for one in running {
+        assert_eq!(one.view.metrics().letters, 0);
+        one.end().await;
+    }
+    for (id, end) in last {
+        let row = record.results.job(id).await.unwrap().unwrap().row;
+        assert_eq!((row.replay, row.state), end, "job {id}");
+    }
+    record.end().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_killed_and_comes_back_loses_nothing_that_was_acked_and_then_gets_the_rest() {
+    let server = PrivateServer::start("mariadb").await;
+    let record = Record::server_at(server.url()).await;
+    let broker = MemoryBroker::default();
+    let mut entries = Vec::new();
+    for _ in 0..3000 {
+        let job = job();
+        entries.push(Entry::Queued(job.clone().into()));
+        entries.push(Entry::Report(report(&job, State::Succeeded).into()));
+    }
+    for pack in entries.chunks(20) {
+        broker.pack(&Address::Results, pack);
+    }
+    let settings = RecorderSettings { credit: 8, batch: 50, ..impatient() };
+    let running = Running::start(&broker, &record.results, settings.clone());
+    eventually("some packs to be acked", SOON, async || broker.acked() > 20).await;
+    server.kill9().await;
+    let mut health = running.view.health();
+    let waiting = health.wait_for(|health| matches!(health, RecorderHealth::Waiting { .. }));
+    drop(tokio::time::timeout(SOON, waiting).await.expect("the recorder says that it waits").unwrap());
+    // Told to stop while the database is down: what is in hand goes back.
+    running.end().await;
+    let acked = broker.acked_entries();
+    assert!(acked.len() >= 400 && broker.left() > 0 && broker.most_in_hand() <= 8);
+    assert_eq!(acked.len() + broker.left() * 20, entries.len());
+    server.restart().await;
+    let results = record.again().await;
+    for entry in &acked {
+        if let Entry::Report(report) = entry {
+            assert_eq!(results.ending(report.job).await.unwrap().as_ref(), Some(&**report), "acked before the commit");
+        }
+    }
+    // And once more under a recorder that lives through it.
+    let running = Running::start(&broker, &results, settings);
+    eventually("it to record again", SOON, async || broker.acked() > acked.len() / 20).await;
+    server.kill9().await;
+    server.restart().await;
+    eventually("all packs to be acked", SOON, async || broker.left() == 0).await;
+    assert_eq!(*running.view.health().borrow(), RecorderHealth::Recording);
+    running.end().await;
+    for entry in entries {
+        if let Entry::Report(report) = entry {
+            assert_eq!(results.ending(report.job).await.unwrap(), Some(*report));
+        }
+    }
+    results.close().await;
+}

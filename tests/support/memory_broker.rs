@@ -38,7 +38,7 @@ struct State {
     ready: BTreeMap<String, VecDeque<(Message, bool)>>,
     in_hand: BTreeMap<u64, (String, Message)>,
     most_in_hand: usize,
-    acked: usize,
+    acked: Vec<Message>,
     last: u64,
 }
 
@@ -57,7 +57,14 @@ impl MemoryBroker {
 
     /// How many deliveries were acked so far.
     pub fn acked(&self) -> usize {
-        self.shared.state.lock().unwrap().acked
+        self.shared.state.lock().unwrap().acked.len()
+    }
+
+    /// The entries of all packs that were acked so far.
+    pub fn acked_entries(&self) -> Vec<Entry> {
+        let state = self.shared.state.lock().unwrap();
+        let lines = state.acked.iter().flat_map(|message| message.body.split(|byte| *byte == b'\n'));
+        lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
 
     /// How many messages wait or are in hand.
@@ -124,7 +131,16 @@ async fn feed(
             word = control.recv() => match word {
                 Some(Control::Cancel(done)) => { let _ = done.send(()); return; }
                 Some(Control::Credit(_)) => {}
-                Some(Control::Leave(_)) | None => return,
+                Some(Control::Leave(tags)) => {
+                    let mut state = shared.state.lock().unwrap();
+                    for tag in tags.into_iter().rev() {
+                        if let Some((queue, message)) = state.in_hand.remove(&tag.number) {
+                            state.ready.entry(queue).or_default().push_front((message, true));
+                        }
+                    }
+                    return;
+                }
+                None => return,
             },
         }
     }
@@ -157,7 +173,7 @@ impl Broker for MemoryBroker {
         let mut state = self.shared.state.lock().unwrap();
         if let Some((queue, message)) = state.in_hand.remove(&delivery.tag.number) {
             match settlement.verdict {
-                Verdict::Ack => state.acked += 1,
+                Verdict::Ack => state.acked.push(message),
                 Verdict::HandBack => state.ready.entry(queue).or_default().push_front((message, true)),
             }
         }

@@ -1,0 +1,109 @@
+//! The search index over a real server, and over a small one that shows the faults a real one
+//! cannot be asked for.
+
+mod fake;
+mod faults;
+mod questions;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::{Value, json};
+use spinor_consumers::{
+    broker::Address,
+    entry::Entry,
+    results::Results,
+    search::{Search, SearchSettings, SearchView},
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::support::memory_broker::MemoryBroker;
+
+pub const SOON: Duration = Duration::from_secs(120);
+
+/// Settings with a prefix of the test's own, and short waits.
+pub fn settings(url: &str) -> SearchSettings {
+    let mut settings = SearchSettings::new(url);
+    settings.prefix = format!("spinor-test-{}", Uuid::now_v7().simple());
+    settings.first_wait = Duration::from_millis(50);
+    settings.longest_wait = Duration::from_millis(500);
+    settings
+}
+
+/// A search loop that runs; ended by [`Running::end`].
+pub struct Running {
+    pub view: SearchView,
+    shutdown: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    pub fn start(broker: &MemoryBroker, settings: &SearchSettings, results: &Results) -> Self {
+        let search = Search::new(broker.clone(), settings.clone(), results.clone()).expect("the settings are right");
+        let (view, shutdown) = (search.view(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        let told = shutdown.clone();
+        tasks.spawn(async move { search.run(told).await.expect("the loop ends because it was told to") });
+        Self { view, shutdown, tasks }
+    }
+
+    pub async fn end(mut self) {
+        self.shutdown.cancel();
+        let ended = tokio::time::timeout(SOON, self.tasks.join_next()).await.expect("the loop ends when told to");
+        ended.expect("it was started").expect("it does not panic");
+    }
+}
+
+pub fn packs(broker: &MemoryBroker, entries: &[Entry]) {
+    for pack in entries.chunks(20) {
+        broker.pack(&Address::Search, pack);
+    }
+}
+
+/// Asks the server beside the product.
+pub struct Beside {
+    http: reqwest::Client,
+    url: String,
+    prefix: String,
+}
+
+impl Beside {
+    pub fn new(settings: &SearchSettings) -> Self {
+        spinor_consumers::install_tls_provider();
+        Self { http: reqwest::Client::new(), url: settings.url.clone(), prefix: settings.prefix.clone() }
+    }
+
+    pub async fn ask(&self, method: &str, path: &str, body: Value) -> Value {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let answer = self.http.request(method, format!("{}{path}", self.url)).json(&body).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// Every document, whichever index holds it.
+    pub async fn documents(&self) -> Vec<Value> {
+        self.ask("POST", &format!("/{}-*/_refresh", self.prefix), json!({})).await;
+        let all = json!({"size": 10_000, "query": {"match_all": {}}});
+        let answer = self.ask("POST", &format!("/{}-*/_search", self.prefix), all).await;
+        answer["hits"]["hits"].as_array().unwrap().clone()
+    }
+
+    /// The ids of all documents, each at most once.
+    pub async fn ids(&self) -> BTreeSet<Uuid> {
+        let documents = self.documents().await;
+        let ids: BTreeSet<Uuid> = documents.iter().map(|hit| hit["_id"].as_str().unwrap().parse().unwrap()).collect();
+        assert_eq!(ids.len(), documents.len(), "an id is there twice");
+        ids
+    }
+
+    /// Removes the test's indices and template.
+    pub async fn clear(self) {
+        let named = self.ask("GET", &format!("/_cat/indices/{}-*?format=json&h=index", self.prefix), Value::Null).await;
+        for index in named.as_array().into_iter().flatten() {
+            self.ask("DELETE", &format!("/{}", index["index"].as_str().unwrap()), Value::Null).await;
+        }
+        self.ask("DELETE", &format!("/_index_template/{}", self.prefix), Value::Null).await;
+    }
+}
