@@ -37,9 +37,8 @@ pub struct Sequence {
     pub steps: Vec<Step>,
 }
 
-/// One step.
+/// One step. Unknown fields are not refused here: serde cannot do that beside a flattened enum.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Step {
     /// The place of its job in the orchestration, from 0; the same on every node, so that a
     /// step's rows on all nodes can be put side by side.
@@ -117,4 +116,26 @@ const fn one() -> u32 {
 
 const fn is_one(tries: &u32) -> bool {
     *tries == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Action, OnInterrupt, Plan, Sequence, Step};
+
+    #[test]
+    fn a_plan_is_read_as_it_was_written() -> Result<(), serde_json::Error> {
+        let script = "cat <<EOF\n  a  b\nEOF\n".to_owned();
+        let step = Step {
+            item: 3,
+            name: "look".to_owned(),
+            action: Action::Run { script, env: [("A".to_owned(), "b".to_owned())].into(), no_block: true },
+            timeout_ms: 600_000,
+            tries: 2,
+            on_interrupt: OnInterrupt::Run,
+        };
+        let sequence = Sequence { part: 1, name: String::new(), beside: true, steps: vec![step] };
+        let plan = Plan { node: "a".to_owned(), sequences: vec![sequence] };
+        assert_eq!(serde_json::from_slice::<Plan>(&serde_json::to_vec(&plan)?)?, plan);
+        Ok(())
+    }
 }
