@@ -1,8 +1,11 @@
 # shellcheck shell=bash disable=SC2034,SC2153
 # The kinds of servers, sourced by `servers` beside it, which owns ports, processes and commands.
 # Each start_X writes its configuration from PORTS, SECRET and the options, launches, awaits
-# readiness and sets URL (and EXTRA: more lines of the env). A second start finds PORTS, SECRET and
+# readiness and sets URL and VERSION (and EXTRA: more lines of the env). A second start finds PORTS, SECRET and
 # data as the first one left them.
+
+# The last match of the sed command $2 in the log $1.
+in_log() { sed -nE "$2" "$1" | tail -n1; }
 
 rabbitmq_ready() { [[ $(ask "${PORTS[0]}" 'AMQP\x00\x00\x09\x01' 1) == 01 ]]; }
 epmd_ready() { [[ -n $(ask "${PORTS[2]}" '\x00\x01n' 4) ]]; }
@@ -58,6 +61,7 @@ start_rabbitmq() {
     await 60 rabbitmq_ready
   fi
   URL="amqp://spinor:$SECRET@127.0.0.1:${PORTS[0]}/%2f"
+  VERSION=$(in_log "$DIR/log/spinor-${PORTS[0]}@localhost.log" 's/.*Starting RabbitMQ ([^ ]+) on Erlang.*/\1/p')
   EXTRA=("node=$node" "epmd_port=${PORTS[2]}" "ctl=$DIR/ctl")
   [[ ",$PLUGINS," == *,rabbitmq_management,* ]] && EXTRA+=("management=http://spinor:$SECRET@127.0.0.1:${PORTS[3]}")
   return 0
@@ -96,6 +100,7 @@ SQL
   launch server.log "$server" "${arguments[@]}"
   await 60 sql_ready
   URL="mysql://spinor:$SECRET@127.0.0.1:${PORTS[0]}/spinor"
+  VERSION=$(in_log "$DIR/log/server.log" "s/.*Version: '([^'-]+).*/\1/p")
   EXTRA=("socket=$DIR/tmp/s")
 }
 
@@ -114,12 +119,15 @@ start_redis() {
   own "$DIR/redis.conf"
   launch server.log "$(program /usr/bin/redis-server)" "$DIR/redis.conf"
   await 60 redis_ready
+  VERSION=$(in_log "$DIR/log/server.log" 's/.*Redis version=([^,]+),.*/\1/p')
   URL="redis://:$SECRET@127.0.0.1:${PORTS[0]}/0"
 }
 
+# Plain HTTP by hand, so that nothing need be installed for a readiness check.
 search_ready() {
-  curl -sf --max-time 5 ${PASSWORD:+-u "elastic:$PASSWORD"} \
-    "http://127.0.0.1:${PORTS[0]}/_cluster/health?wait_for_status=yellow&timeout=2s" >/dev/null
+  local login='' line='GET /_cluster/health?wait_for_status=yellow&timeout=500ms HTTP/1.0\r\n'
+  [[ -z $PASSWORD ]] || login="Authorization: Basic $(printf 'elastic:%s' "$PASSWORD" | base64 -w0)\r\n"
+  [[ $(ask "${PORTS[0]}" "$line$login\r\n" 12) == *20323030 ]]
 }
 
 # $1: elasticsearch or opensearch, $2: the least Java it needs.
@@ -151,6 +159,7 @@ start_search() {
   local -a arguments=(); for line in "${settings[@]}"; do arguments+=(-E "$line"); done
   launch server.log "${variables[@]}" "$home/bin/$product" "${arguments[@]}"
   await 180 search_ready
+  VERSION=${home##*-}
   URL="http://${PASSWORD:+elastic:$PASSWORD@}127.0.0.1:${PORTS[0]}"
 }
 

@@ -49,6 +49,8 @@ pub struct Config {
     pub kinds: BTreeMap<String, KindConfig>,
     /// The part `api`.
     pub api: ApiConfig,
+    /// The part `recorder`.
+    pub recorder: RecorderConfig,
     /// Logging.
     pub log: LogConfig,
 }
@@ -159,6 +161,13 @@ impl fmt::Debug for ApiConfig {
         let token = if self.token.is_some() { "set" } else { "unset" };
         write!(to, "Api(listen {:?}, token {token}, max_body {})", self.listen, self.max_body)
     }
+}
+
+/// The part `recorder`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecorderConfig {
+    /// Entries to a transaction, about.
+    pub batch: usize,
 }
 
 /// Logging.

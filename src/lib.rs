@@ -2,5 +2,7 @@
 //!
 //! The worlds on the engine live here as modules the engine never imports.
 
+pub mod api;
+pub mod client;
 pub mod config;
 pub mod orchestrations;

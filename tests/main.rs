@@ -7,5 +7,7 @@
 
 mod architecture;
 mod conformance;
+mod consumer;
 mod message;
+mod recorder;
 mod support;

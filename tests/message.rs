@@ -94,7 +94,8 @@ fn the_schema_has_the_fields_of_a_job_and_no_others() {
 #[test]
 fn a_field_is_required_exactly_when_the_code_requires_it() {
     let schema = schema();
-    let required: BTreeSet<_> = schema["required"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let required: BTreeSet<_> =
+        schema["required"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
     let whole = serde_json::to_value(full()).expect("a job is JSON");
     for name in whole.as_object().expect("an object").keys() {
         let mut without = whole.clone();

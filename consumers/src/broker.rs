@@ -22,8 +22,8 @@ use tokio::sync::watch;
 use crate::message::Message;
 
 pub use any::AnyBroker;
-pub use delivery::{Delivery, DeliveryTag, Receipt, Settlement, Subscription, Verdict};
-pub use events::{Event, Events, Topic};
+pub use delivery::{Control, Delivery, DeliveryTag, Receipt, Settlement, Steer, Subscription, Verdict};
+pub use events::{Event, EventSink, Events, Topic};
 
 /// Where a message goes. Names are short; each broker adds its own prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

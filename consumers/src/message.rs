@@ -107,6 +107,10 @@ pub mod header {
     pub const UNKNOWN_SINCE: &str = "spinor-unknown-since";
     /// In a delay tier: not to be run before this instant, microseconds since 1970.
     pub const NOT_BEFORE: &str = "spinor-not-before";
+    /// It may be a copy: take the claim before it runs.
+    pub const CLAIM: &str = "spinor-claim";
+    /// The consumer that holds it while it runs.
+    pub const HOLDER: &str = "spinor-holder";
     /// On a dead letter: why.
     pub const REASON: &str = "spinor-reason";
     /// On a dead letter: the queue it came from.

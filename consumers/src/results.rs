@@ -152,8 +152,9 @@ impl Results {
         self.0.counts(cap).await
     }
 
-    /// Which of these (job, replay, attempt) are already answered for: the final or retrying
-    /// report of that attempt is stored. For redelivered jobs.
+    /// Which of these (job, replay, attempt) need not run: the job is final at that attempt, or a
+    /// later attempt was seen. A recorded retry alone does not count, because its copy may be
+    /// lost. For redelivered jobs.
     pub async fn answered(&self, of: &[(Uuid, u32, u32)]) -> Result<Vec<(Uuid, u32, u32)>, ResultsError> {
         self.0.answered(of).await
     }

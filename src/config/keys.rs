@@ -200,6 +200,13 @@ pub const KEYS: &[Key] = &[
     ),
     key("api.max_body", Form::Size(64 << 20), r#""8MiB""#, "", "The largest request the API takes."),
     key(
+        "recorder.batch",
+        Form::Count(1, 100_000),
+        "2000",
+        "",
+        "How many entries the recorder stores in one transaction, about.",
+    ),
+    key(
         "log.format",
         Form::Word(&["auto", "human", "json"]),
         r#""auto""#,

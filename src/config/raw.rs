@@ -10,7 +10,7 @@ use spinor_executors::{KindPattern, RetryPolicy, Timeout};
 
 use super::{
     ApiConfig, Ask, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KindConfig, LogConfig, Problem,
-    QueueConfig, ResultsChoice, SearchChoice,
+    QueueConfig, RecorderConfig, ResultsChoice, SearchChoice,
     layers::{Layer, Leaf},
     measure,
     secrets::Secrets,
@@ -32,6 +32,7 @@ pub(super) struct Raw {
     #[serde(default)]
     kinds: BTreeMap<String, RawKind>,
     api: RawApi,
+    recorder: RawRecorder,
     log: RawLog,
 }
 
@@ -92,6 +93,12 @@ struct RawApi {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RawRecorder {
+    batch: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawLog {
     format: String,
     level: String,
@@ -141,6 +148,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         queues: raw.queues.into_iter().map(|(name, queue)| (name, queue.into())).collect(),
         kinds,
         api: rules.api(raw.api, secrets),
+        recorder: RecorderConfig { batch: raw.recorder.batch },
         log: LogConfig { format: raw.log.format, level: raw.log.level },
     };
     if rules.problems.is_empty() { Ok(config) } else { Err(rules.problems) }

@@ -28,7 +28,7 @@ fn required(variable: &str) -> String {
     })
 }
 
-/// A server of this test alone. Dropped = killed, with its data.
+/// A server of this test alone. Dropped = killed, and its data removed unless the test is failing.
 pub struct PrivateServer {
     directory: PathBuf,
     details: BTreeMap<String, String>,
@@ -103,7 +103,8 @@ impl PrivateServer {
 
 impl Drop for PrivateServer {
     fn drop(&mut self) {
-        let removed = std::process::Command::new(script()).arg("remove").arg(&self.directory).status();
+        let verb = if std::thread::panicking() { "leave" } else { "remove" };
+        let removed = std::process::Command::new(script()).arg(verb).arg(&self.directory).status();
         if !removed.is_ok_and(|status| status.success()) {
             eprintln!("{} could not be removed", self.directory.display());
         }

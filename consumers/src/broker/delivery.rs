@@ -85,7 +85,23 @@ impl Future for Receipt {
 #[derive(Debug)]
 pub struct Subscription {
     deliveries: mpsc::Receiver<Delivery>,
-    control: mpsc::Sender<Control>,
+    control: Path,
+}
+
+#[derive(Debug)]
+enum Path {
+    Channel(mpsc::Sender<Control>),
+    Direct(Box<dyn Steer>),
+}
+
+/// How a broker in the same process is told, at once and in order, what a subscription wants.
+pub trait Steer: Send + Sync + std::fmt::Debug {
+    /// Let this many be in hand.
+    fn credit(&self, credit: u32);
+    /// Send nothing more; answer when that is promised.
+    fn cancel(&self, done: oneshot::Sender<()>);
+    /// The subscription was dropped, and this was never taken out of it.
+    fn dropped(&self, left: Vec<Delivery>);
 }
 
 /// What a subscription tells its broker.
@@ -95,12 +111,19 @@ pub enum Control {
     Credit(u32),
     /// Send nothing more; answers when the broker has promised it. Then the stream ends.
     Cancel(oneshot::Sender<()>),
+    /// The subscription was dropped with these inside, which nobody took: they go back.
+    Leave(Vec<DeliveryTag>),
 }
 
 impl Subscription {
     /// For brokers: the two channels of a subscription.
     pub const fn new(deliveries: mpsc::Receiver<Delivery>, control: mpsc::Sender<Control>) -> Self {
-        Self { deliveries, control }
+        Self { deliveries, control: Path::Channel(control) }
+    }
+
+    /// For brokers in the same process: no channel between a wish and its broker.
+    pub fn steered(deliveries: mpsc::Receiver<Delivery>, steer: Box<dyn Steer>) -> Self {
+        Self { deliveries, control: Path::Direct(steer) }
     }
 
     /// The next delivery; `None` after a cancel, when all that was under way is taken out, or
@@ -121,17 +144,44 @@ impl Subscription {
 
     /// Changes how many may be in hand; more or fewer than now, 0 pauses.
     pub async fn credit(&self, credit: u32) {
-        // A closed channel means that the broker was closed: nothing more comes anyway.
-        let _ = self.control.send(Control::Credit(credit)).await;
+        match &self.control {
+            // A closed channel means that the broker was closed: nothing more comes anyway.
+            Path::Channel(control) => drop(control.send(Control::Credit(credit)).await),
+            Path::Direct(steer) => steer.credit(credit),
+        }
     }
 
     /// Stops the flow; what is under way can still be taken out with [`Self::next`].
     pub async fn cancel(&self) -> Result<(), BrokerError> {
         let (send, done) = oneshot::channel();
-        self.control.send(Control::Cancel(send)).await.map_err(|_| BrokerError::Closed)?;
+        match &self.control {
+            Path::Channel(control) => {
+                control.send(Control::Cancel(send)).await.map_err(|_| BrokerError::Closed)?;
+            }
+            Path::Direct(steer) => steer.cancel(send),
+        }
         tokio::time::timeout(Duration::from_secs(10), done)
             .await
             .map_err(|_| BrokerError::Unreachable("no answer to a cancel within 10 s".to_owned()))?
             .map_err(|_| BrokerError::Closed)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // Closed first, so that nothing can arrive between the last look and the end.
+        self.deliveries.close();
+        let mut left = Vec::new();
+        while let Ok(delivery) = self.deliveries.try_recv() {
+            left.push(delivery);
+        }
+        match &self.control {
+            // A broker that is gone, or busy for ever, gives them back by itself when it closes.
+            Path::Channel(control) => {
+                let left = left.into_iter().map(|delivery| delivery.tag).collect();
+                drop(control.try_send(Control::Leave(left)));
+            }
+            Path::Direct(steer) => steer.dropped(left),
+        }
     }
 }

@@ -1,60 +1,170 @@
-//! Placeholder.
+//! The broker in this process: one directory, owned by one process at a time.
+//!
+//! Every handle puts what it wants into one [`inbox`]; one task, the [`writer`], groups what waits
+//! into one transaction a flush, answers, and sends deliveries to whoever has credit. Push, not
+//! poll: the commit that brought a job wakes its consumer. Refuses to be reached from another
+//! process or machine: that is what the API, and RabbitMQ, are for.
+
+mod admit;
+mod changes;
+mod commit;
+mod inbox;
+mod item;
+mod listeners;
+mod lock;
+mod packs;
+mod queue;
+mod row;
+mod store;
+mod subscriptions;
+mod writer;
+
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio_util::task::TaskTracker;
 
 use super::{
     Address, Broker, BrokerError, Delivery, Event, Events, Link, Outgoing, PublishError, QueueSpec, QueueStats,
     Receipt, Settlement, Subscription, Topic,
 };
-
-/// Placeholder.
-#[derive(Clone)]
-pub struct Embedded;
+use inbox::{Inbox, Op, Parcel};
+use listeners::Listeners;
+use lock::DirLock;
+use store::Store;
+use writer::Writer;
 
 /// Where an embedded broker lives, and what it keeps.
 #[derive(Clone, Debug, Default)]
 pub struct EmbeddedSettings {
     /// Its directory; made when absent.
-    pub dir: std::path::PathBuf,
+    pub dir: PathBuf,
     /// Keep the second copy of the packs for the search index?
     pub search: bool,
-    /// The socket of the process that owns it, for the message to a second one.
-    pub socket: Option<std::path::PathBuf>,
+    /// The socket of the process that owns the directory: told to a second one that wants it.
+    pub socket: Option<PathBuf>,
+}
+
+/// A handle; cheap to clone. The broker ends with its last handle, in good order if closed.
+#[derive(Clone)]
+pub struct Embedded(Arc<Handle>);
+
+struct Handle {
+    inbox: Arc<Inbox>,
+    link: watch::Receiver<Link>,
+    listeners: Arc<Listeners>,
+    tasks: TaskTracker,
 }
 
 impl Embedded {
-    /// Opens the directory.
-    pub async fn open(_: EmbeddedSettings) -> Result<Self, BrokerError> {
-        Ok(Self)
+    /// Opens the directory; `Misconfigured` when another process has it, and names that process.
+    pub async fn open(settings: EmbeddedSettings) -> Result<Self, BrokerError> {
+        let EmbeddedSettings { dir, search, socket } = settings;
+        std::fs::create_dir_all(&dir)
+            .map_err(|error| BrokerError::Misconfigured(format!("{}: {error}", dir.display())))?;
+        let lock = DirLock::take(&dir, socket.as_deref())?;
+        let store = Store::open(&dir).await?;
+        let (inbox, listeners) = (Arc::new(Inbox::new()), Arc::new(Listeners::default()));
+        let (send_link, link) = watch::channel(Link::Up);
+        let writer = Writer::open(store, Arc::clone(&inbox), send_link, search).await?;
+        let tasks = TaskTracker::new();
+        let heard = Arc::clone(&listeners);
+        tasks.spawn(async move {
+            writer.run().await;
+            heard.end();
+            lock.release();
+        });
+        tasks.close();
+        Ok(Self(Arc::new(Handle { inbox, link, listeners, tasks })))
+    }
+
+    fn push(&self, op: Op) {
+        // A closed broker drops it, and whoever waits for its answer sees that.
+        drop(self.0.inbox.push(op));
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let (done, _) = oneshot::channel();
+        drop(self.inbox.push(Op::Close { done }));
     }
 }
 
 impl Broker for Embedded {
-    async fn declare(&self, _: &[QueueSpec]) -> Result<(), BrokerError> {
-        Ok(())
+    async fn declare(&self, queues: &[QueueSpec]) -> Result<(), BrokerError> {
+        let (done, end) = oneshot::channel();
+        // Nobody else could declare a foreign queue here, so it is made like any other.
+        let names = queues.iter().map(|queue| queue.name.clone()).collect();
+        self.push(Op::Declare { names, done });
+        end.await.unwrap_or(Err(BrokerError::Closed))
     }
-    async fn publish(&self, _: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
-        vec![]
+
+    async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        let count = batch.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let parcels: Vec<_> = batch.into_iter().map(Parcel::of).collect();
+        let room = self.0.inbox.room(&parcels).await;
+        let (done, end) = oneshot::channel();
+        if self.0.inbox.push(Op::Publish { parcels, done, room }).is_err() {
+            return vec![Err(PublishError::Refused("the broker was closed".to_owned())); count];
+        }
+        end.await.unwrap_or_else(|_| vec![Err(PublishError::Unconfirmed("the broker was closed".to_owned())); count])
     }
-    async fn consume(&self, _: &Address, _: u32) -> Result<Subscription, BrokerError> {
-        Err(BrokerError::Closed)
+
+    async fn consume(&self, from: &Address, credit: u32) -> Result<Subscription, BrokerError> {
+        let (done, end) = oneshot::channel();
+        self.push(Op::Consume { from: from.clone(), credit, done });
+        end.await.unwrap_or(Err(BrokerError::Closed))
     }
-    fn settle(&self, _: Delivery, _: Settlement) -> Receipt {
-        Receipt::pair().1
+
+    fn settle(&self, delivery: Delivery, settlement: Settlement) -> Receipt {
+        let (done, receipt) = Receipt::pair();
+        let Settlement { lines, publish, verdict } = settlement;
+        let parcels = publish.into_iter().map(Parcel::of).collect();
+        self.push(Op::Settle { delivery: Box::new(delivery), lines, parcels, verdict, done });
+        receipt
     }
-    fn report(&self, _: Vec<Bytes>) -> Receipt {
-        Receipt::pair().1
+
+    fn report(&self, lines: Vec<Bytes>) -> Receipt {
+        let (done, receipt) = Receipt::pair();
+        match self.0.inbox.room_now(&lines) {
+            Some(room) => self.push(Op::Report { lines, done, room: Some(room) }),
+            None => {
+                let why = "too many reports wait to be written".to_owned();
+                // The receipt is in the caller's hand.
+                let _ = done.send(Err(PublishError::Refused(why)));
+            }
+        }
+        receipt
     }
-    fn cast(&self, _: Event) {}
-    async fn listen(&self, _: Topic) -> Result<Events, BrokerError> {
-        Err(BrokerError::Closed)
+
+    fn cast(&self, event: Event) {
+        self.0.listeners.cast(&event);
     }
+
+    async fn listen(&self, topic: Topic) -> Result<Events, BrokerError> {
+        self.0.listeners.add(topic).ok_or(BrokerError::Closed)
+    }
+
     fn link(&self) -> watch::Receiver<Link> {
-        watch::channel(Link::Up).1
+        self.0.link.clone()
     }
-    async fn stats(&self, _: &[String]) -> Result<Vec<QueueStats>, BrokerError> {
-        Ok(vec![])
+
+    async fn stats(&self, queues: &[String]) -> Result<Vec<QueueStats>, BrokerError> {
+        let (done, end) = oneshot::channel();
+        self.push(Op::Stats { names: queues.to_vec(), done });
+        end.await.unwrap_or(Err(BrokerError::Closed))
     }
-    async fn close(&self) {}
+
+    async fn close(&self) {
+        let (done, end) = oneshot::channel();
+        self.push(Op::Close { done });
+        // The end may have been asked for before: then it is the task's end that counts.
+        let _ = end.await;
+        self.0.tasks.wait().await;
+    }
 }

@@ -1,8 +1,13 @@
 //! Lossy events: what people watch live. Nothing may depend on one arriving.
 
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use spinor_executors::{Progress, Report, StepReport, Stream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
 /// What to listen to.
@@ -119,17 +124,113 @@ fn buffered<'de, D: Deserializer<'de>>(from: D) -> Result<Box<Report>, D::Error>
 
 /// A stream of events; ends when the broker is closed.
 #[derive(Debug)]
-pub struct Events(mpsc::Receiver<Event>);
+pub struct Events(Source);
+
+#[derive(Debug)]
+enum Source {
+    Channel(mpsc::Receiver<Event>),
+    Ring(Arc<Ring>),
+}
 
 impl Events {
-    /// For brokers.
+    /// For brokers: whatever comes through a channel.
     pub const fn new(events: mpsc::Receiver<Event>) -> Self {
-        Self(events)
+        Self(Source::Channel(events))
+    }
+
+    /// For brokers: a ring that keeps the newest `capacity` events, and the way into it.
+    pub fn ring(capacity: usize) -> (EventSink, Self) {
+        let ring = Arc::new(Ring { capacity, state: Mutex::default(), wake: Notify::new() });
+        (EventSink(Arc::clone(&ring)), Self(Source::Ring(ring)))
     }
 
     /// The next event. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        self.0.recv().await
+        match &mut self.0 {
+            Source::Channel(events) => events.recv().await,
+            Source::Ring(ring) => ring.next().await,
+        }
+    }
+
+    /// How many events this listener lost because it was too slow, as far as its broker knows.
+    pub fn lost(&self) -> u64 {
+        match &self.0 {
+            Source::Channel(_) => 0,
+            Source::Ring(ring) => ring.lock().lost,
+        }
+    }
+}
+
+/// The way into a listener's ring; dropping it ends the stream.
+#[derive(Debug)]
+pub struct EventSink(Arc<Ring>);
+
+impl EventSink {
+    /// Hands an event over, at the cost of the oldest when the ring is full; `false` when nobody
+    /// listens any more.
+    pub fn offer(&self, event: Event) -> bool {
+        if !self.is_heard() {
+            return false;
+        }
+        let mut state = self.0.lock();
+        if state.events.len() >= self.0.capacity {
+            state.events.pop_front();
+            state.lost += 1;
+        }
+        state.events.push_back(event);
+        drop(state);
+        self.0.wake.notify_one();
+        true
+    }
+}
+
+impl EventSink {
+    /// Does anybody listen still?
+    pub fn is_heard(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl Drop for EventSink {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.wake.notify_one();
+    }
+}
+
+#[derive(Debug)]
+struct Ring {
+    capacity: usize,
+    state: Mutex<RingState>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct RingState {
+    events: VecDeque<Event>,
+    ended: bool,
+    lost: u64,
+}
+
+impl Ring {
+    fn lock(&self) -> MutexGuard<'_, RingState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn next(&self) -> Option<Event> {
+        loop {
+            // One listener, one stored wake-up: an offer between the look and the wait is kept.
+            {
+                let mut state = self.lock();
+                if let Some(event) = state.events.pop_front() {
+                    return Some(event);
+                }
+                if state.ended {
+                    return None;
+                }
+            }
+            self.wake.notified().await;
+        }
     }
 }
 

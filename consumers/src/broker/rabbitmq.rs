@@ -1,42 +1,588 @@
-//! Placeholder.
+//! The broker on a RabbitMQ server or cluster, 3.10 and newer.
+//!
+//! Owns the wiring of its parts: three supervised connections (publish, consume, events), the
+//! publish lanes, the settle sink, the feeds of the subscriptions. Only this module and the files
+//! under it know the AMQP client; its own recovery stays off, see `connection`.
+//!
+//! ```text
+//! publish -> parcels -> lane (confirms)         queue -> feed -> intake -> Subscription
+//! settle  -> sink -> parcels -> lane -> tracker (acks)
+//! ```
 
-use bytes::Bytes;
-use tokio::sync::watch;
+mod connection;
+mod events;
+mod feed;
+mod intake;
+mod lane;
+mod names;
+mod parcels;
+mod settings;
+mod sink;
+mod topology;
+mod tracker;
+mod wire;
 
-use super::{
-    Address, Broker, BrokerError, Delivery, Event, Events, Link, Outgoing, PublishError, QueueSpec, QueueStats,
-    Receipt, Settlement, Subscription, Topic,
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-/// Placeholder.
+use bytes::Bytes;
+use futures_util::FutureExt;
+use lapin::{BasicProperties, Channel, options::BasicPublishOptions};
+use tokio::{
+    sync::{Mutex as AsyncMutex, mpsc, oneshot, watch},
+    time::{Instant, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    connection::{State, Supervised},
+    events::{Caster, Listener},
+    feed::{Feed, Source},
+    lane::{Lane, Parcel, Sent},
+    names::Names,
+    sink::{Item, Sink},
+    tracker::Tracker,
+};
+use super::{
+    Address, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Link, Outgoing, PublishError, QueueSpec,
+    QueueStats, Receipt, Settlement, Subscription, Topic, Verdict,
+};
+
+pub use settings::RabbitSettings;
+
+/// Publish channels for what callers publish themselves.
+const LANES: usize = 2;
+/// At most so many messages, or so many bytes, to a flush.
+const FLUSH: (usize, usize) = (1000, 16 << 20);
+/// How long a close waits for what is being settled.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Deliveries ready to be taken out of a subscription.
+const READY: usize = 1024;
+
+/// A RabbitMQ server or cluster. Cheap to clone.
 #[derive(Clone)]
-pub struct RabbitMq;
+pub struct RabbitMq(Arc<Inner>);
+
+/// A caller's batch on its way to a lane.
+struct Flight {
+    parcels: Vec<Parcel>,
+    done: oneshot::Sender<Vec<Sent>>,
+}
+
+/// What all parts share.
+struct Inner {
+    settings: RabbitSettings,
+    names: Names,
+    publishing: watch::Receiver<State>,
+    consuming: watch::Receiver<State>,
+    eventing: watch::Receiver<State>,
+    link: watch::Receiver<Link>,
+    flights: mpsc::Sender<Flight>,
+    sink: Sink,
+    /// Work queues this process declared or met, by short name.
+    known: Mutex<BTreeMap<String, QueueSpec>>,
+    trackers: Mutex<HashMap<u64, Arc<Tracker>>>,
+    generations: AtomicU64,
+    /// A channel without confirms for the copies that nobody waits for.
+    loose: Mutex<Option<Channel>>,
+    casting: mpsc::Sender<Event>,
+    dropped: Arc<AtomicU64>,
+    /// Intake ends.
+    closing: CancellationToken,
+    /// Everything ends.
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl RabbitMq {
+    /// Connects. A wrong password or virtual host is `Misconfigured` at once, a server that is
+    /// away `Unreachable`; later losses heal by themselves.
+    pub async fn connect(settings: RabbitSettings) -> Result<Self, BrokerError> {
+        let hosts: Arc<[settings::Host]> = settings::hosts(&settings)?.into();
+        let names = Names::new(&settings.prefix);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let named = |role: &str| format!("{} {role}", settings.connection_name);
+        let roles = [named("publish"), named("consume"), named("events")];
+        // One after the other would triple the wait for a slow server; the first error is the word.
+        let (publish, consume, events) = tokio::try_join!(
+            connection::connect(&hosts, &roles[0]),
+            connection::connect(&hosts, &roles[1]),
+            connection::connect(&hosts, &roles[2]),
+        )?;
+        let [publishing, consuming, eventing] = [publish, consume, events];
+        let supervise = |first, name: &String| {
+            Supervised { hosts: Arc::clone(&hosts), name: name.clone(), stop: stop.clone() }.start(first, &tasks)
+        };
+        let publishing = supervise(publishing, &roles[0]);
+        let consuming = supervise(consuming, &roles[1]);
+        let eventing = supervise(eventing, &roles[2]);
+        let (flights, taken) = mpsc::channel(64);
+        let (casting, cast) = mpsc::channel(events::RING);
+        let inner = Arc::new(Inner {
+            link: watch_link(publishing.clone(), consuming.clone(), &tasks),
+            settings,
+            names,
+            publishing,
+            consuming,
+            eventing,
+            flights,
+            sink: Sink::default(),
+            known: Mutex::default(),
+            trackers: Mutex::default(),
+            generations: AtomicU64::new(1),
+            loose: Mutex::default(),
+            casting,
+            dropped: Arc::default(),
+            closing: CancellationToken::new(),
+            stop,
+            tasks,
+        });
+        inner.start(taken, cast);
+        Ok(Self(inner))
+    }
+
+    /// Events that could not be sent, so far.
+    pub fn events_dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    fn start(self: &Arc<Self>, taken: mpsc::Receiver<Flight>, cast: mpsc::Receiver<Event>) {
+        let patience = self.settings.confirm_timeout;
+        let taken = Arc::new(AsyncMutex::new(taken));
+        for _ in 0..LANES {
+            let lane = Lane::new(self.publishing.clone(), patience);
+            self.tasks.spawn(fly_on(lane, Arc::clone(&taken), self.stop.clone()));
+        }
+        for first in [true, false] {
+            let lane = Lane::new(self.publishing.clone(), patience);
+            self.tasks.spawn(Arc::clone(self).flush_settlements(lane, first));
+        }
+        self.tasks.spawn(Arc::clone(self).declare_after_each_loss());
+        let caster = Caster {
+            state: self.eventing.clone(),
+            exchange: self.names.events(),
+            dropped: Arc::clone(&self.dropped),
+            stop: self.stop.clone(),
+        };
+        self.tasks.spawn(caster.run(cast));
+    }
+
+    /// The full name of a work queue.
+    fn full(&self, short: &str) -> String {
+        let foreign = lock(&self.known).get(short).is_some_and(|queue| queue.foreign);
+        if foreign { short.to_owned() } else { self.names.work(short) }
+    }
+
+    /// The tracker of a delivery's channel; none when that is gone.
+    fn tracker(&self, generation: u64) -> Option<Arc<Tracker>> {
+        lock(&self.trackers).get(&generation).cloned()
+    }
+
+    fn new_tracker(&self) -> Arc<Tracker> {
+        let tracker = Arc::new(Tracker::new(self.generations.fetch_add(1, Ordering::Relaxed)));
+        lock(&self.trackers).insert(tracker.id, Arc::clone(&tracker));
+        tracker
+    }
+
+    fn retire(&self, tracker: &Tracker) {
+        lock(&self.trackers).remove(&tracker.id);
+        tracker.retire();
+    }
+
+    /// Settles, or reports when there is no tag.
+    fn put(&self, tag: Option<DeliveryTag>, settlement: Settlement) -> Receipt {
+        let (receipt, receive) = Receipt::pair();
+        let Settlement { lines, publish, verdict } = settlement;
+        if lines.is_empty() && publish.is_empty() {
+            if let Some(tag) = tag
+                && let Some(tracker) = self.tracker(tag.subscription)
+            {
+                match verdict {
+                    Verdict::Ack => tracker.finish([tag.number]),
+                    Verdict::HandBack => tracker.hand_back(tag.number),
+                }
+            }
+            let _ = receipt.send(Ok(()));
+        } else {
+            self.sink.push(Item { tag, lines, publish, verdict, receipt, tries: 0 });
+        }
+        receive
+    }
+
+    /// Sends parcels over one of the lanes, in order.
+    async fn fly(&self, parcels: Vec<Parcel>) -> Vec<Sent> {
+        let count = parcels.len();
+        let (done, landed) = oneshot::channel();
+        let closed = || vec![Err(PublishError::Refused("the broker was closed".to_owned())); count];
+        if count == 0 {
+            return Vec::new();
+        }
+        if self.stop.is_cancelled() || self.flights.send(Flight { parcels, done }).await.is_err() {
+            return closed();
+        }
+        tokio::select! {
+            landed = landed => landed.unwrap_or_else(|_| closed()),
+            () = self.stop.cancelled() => vec![Err(PublishError::Unconfirmed("the broker was closed".to_owned())); count],
+        }
+    }
+
+    /// Waits until publishing is possible; false means never again.
+    async fn publishable(&self) -> bool {
+        connection::up(&mut self.publishing.clone()).await.is_some()
+    }
+
+    /// Declares what every installation needs, and these queues.
+    async fn ensure(&self, queues: &[QueueSpec]) -> Result<(), BrokerError> {
+        let connection = self.declaring()?;
+        topology::ensure(&connection, &self.names, self.settings.search, queues).await
+    }
+
+    /// The connection for declares and looks: the consuming one, which no alarm stops.
+    fn declaring(&self) -> Result<Arc<lapin::Connection>, BrokerError> {
+        match &*self.consuming.borrow() {
+            State::Up(connection) | State::Blocked(connection, _) => Ok(Arc::clone(connection)),
+            State::Down(why) => Err(BrokerError::Unreachable(why.clone())),
+            State::Closed => Err(BrokerError::Closed),
+        }
+    }
+
+    /// What was declared is declared again on each new connection: it may be another server.
+    async fn declare_after_each_loss(self: Arc<Self>) {
+        let mut state = self.consuming.clone();
+        let mut lost = false;
+        while !self.stop.is_cancelled() && state.changed().await.is_ok() {
+            let up = state.borrow_and_update().connection().is_some();
+            if up && std::mem::replace(&mut lost, !up) {
+                let queues: Vec<QueueSpec> = lock(&self.known).values().filter(|one| !one.foreign).cloned().collect();
+                if let Err(error) = self.ensure(&queues).await {
+                    tracing::warn!(%error, "The queues could not be declared again; their subscriptions keep trying.");
+                }
+            }
+            lost |= !up;
+        }
+    }
+
+    /// Is there such a work queue? Asked once, then remembered.
+    async fn knows(&self, queue: &str) -> Result<bool, PublishError> {
+        if lock(&self.known).contains_key(queue) {
+            return Ok(true);
+        }
+        let refused = |error: BrokerError| PublishError::Refused(error.to_string());
+        let connection = self.declaring().map_err(refused)?;
+        let found = topology::look(&connection, &self.names.work(queue)).await.map_err(refused)?.is_some();
+        if found {
+            let spec = QueueSpec { name: queue.to_owned(), foreign: false };
+            lock(&self.known).insert(queue.to_owned(), spec);
+        }
+        Ok(found)
+    }
+
+    fn known_names(&self) -> Vec<String> {
+        lock(&self.known).keys().cloned().collect()
+    }
+
+    /// The second copy of a pack: sent without a confirm, lost when there is no link.
+    fn copy_for_search(self: &Arc<Self>, pack: &Bytes) {
+        let this = Arc::clone(self);
+        let pack = pack.clone();
+        let channel = lock(&self.loose).clone().filter(|channel| channel.status().connected());
+        let send = async move {
+            let channel = match channel {
+                Some(channel) => channel,
+                None => {
+                    let connection = match &*this.publishing.borrow() {
+                        State::Up(connection) => Arc::clone(connection),
+                        _ => return,
+                    };
+                    let Ok(channel) = connection.create_channel().await else { return };
+                    *lock(&this.loose) = Some(channel.clone());
+                    channel
+                }
+            };
+            let properties =
+                BasicProperties::default().with_delivery_mode(2).with_content_type("application/x-ndjson".into());
+            let key = this.names.search().into();
+            let options = BasicPublishOptions::default();
+            let _ = timeout(DRAIN, channel.basic_publish("".into(), key, options, &pack, properties)).await;
+        };
+        let mut send = Box::pin(send);
+        // Usually all is done by the first poll; only opening the channel takes longer.
+        if send.as_mut().now_or_never().is_none() {
+            self.tasks.spawn(send);
+        }
+    }
+
+    fn source(&self, from: &Address) -> Result<Source, BrokerError> {
+        let own = |full: String, short: &str| Source { full, short: short.to_owned(), work: None };
+        let names = &self.names;
+        Ok(match from {
+            Address::Work(queue) => {
+                let spec = lock(&self.known).get(queue).cloned();
+                let spec = spec.unwrap_or_else(|| QueueSpec { name: queue.clone(), foreign: false });
+                Source { full: self.full(queue), short: queue.clone(), work: Some(spec) }
+            }
+            Address::Results => own(names.results(), "results"),
+            Address::Search => own(names.search(), "search"),
+            Address::Dead => own(names.dead(), "dead"),
+            Address::Next => own(names.next(), "next"),
+            Address::Reply(name) => own(name.clone(), name),
+            Address::Delayed { .. } => {
+                return Err(BrokerError::Misconfigured("a delayed queue cannot be consumed".to_owned()));
+            }
+        })
+    }
+}
+
+/// A publish lane: takes the batches that wait, sends them in one go, hands out the results.
+async fn fly_on(mut lane: Lane, taken: Arc<AsyncMutex<mpsc::Receiver<Flight>>>, stop: CancellationToken) {
+    let mut flights = Vec::new();
+    loop {
+        let take = async { taken.lock().await.recv_many(&mut flights, 32).await };
+        tokio::select! {
+            taken = take => if taken == 0 { return },
+            () = stop.cancelled() => return,
+        }
+        let (mut parcels, mut ends) = (Vec::new(), Vec::new());
+        for flight in flights.drain(..) {
+            ends.push((flight.parcels.len(), flight.done));
+            parcels.extend(flight.parcels);
+        }
+        let mut results = Vec::with_capacity(parcels.len());
+        while results.len() < parcels.len() {
+            let rest = &parcels[results.len()..];
+            let mut bytes = 0;
+            let count = rest.iter().take(FLUSH.0).take_while(|one| {
+                let first = bytes == 0;
+                bytes += one.body.len() + 1;
+                first || bytes <= FLUSH.1
+            });
+            let count = count.count();
+            results.extend(lane.flush(&rest[..count]).await);
+        }
+        let mut results = results.into_iter();
+        for (count, done) in ends {
+            // Whoever asked may have gone.
+            let _ = done.send(results.by_ref().take(count).collect());
+        }
+    }
+}
+
+/// One state of two connections; the first loss is logged, then silence, then the downtime.
+fn watch_link(
+    mut publishing: watch::Receiver<State>,
+    mut consuming: watch::Receiver<State>,
+    tasks: &TaskTracker,
+) -> watch::Receiver<Link> {
+    let (link, watched) = watch::channel(Link::Up);
+    tasks.spawn(async move {
+        let mut lost: Option<Instant> = None;
+        loop {
+            let now = both(&publishing.borrow_and_update(), &consuming.borrow_and_update());
+            if *link.borrow() != now {
+                log(&now, &mut lost);
+                link.send_replace(now.clone());
+            }
+            if now == Link::Closed {
+                return;
+            }
+            let changed = tokio::select! {
+                changed = publishing.changed() => changed,
+                changed = consuming.changed() => changed,
+            };
+            if changed.is_err() {
+                link.send_replace(Link::Closed);
+                return;
+            }
+        }
+    });
+    watched
+}
+
+fn both(publishing: &State, consuming: &State) -> Link {
+    match (publishing, consuming) {
+        (State::Closed, _) | (_, State::Closed) => Link::Closed,
+        (State::Down(why), _) | (_, State::Down(why)) => Link::Down { why: why.clone() },
+        (State::Blocked(_, why), _) => Link::Blocked { why: why.clone() },
+        _ => Link::Up,
+    }
+}
+
+fn log(now: &Link, lost: &mut Option<Instant>) {
+    match now {
+        Link::Down { why } if lost.is_none() => {
+            *lost = Some(Instant::now());
+            tracing::warn!(why, "The broker is lost; jobs wait, and the connection is retried.");
+        }
+        Link::Blocked { why } if lost.is_none() => {
+            *lost = Some(Instant::now());
+            tracing::warn!(why, "The broker takes no messages for now.");
+        }
+        Link::Up => {
+            if let Some(since) = lost.take() {
+                tracing::info!(downtime_seconds = since.elapsed().as_secs_f64(), "The broker is back.");
+            }
+        }
+        _ => {}
+    }
+}
 
 impl Broker for RabbitMq {
-    async fn declare(&self, _: &[QueueSpec]) -> Result<(), BrokerError> {
+    async fn declare(&self, queues: &[QueueSpec]) -> Result<(), BrokerError> {
+        self.0.ensure(queues).await?;
+        let mut known = lock(&self.0.known);
+        known.extend(queues.iter().map(|queue| (queue.name.clone(), queue.clone())));
         Ok(())
     }
-    async fn publish(&self, _: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
-        vec![]
+
+    async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        let mut results: Vec<Option<Sent>> = Vec::with_capacity(batch.len());
+        let mut parcels = Vec::with_capacity(batch.len());
+        for outgoing in &batch {
+            let exists = match &outgoing.to {
+                // A tier takes anything, so the broker cannot say that the way home is missing.
+                Address::Delayed { queue, .. } => self.0.knows(queue).await,
+                _ => Ok(true),
+            };
+            let parcel = match exists {
+                Ok(true) => self.0.parcel(outgoing),
+                Ok(false) => Err(PublishError::Unroutable { queue: queue_of(&outgoing.to), known: Vec::new() }),
+                Err(error) => Err(error),
+            };
+            match parcel {
+                Ok(parcel) => {
+                    parcels.push(parcel);
+                    results.push(None);
+                }
+                Err(error) => results.push(Some(Err(error))),
+            }
+        }
+        drop(batch);
+        let mut sent = self.0.fly(parcels).await.into_iter();
+        let mut results: Vec<Sent> = results
+            .into_iter()
+            .map(|result| {
+                result.or_else(|| sent.next()).unwrap_or_else(|| Err(PublishError::Unconfirmed(String::new())))
+            })
+            .collect();
+        for result in &mut results {
+            if let Err(PublishError::Unroutable { known, .. }) = result {
+                *known = self.0.known_names();
+            }
+        }
+        results
     }
-    async fn consume(&self, _: &Address, _: u32) -> Result<Subscription, BrokerError> {
-        Err(BrokerError::Closed)
+
+    async fn consume(&self, from: &Address, credit: u32) -> Result<Subscription, BrokerError> {
+        let source = self.0.source(from)?;
+        let connection = self.0.declaring()?;
+        if topology::look(&connection, &source.full).await?.is_none() {
+            return Err(BrokerError::Misconfigured(format!(
+                "there is no queue `{}`; queues known here: {}",
+                source.short,
+                self.0.known_names().join(", ")
+            )));
+        }
+        let (out, deliveries) = mpsc::channel(READY);
+        let (control, heard) = mpsc::channel(16);
+        let (ready, subscribed) = oneshot::channel();
+        let feed = Feed {
+            broker: Arc::clone(&self.0),
+            source,
+            credit,
+            out: Some(out),
+            control: heard,
+            state: self.0.consuming.clone(),
+            ready: Some(ready),
+            leaving: false,
+            deaf: false,
+        };
+        self.0.tasks.spawn(feed.run());
+        let subscription = Subscription::new(deliveries, control);
+        match timeout(DRAIN, subscribed).await {
+            Ok(Ok(())) => Ok(subscription),
+            Ok(Err(_)) => Err(BrokerError::Closed),
+            Err(_) => Err(BrokerError::Unreachable("no answer to a subscribe within 10 s".to_owned())),
+        }
     }
-    fn settle(&self, _: Delivery, _: Settlement) -> Receipt {
-        Receipt::pair().1
+
+    fn settle(&self, delivery: Delivery, settlement: Settlement) -> Receipt {
+        self.0.put(Some(delivery.tag), settlement)
     }
-    fn report(&self, _: Vec<Bytes>) -> Receipt {
-        Receipt::pair().1
+
+    fn report(&self, lines: Vec<Bytes>) -> Receipt {
+        self.0.put(None, Settlement { lines, ..Settlement::default() })
     }
-    fn cast(&self, _: Event) {}
-    async fn listen(&self, _: Topic) -> Result<Events, BrokerError> {
-        Err(BrokerError::Closed)
+
+    fn cast(&self, event: Event) {
+        if self.0.casting.try_send(event).is_err() {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
+
+    async fn listen(&self, topic: Topic) -> Result<Events, BrokerError> {
+        let (out, heard) = mpsc::channel(1);
+        let (ready, listening) = oneshot::channel();
+        let listener = Listener {
+            state: self.0.eventing.clone(),
+            exchange: self.0.names.events(),
+            topic,
+            out,
+            ready: Some(ready),
+            stop: self.0.stop.clone(),
+        };
+        self.0.tasks.spawn(listener.run());
+        match timeout(DRAIN, listening).await {
+            Ok(Ok(())) => Ok(Events::new(heard)),
+            Ok(Err(_)) => Err(BrokerError::Closed),
+            Err(_) => Err(BrokerError::Unreachable("the broker did not take the listener within 10 s".to_owned())),
+        }
+    }
+
     fn link(&self) -> watch::Receiver<Link> {
-        watch::channel(Link::Up).1
+        self.0.link.clone()
     }
-    async fn stats(&self, _: &[String]) -> Result<Vec<QueueStats>, BrokerError> {
-        Ok(vec![])
+
+    async fn stats(&self, queues: &[String]) -> Result<Vec<QueueStats>, BrokerError> {
+        let queues = if queues.is_empty() { self.0.known_names() } else { queues.to_vec() };
+        let connection = self.0.declaring()?;
+        let mut all = Vec::with_capacity(queues.len());
+        for queue in queues {
+            if let Some(stats) = topology::look(&connection, &self.0.full(&queue)).await? {
+                all.push(QueueStats { name: queue, ..stats });
+            }
+        }
+        Ok(all)
     }
-    async fn close(&self) {}
+
+    async fn close(&self) {
+        self.0.closing.cancel();
+        self.0.sink.drain(DRAIN).await;
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        if timeout(DRAIN, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("Some tasks of the broker did not end in time.");
+        }
+    }
+}
+
+fn queue_of(to: &Address) -> String {
+    match to {
+        Address::Work(queue) | Address::Delayed { queue, .. } | Address::Reply(queue) => queue.clone(),
+        Address::Results => "results".to_owned(),
+        Address::Search => "search".to_owned(),
+        Address::Dead => "dead".to_owned(),
+        Address::Next => "next".to_owned(),
+    }
 }

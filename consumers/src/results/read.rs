@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow, StepFilter, Store,
     Tracked,
-    change::clip,
+    change::{clip, place},
     database::{Column, Value},
 };
 use crate::message::Message;
@@ -79,19 +79,22 @@ impl Store {
     }
 
     pub(super) async fn answered(&self, of: &[(Uuid, u32, u32)]) -> Result<Vec<(Uuid, u32, u32)>, ResultsError> {
-        let mut found = std::collections::HashSet::new();
+        let mut found = std::collections::HashMap::new();
         for some in of.chunks(500) {
             // Padded to a few counts by repeating the last, so that the statement is found again.
             let width = if some.len() > 32 { 500 } else { 32 };
             let padded = some.iter().chain(std::iter::repeat_n(&some[some.len() - 1], width - some.len()));
             let values = padded.map(|(job, ..)| Value::Id(*job)).collect();
             let holes = vec!["?"; width].join(", ");
-            let sql = format!("SELECT DISTINCT job, replay, attempt FROM attempts WHERE job IN ({holes})");
+            let sql = format!("SELECT id, place FROM jobs WHERE id IN ({holes})");
             for row in self.database.ask(sql, values).await? {
-                found.insert((row.id(0)?, small(row.int(1)?), small(row.int(2)?)));
+                found.insert(row.id(0)?, row.int(1)?);
             }
         }
-        Ok(of.iter().filter(|key| found.contains(key)).copied().collect())
+        let ended = |(job, replay, attempt): &&(Uuid, u32, u32)| {
+            found.get(job).is_some_and(|stored| *stored >= place(*replay, *attempt, State::Failed))
+        };
+        Ok(of.iter().filter(ended).copied().collect())
     }
 
     pub(super) async fn runs(&self, limit: u32, after: Option<&str>) -> Result<Page<RunRow>, ResultsError> {

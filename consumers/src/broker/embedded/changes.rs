@@ -1,0 +1,98 @@
+//! What one flush writes, gathered in the form the store's one statement wants.
+
+use std::fmt::Write;
+
+use super::store::key;
+
+/// A JSON list or object that is being written.
+#[derive(Debug)]
+pub(super) struct List {
+    text: String,
+    close: char,
+}
+
+impl List {
+    fn of(open: char, close: char) -> Self {
+        Self { text: String::from(open), close }
+    }
+
+    fn push(&mut self, entry: std::fmt::Arguments<'_>) {
+        if self.text.len() > 1 {
+            self.text.push(',');
+        }
+        // Writing into a string cannot fail.
+        let _ = self.text.write_fmt(entry);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.text.len() == 1
+    }
+
+    /// The text.
+    pub(super) fn finish(mut self) -> String {
+        self.text.push(self.close);
+        self.text
+    }
+}
+
+/// What one flush writes.
+#[derive(Debug)]
+pub(super) struct Changes {
+    pub(super) blob: Vec<u8>,
+    pub(super) puts: List,
+    pub(super) removes: List,
+    pub(super) marks: List,
+    pub(super) delays: List,
+    pub(super) undelays: List,
+}
+
+impl Changes {
+    pub(super) fn new() -> Self {
+        Self {
+            blob: Vec::new(),
+            puts: List::of('{', '}'),
+            removes: List::of('[', ']'),
+            marks: List::of('{', '}'),
+            delays: List::of('[', ']'),
+            undelays: List::of('[', ']'),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        [&self.puts, &self.removes, &self.marks, &self.delays, &self.undelays].into_iter().all(List::is_empty)
+    }
+
+    /// A row into a queue.
+    pub(super) fn put(&mut self, queue: u64, sequence: u64, row: &[u8]) {
+        let place = self.place(row);
+        self.puts.push(format_args!("\"{}\":{place}", key(queue, sequence)));
+    }
+
+    /// A row out of a queue.
+    pub(super) fn remove(&mut self, queue: u64, sequence: u64) {
+        self.removes.push(format_args!("{}", key(queue, sequence)));
+    }
+
+    /// Up to here a queue's messages may have been delivered.
+    pub(super) fn mark(&mut self, queue: u64, sequence: u64) {
+        self.marks.push(format_args!("\"{queue}\":{sequence}"));
+    }
+
+    /// A row to wait until it is due.
+    pub(super) fn delay(&mut self, id: i64, due: i64, queue: u64, row: &[u8]) {
+        let place = self.place(row);
+        self.delays.push(format_args!("[{id},{due},{queue},{place}]"));
+    }
+
+    /// A row that waits no more.
+    pub(super) fn undelay(&mut self, id: i64) {
+        self.undelays.push(format_args!("{id}"));
+    }
+
+    /// SQL counts bytes from 1.
+    fn place(&mut self, row: &[u8]) -> usize {
+        let offset = self.blob.len() + 1;
+        self.blob.extend_from_slice(row);
+        offset << 28 | row.len()
+    }
+}

@@ -1,0 +1,176 @@
+//! Who consumes what, what they have in hand, and whose turn it is.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    inbox::{Inbox, Op},
+    queue::{Queue, Ready},
+};
+use crate::broker::{Delivery, DeliveryTag, Steer, Subscription};
+
+/// A credit is never more than this: the room of a subscription's channel.
+const MAX_CREDIT: u32 = 1 << 16;
+
+/// Never the same twice in a process, so that a delivery of a closed broker is not taken for one
+/// of its successor's.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// One subscription.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) queue: u64,
+    credit: u32,
+    /// Sequences that are out and not answered.
+    hand: HashSet<u64>,
+    /// Gone once cancelled; what is in hand can still be answered.
+    stream: Option<mpsc::Sender<Delivery>>,
+}
+
+impl Subscriber {
+    /// How many more may go out, `freed` answers from now.
+    pub(super) fn free(&self, freed: usize) -> usize {
+        if self.stream.is_none() {
+            return 0;
+        }
+        (self.credit as usize).saturating_sub(self.hand.len().saturating_sub(freed))
+    }
+}
+
+/// All subscriptions.
+#[derive(Debug, Default)]
+pub(super) struct Subscribers(HashMap<u64, Subscriber>);
+
+impl Subscribers {
+    /// A new one on a queue.
+    pub(super) fn add(&mut self, queue: &mut Queue, credit: u32, inbox: &Arc<Inbox>) -> Subscription {
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (stream, deliveries) = mpsc::channel(MAX_CREDIT as usize);
+        let credit = credit.min(MAX_CREDIT);
+        queue.subscriptions.push(id);
+        self.0.insert(id, Subscriber { queue: queue.id, credit, hand: HashSet::new(), stream: Some(stream) });
+        Subscription::steered(deliveries, Box::new(Wheel { id, inbox: Arc::clone(inbox) }))
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Subscriber> {
+        self.0.get(&id)
+    }
+
+    pub(super) fn credit(&mut self, id: u64, credit: u32) {
+        if let Some(subscriber) = self.0.get_mut(&id) {
+            subscriber.credit = credit.min(MAX_CREDIT);
+        }
+    }
+
+    /// Ends the flow; the queue it was on, when it was still flowing.
+    pub(super) fn cancel(&mut self, id: u64) -> Option<u64> {
+        let subscriber = self.0.get_mut(&id)?;
+        subscriber.stream.take()?;
+        let queue = subscriber.queue;
+        self.forget_if_done(id);
+        Some(queue)
+    }
+
+    /// The queue of a delivery that is in hand.
+    pub(super) fn holds(&self, tag: &DeliveryTag) -> Option<u64> {
+        let subscriber = self.0.get(&tag.subscription)?;
+        subscriber.hand.contains(&tag.number).then_some(subscriber.queue)
+    }
+
+    /// Out of the hand; the queue it is of.
+    pub(super) fn release(&mut self, tag: &DeliveryTag) -> Option<u64> {
+        let subscriber = self.0.get_mut(&tag.subscription)?;
+        if !subscriber.hand.remove(&tag.number) {
+            return None;
+        }
+        let queue = subscriber.queue;
+        self.forget_if_done(tag.subscription);
+        Some(queue)
+    }
+
+    fn forget_if_done(&mut self, id: u64) {
+        if self.0.get(&id).is_some_and(|subscriber| subscriber.stream.is_none() && subscriber.hand.is_empty()) {
+            self.0.remove(&id);
+        }
+    }
+
+    /// Sends what a queue has to those with credit, in turns.
+    pub(super) fn dispatch(&mut self, queue: &mut Queue) {
+        let mut passed = 0;
+        while passed < queue.subscriptions.len() {
+            queue.turn = (queue.turn + 1) % queue.subscriptions.len();
+            let id = queue.subscriptions[queue.turn];
+            let Some(subscriber) = self.0.get_mut(&id).filter(|subscriber| subscriber.free(0) > 0) else {
+                passed += 1;
+                continue;
+            };
+            let Some(ready) = queue.pop() else { return };
+            if subscriber.send(id, queue, ready) {
+                passed = 0;
+            } else {
+                passed += 1;
+            }
+        }
+    }
+}
+
+impl Subscriber {
+    fn send(&mut self, id: u64, queue: &mut Queue, ready: Ready) -> bool {
+        let Some(stream) = &self.stream else { return false };
+        let delivery = Delivery {
+            message: ready.message,
+            queue: queue.name.clone(),
+            redelivered: ready.redelivered,
+            tag: DeliveryTag { subscription: id, number: ready.sequence },
+        };
+        match stream.try_send(delivery) {
+            Ok(()) => {
+                self.hand.insert(ready.sequence);
+                queue.in_hand += 1;
+                true
+            }
+            // Dropped a moment ago: it was never in hand, and the notice of it is on its way.
+            Err(mpsc::error::TrySendError::Closed(delivery) | mpsc::error::TrySendError::Full(delivery)) => {
+                let Delivery { message, redelivered, tag, .. } = delivery;
+                queue.give_back(Ready { sequence: tag.number, message, redelivered });
+                self.credit = 0;
+                false
+            }
+        }
+    }
+}
+
+/// What a subscription holds of its broker.
+#[derive(Debug)]
+struct Wheel {
+    id: u64,
+    inbox: Arc<Inbox>,
+}
+
+impl Wheel {
+    fn push(&self, op: Op) {
+        // Refused by a closed broker: then nothing flows anyway, and who waits for an answer sees it dropped.
+        drop(self.inbox.push(op));
+    }
+}
+
+impl Steer for Wheel {
+    fn credit(&self, credit: u32) {
+        self.push(Op::Credit { subscription: self.id, credit });
+    }
+
+    fn cancel(&self, done: oneshot::Sender<()>) {
+        self.push(Op::Cancel { subscription: self.id, done });
+    }
+
+    fn dropped(&self, left: Vec<Delivery>) {
+        self.push(Op::Dropped { subscription: self.id, left });
+    }
+}

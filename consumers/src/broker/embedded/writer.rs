@@ -1,0 +1,345 @@
+//! The one task that owns the broker's state: take what was asked, store it, answer, deliver.
+//!
+//! Nothing is delivered, answered or forgotten before the commit that it belongs to. The steps
+//! of a round are in `admit` (what was asked, into items) and `commit` (items, onto the disk).
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+
+use super::{
+    inbox::Inbox,
+    item::{Answer, Item, Put},
+    queue::{KEPT, Purpose, Queue, Ready},
+    row::{self, Damage},
+    store::{Store, StoreError},
+    subscriptions::Subscribers,
+};
+use crate::{
+    broker::{BrokerError, Link, PublishError},
+    message::{Message, header},
+};
+use spinor_executors::HeaderValue;
+
+pub(super) const RESULTS: u64 = 1;
+pub(super) const SEARCH: u64 = 2;
+pub(super) const DEAD: u64 = 3;
+pub(super) const NEXT: u64 = 4;
+
+/// A delivery whose settle failed goes back after this long.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
+/// While the disk takes nothing: from here...
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// ...doubling up to here.
+const LAST_RETRY: Duration = Duration::from_secs(5);
+/// The clock may be set: never sleep longer on it than this.
+const LONGEST_NAP: Duration = Duration::from_secs(30);
+
+/// The owner of it all.
+pub(super) struct Writer {
+    pub(super) store: Store,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) link: watch::Sender<Link>,
+    pub(super) search: bool,
+    pub(super) queues: BTreeMap<u64, Queue>,
+    /// Work queues by name.
+    pub(super) work: BTreeMap<String, u64>,
+    /// Reply queues by name.
+    pub(super) replies: BTreeMap<String, u64>,
+    pub(super) next_reply: u64,
+    pub(super) subscribers: Subscribers,
+    pub(super) next_delay: i64,
+    /// When the earliest delayed message is due, in microseconds since 1970.
+    pub(super) due: Option<i64>,
+    /// Some of them moved: ask the store for the next.
+    pub(super) due_moved: bool,
+    /// Deliveries that go back when their time comes.
+    pub(super) returning: VecDeque<(Instant, u64, Ready)>,
+    /// What waits for a disk that takes nothing now.
+    pub(super) stuck: Vec<Item>,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) closing: Vec<oneshot::Sender<()>>,
+}
+
+/// The disk takes nothing.
+pub(super) struct Trouble {
+    since: Instant,
+    retry_at: Instant,
+    pause: Duration,
+    pub(super) why: PublishError,
+}
+
+impl Writer {
+    /// Reads what is there.
+    pub(super) async fn open(
+        mut store: Store,
+        inbox: Arc<Inbox>,
+        link: watch::Sender<Link>,
+        search: bool,
+    ) -> Result<Self, BrokerError> {
+        let unreadable = |error: StoreError| BrokerError::Misconfigured(format!("broker.db: {error}"));
+        let stored = store.queues().await.map_err(unreadable)?;
+        let (due, last_delay) = store.next_due().await.map_err(unreadable)?;
+        let (mut queues, mut work) = (BTreeMap::new(), BTreeMap::new());
+        for queue in stored {
+            let purpose = if queue.internal { Purpose::Internal } else { Purpose::Work };
+            if !queue.internal {
+                work.insert(queue.name.clone(), queue.id);
+            }
+            queues.insert(queue.id, Queue::new(queue.id, queue.name, purpose, queue.mark, queue.count, queue.last));
+        }
+        Ok(Self {
+            store,
+            inbox,
+            link,
+            search,
+            queues,
+            work,
+            replies: BTreeMap::new(),
+            next_reply: 1 << 32,
+            subscribers: Subscribers::default(),
+            next_delay: last_delay + 1,
+            due,
+            due_moved: false,
+            returning: VecDeque::new(),
+            stuck: Vec::new(),
+            trouble: None,
+            closing: Vec::new(),
+        })
+    }
+
+    /// Until the broker is closed.
+    pub(super) async fn run(mut self) {
+        while self.closing.is_empty() {
+            self.wait().await;
+            self.round().await;
+        }
+        self.end().await;
+    }
+
+    async fn round(&mut self) {
+        let retry = self.trouble.as_ref().is_some_and(|trouble| trouble.retry_at <= Instant::now());
+        let mut items = Vec::new();
+        if retry {
+            items.append(&mut self.stuck);
+            if items.is_empty() {
+                self.probe().await;
+            }
+        }
+        for op in self.inbox.take() {
+            self.admit(op, &mut items).await;
+        }
+        self.give_back();
+        if self.trouble.is_none() {
+            self.take_due(&mut items).await;
+        }
+        if self.trouble.is_some() && !retry {
+            self.stuck.append(&mut items);
+        } else {
+            self.flush(items).await;
+        }
+        self.look_for_due().await;
+        self.fetch().await;
+        for queue in self.queues.values_mut().filter(|queue| !queue.subscriptions.is_empty()) {
+            self.subscribers.dispatch(queue);
+        }
+    }
+
+    /// Until there is something to do.
+    async fn wait(&self) {
+        if self.trouble.is_none() && self.mark_is_behind() {
+            return;
+        }
+        let nap = self.nap();
+        tokio::select! {
+            () = self.inbox.filled() => {}
+            () = tokio::time::sleep(nap) => {}
+        }
+    }
+
+    /// Could something be delivered, if only its mark were on disk?
+    fn mark_is_behind(&self) -> bool {
+        self.queues.values().any(|queue| {
+            let free: usize =
+                queue.subscriptions.iter().filter_map(|id| self.subscribers.get(*id)).map(|one| one.free(0)).sum();
+            queue.mark_for(free, &[]).is_some()
+        })
+    }
+
+    fn nap(&self) -> Duration {
+        let now = Instant::now();
+        let mut nap = LONGEST_NAP;
+        if let Some(trouble) = &self.trouble {
+            nap = nap.min(trouble.retry_at.saturating_duration_since(now));
+        } else if let Some(due) = self.due {
+            let left = u64::try_from(due - microseconds_now()).unwrap_or(0);
+            // Never early: timers end on a millisecond.
+            nap = nap.min(Duration::from_micros(left));
+        }
+        if let Some((at, ..)) = self.returning.front() {
+            nap = nap.min(at.saturating_duration_since(now));
+        }
+        nap
+    }
+
+    /// Lets a delivery whose settle failed go back, later, so that it does not spin.
+    pub(super) fn give_back_later(&mut self, queue: u64, ready: Ready) {
+        self.returning.push_back((Instant::now() + GIVE_BACK_AFTER, queue, ready));
+    }
+
+    fn give_back(&mut self) {
+        let now = Instant::now();
+        while let Some((_, queue, ready)) = self.returning.pop_front_if(|(at, ..)| *at <= now) {
+            if let Some(queue) = self.queues.get_mut(&queue) {
+                queue.in_hand = queue.in_hand.saturating_sub(1);
+                queue.give_back(ready);
+            }
+        }
+    }
+
+    /// Delayed messages that are due, into their queues.
+    async fn take_due(&mut self, items: &mut Vec<Item>) {
+        let now = microseconds_now();
+        if self.due.is_none_or(|due| due > now) {
+            return;
+        }
+        let rows = match self.store.due(now).await {
+            Ok(rows) => rows,
+            Err(error) => return self.in_trouble(&error),
+        };
+        let mut item = Item::new(Answer::Own);
+        for due in rows {
+            item.undelays.push(due.id);
+            let put = match row::decode(due.row.clone()) {
+                Ok(message) => Put { queue: due.queue, message, row: due.row },
+                Err(damage) => self.dead(due.queue, damage),
+            };
+            item.puts.push(put);
+        }
+        items.push(item);
+    }
+
+    async fn look_for_due(&mut self) {
+        if std::mem::take(&mut self.due_moved) {
+            match self.store.next_due().await {
+                Ok((due, _)) => self.due = due,
+                Err(error) => self.in_trouble(&error),
+            }
+        }
+    }
+
+    /// Fetches messages from disk for the queues that run low.
+    async fn fetch(&mut self) {
+        let wanting: Vec<_> = self
+            .queues
+            .values()
+            // The search queue is always in memory: it drops its oldest from there.
+            .filter(|queue| !queue.subscriptions.is_empty() || queue.id == SEARCH)
+            .filter_map(|queue| Some((queue.id, queue.wants()?)))
+            .collect();
+        for (id, after) in wanting {
+            let limit = KEPT as u32 / 2;
+            match self.store.load(id, after, limit, super::queue::KEPT_BYTES / 2).await {
+                Ok(rows) => self.fetched(id, rows).await,
+                Err(error) => self.in_trouble(&error),
+            }
+        }
+    }
+
+    async fn fetched(&mut self, id: u64, rows: Vec<(u64, Vec<u8>)>) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        if rows.is_empty() {
+            queue.fetched_all();
+        }
+        let mut damaged = Vec::new();
+        for (sequence, row) in rows {
+            match row::decode(row) {
+                Ok(message) => queue.fetched(sequence, message),
+                Err(damage) => {
+                    queue.skipped(sequence);
+                    damaged.push((sequence, damage));
+                }
+            }
+        }
+        for (sequence, damage) in damaged {
+            let mut item = Item::new(Answer::Own);
+            item.removes.push((id, sequence));
+            item.puts.push(self.dead(id, damage));
+            self.flush(vec![item]).await;
+        }
+    }
+
+    /// A damaged message as a dead letter.
+    fn dead(&self, from: u64, damage: Damage) -> Put {
+        let from = self.queues.get(&from).map_or("", |queue| &queue.name);
+        tracing::error!(queue = from, why = damage.why, "A stored message is damaged; it becomes a dead letter.");
+        let Damage { why, remains } = damage;
+        let mut message = *remains;
+        let reason = format!("damaged on disk: {why}");
+        let headers: &mut spinor_executors::Headers = &mut message.properties.headers;
+        headers.insert(header::REASON.to_owned(), HeaderValue::Text(reason));
+        headers.insert(header::FROM.to_owned(), HeaderValue::Text(from.to_owned()));
+        let row = row::encode(&message);
+        Put { queue: DEAD, message, row }
+    }
+
+    async fn probe(&mut self) {
+        match self.store.probe().await {
+            Ok(()) => self.out_of_trouble(),
+            Err(error) => self.in_trouble(&error),
+        }
+    }
+
+    /// The disk takes nothing: said once, tried again with a growing pause.
+    pub(super) fn in_trouble(&mut self, error: &StoreError) {
+        let now = Instant::now();
+        let pause = self.trouble.as_ref().map_or(FIRST_RETRY, |trouble| (trouble.pause * 2).min(LAST_RETRY));
+        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
+        if self.trouble.is_none() {
+            tracing::error!(%error, "The broker cannot write; publishes are refused and settles wait.");
+            self.link.send_replace(Link::Blocked { why: error.to_string() });
+        }
+        self.trouble = Some(Trouble { since, retry_at: now + pause, pause, why: error.into() });
+    }
+
+    pub(super) fn out_of_trouble(&mut self) {
+        if let Some(trouble) = self.trouble.take() {
+            let downtime = trouble.since.elapsed();
+            tracing::warn!(?downtime, "The broker writes again.");
+            self.link.send_replace(Link::Up);
+        }
+    }
+
+    async fn end(mut self) {
+        let items = std::mem::take(&mut self.stuck);
+        if !items.is_empty() {
+            self.flush(items).await;
+        }
+        // Whoever still waits sees its answer dropped: it may or may not have been stored.
+        self.inbox.shut();
+        let Self { store, link, closing, subscribers, stuck, .. } = self;
+        drop((subscribers, stuck));
+        store.close().await;
+        link.send_replace(Link::Closed);
+        for done in closing {
+            let _ = done.send(());
+        }
+    }
+}
+
+/// The wall clock.
+pub(super) fn microseconds_now() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+/// The message that a queue gives back.
+pub(super) fn returned(sequence: u64, message: Message) -> Ready {
+    Ready { sequence, message, redelivered: true }
+}

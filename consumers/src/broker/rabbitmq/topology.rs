@@ -1,0 +1,224 @@
+//! Declaring our objects, on throw-away channels, and explaining what does not fit.
+//!
+//! Refuses to change or delete anything that exists, and to declare a queue of somebody else's.
+
+use std::time::Duration;
+
+use lapin::{
+    Channel, Connection, ErrorKind, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
+    types::{FieldTable, ShortString},
+};
+use tokio::time::timeout;
+
+use super::names::{self, Names, TIERS};
+use crate::broker::{BrokerError, QueueSpec, QueueStats};
+
+/// Every round of declares ends within this.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Declares everything an installation needs, and the work queues.
+pub async fn ensure(
+    connection: &Connection,
+    names: &Names,
+    search: bool,
+    queues: &[QueueSpec],
+) -> Result<(), BrokerError> {
+    let mut work = Declarer { connection, channel: None };
+    timeout(PATIENCE, work.all(names, search, queues))
+        .await
+        .map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
+}
+
+/// A queue's figures by its full name; none when it does not exist.
+pub async fn look(connection: &Connection, full: &str) -> Result<Option<QueueStats>, BrokerError> {
+    let asked = async {
+        let channel = connection.create_channel().await?;
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare(name(full)?, options, FieldTable::default()).await?;
+        Ok(QueueStats {
+            name: full.to_owned(),
+            ready: queue.message_count().into(),
+            unacked: None,
+            consumers: queue.consumer_count().into(),
+        })
+    };
+    match timeout(Duration::from_secs(10), asked).await {
+        Ok(Ok(stats)) => Ok(Some(stats)),
+        Ok(Err(error)) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Ok(None),
+        // A queue that only its owner may look at is there.
+        Ok(Err(error)) if soft(&error) == Some(AMQPSoftError::RESOURCELOCKED) => {
+            Ok(Some(QueueStats { name: full.to_owned(), ..QueueStats::default() }))
+        }
+        Ok(Err(error)) => Err(BrokerError::Unreachable(error.to_string())),
+        Err(_) => Err(BrokerError::Unreachable(format!("no answer about `{full}`"))),
+    }
+}
+
+/// The kind of a channel error.
+pub fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {
+    match error.kind() {
+        ErrorKind::ProtocolError(amqp) => match amqp.kind() {
+            AMQPErrorKind::Soft(soft) => Some(soft.clone()),
+            AMQPErrorKind::Hard(_) => None,
+        },
+        _ => None,
+    }
+}
+
+fn name(full: &str) -> lapin::Result<ShortString> {
+    ShortString::try_new(full).map_err(|error| std::io::Error::other(error).into())
+}
+
+/// What is declared.
+enum Object {
+    Queue(FieldTable),
+    Exchange(ExchangeKind, FieldTable),
+}
+
+struct Declarer<'a> {
+    connection: &'a Connection,
+    channel: Option<Channel>,
+}
+
+impl Declarer<'_> {
+    async fn all(&mut self, names: &Names, search: bool, queues: &[QueueSpec]) -> Result<(), BrokerError> {
+        let (dead, lost, back) = (names.dead(), names.lost(), names.back());
+        // In the order of dependence: no message may find its next stop missing.
+        self.declare(&dead, Object::Queue(names::durable())).await?;
+        self.declare(&lost, Object::Exchange(ExchangeKind::Fanout, FieldTable::default())).await?;
+        self.bind(&dead, &lost, "").await?;
+        self.declare(&back, Object::Exchange(ExchangeKind::Direct, names::with_alternate(&lost))).await?;
+        for tier in TIERS {
+            let both = names.delay(tier);
+            self.declare(&both, Object::Queue(names::delaying(tier, &back))).await?;
+            self.declare(&both, Object::Exchange(ExchangeKind::Fanout, FieldTable::default())).await?;
+            self.bind(&both, &both, "").await?;
+        }
+        self.declare(&names.results(), Object::Queue(names::durable())).await?;
+        self.declare(&names.next(), Object::Queue(names::durable())).await?;
+        if search {
+            self.declare(&names.search(), Object::Queue(names::lossy())).await?;
+        }
+        self.declare(&names.events(), Object::Exchange(ExchangeKind::Topic, FieldTable::default())).await?;
+        for queue in queues {
+            let full = if queue.foreign { queue.name.clone() } else { names.work(&queue.name) };
+            if queue.foreign {
+                if look(self.connection, &full).await?.is_none() {
+                    return Err(BrokerError::Misconfigured(format!(
+                        "the queue `{full}` is declared as somebody else's (foreign), and it does not exist"
+                    )));
+                }
+            } else {
+                self.declare(&full, Object::Queue(names::durable())).await?;
+            }
+            // A delayed job comes home by this, to a foreign queue too.
+            self.bind(&full, &back, &full).await?;
+        }
+        Ok(())
+    }
+
+    /// A channel that may break.
+    async fn channel(&mut self) -> Result<Channel, BrokerError> {
+        if let Some(channel) = self.channel.as_ref().filter(|channel| channel.status().connected()) {
+            return Ok(channel.clone());
+        }
+        let channel = self.connection.create_channel().await.map_err(away)?;
+        self.channel = Some(channel.clone());
+        Ok(channel)
+    }
+
+    async fn declare(&mut self, full: &str, object: Object) -> Result<(), BrokerError> {
+        let channel = self.channel().await?;
+        // Passive first: what exists needs no right to configure, unless it differs.
+        let exists = match self.send(&channel, full, &object, true).await {
+            Ok(()) => true,
+            Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => false,
+            Err(error) => return Err(explain(&error, full)),
+        };
+        let channel = self.channel().await?;
+        match self.send(&channel, full, &object, false).await {
+            Err(error) if exists && soft(&error) == Some(AMQPSoftError::ACCESSREFUSED) => Ok(()),
+            Err(error) => Err(explain(&error, full)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn send(&self, channel: &Channel, full: &str, object: &Object, passive: bool) -> lapin::Result<()> {
+        match object {
+            Object::Queue(arguments) => {
+                let options = QueueDeclareOptions { passive, durable: true, ..QueueDeclareOptions::default() };
+                channel.queue_declare(name(full)?, options, arguments.clone()).await.map(|_| ())
+            }
+            Object::Exchange(kind, arguments) => {
+                let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
+                channel.exchange_declare(name(full)?, kind.clone(), options, arguments.clone()).await
+            }
+        }
+    }
+
+    async fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), BrokerError> {
+        let channel = self.channel().await?;
+        let key = name(key).map_err(away)?;
+        let (queue_name, exchange) = (name(queue).map_err(away)?, name(exchange).map_err(away)?);
+        channel
+            .queue_bind(queue_name, exchange, key, QueueBindOptions::default(), FieldTable::default())
+            .await
+            .map_err(|error| explain(&error, queue))
+    }
+}
+
+fn away(error: lapin::Error) -> BrokerError {
+    BrokerError::Unreachable(error.to_string())
+}
+
+/// What a refused declare means to a person.
+fn explain(error: &lapin::Error, full: &str) -> BrokerError {
+    let ErrorKind::ProtocolError(amqp) = error.kind() else {
+        return BrokerError::Unreachable(error.to_string());
+    };
+    let text = amqp.get_message().to_string();
+    BrokerError::Misconfigured(match soft(error) {
+        Some(AMQPSoftError::PRECONDITIONFAILED) => mismatch(&text, full),
+        Some(AMQPSoftError::ACCESSREFUSED) => format!(
+            "this user may not declare `{full}` ({text}); give it the right to configure, or declare the object yourself"
+        ),
+        Some(AMQPSoftError::RESOURCELOCKED) => {
+            format!("`{full}` is the exclusive queue of another connection ({text})")
+        }
+        _ => return BrokerError::Unreachable(error.to_string()),
+    })
+}
+
+/// "inequivalent arg 'A' for queue 'Q' in vhost 'V': received X but current is Y", in plain words.
+fn mismatch(text: &str, full: &str) -> String {
+    let parts = text.split_once("inequivalent arg '").and_then(|(_, tail)| {
+        let (argument, tail) = tail.split_once('\'')?;
+        let (received, current) = tail.split_once("received ")?.1.split_once(" but current is ")?;
+        Some((argument, received, current))
+    });
+    let advice = "nothing was changed: move its messages away and delete it, or choose another prefix or queue name";
+    match parts {
+        Some((argument, received, current)) => format!(
+            "`{full}` exists with other arguments: `{argument}` is {current}, and Spinor needs {received}; {advice}"
+        ),
+        None => format!("`{full}` exists with other arguments ({text}); {advice}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mismatch_names_the_argument_and_both_values() {
+        let text = "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'spinor.jobs.a' in vhost '/': \
+                    received 'quorum' but current is 'classic'";
+        let said = mismatch(text, "spinor.jobs.a");
+        for part in ["`spinor.jobs.a`", "`x-queue-type`", "is 'classic'", "needs 'quorum'", "delete it"] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(mismatch("something new", "q").contains("something new"));
+    }
+}

@@ -1,0 +1,155 @@
+//! The HTTP interface under `/api/v1`: what the command line, other programs and the page use.
+//!
+//! Owns routes, validation of what comes in and the form of answers; errors are problem documents
+//! that name the field. Publishes through the broker and reads the record. Refuses to run jobs, to
+//! write the record and to listen beyond this machine.
+
+pub mod listen;
+pub mod new_job;
+pub mod problem;
+
+mod events;
+mod guard;
+mod jobs;
+mod queues;
+mod runs;
+mod status;
+mod wait;
+mod why;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Path, Query},
+    routing::get,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use spinor_consumers::{broker::AnyBroker, recorder::RecorderView, results::Results};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::config::Config;
+
+pub use events::EventFilter;
+pub use jobs::{Accepted, BatchAnswer, BatchItem};
+pub use problem::Problem;
+pub use queues::QueueRow;
+pub use runs::{DriveRuns, NewRun, RunOrder, SubmittedRun};
+pub use status::{LinkState, Status};
+pub use wait::Waited;
+pub use why::Why;
+
+/// What every handler sees; cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Where jobs go.
+    pub broker: AnyBroker,
+    /// What was recorded.
+    pub results: Results,
+    /// The recorder of this process, if it has that part.
+    pub recorder: Option<RecorderView>,
+    /// Drives the runs that are submitted here.
+    pub runs: Arc<dyn DriveRuns>,
+    /// The configuration of this process.
+    pub config: Arc<Config>,
+    /// Who we are.
+    pub info: Arc<Info>,
+    /// Counted since the start.
+    pub counters: Arc<Counters>,
+    /// Work that outlives its request.
+    pub tasks: TaskTracker,
+    /// Ends waits and event streams.
+    pub shutdown: CancellationToken,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Info {
+    /// The version of the program.
+    pub version: String,
+    /// The process.
+    pub pid: u32,
+    /// The machine's name.
+    pub host: String,
+    /// The parts this process runs.
+    pub parts: Vec<String>,
+    /// When it started.
+    pub started: Timestamp,
+}
+
+impl Info {
+    /// This process, running these parts.
+    pub fn here(parts: Vec<String>) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            parts,
+            started: Timestamp::now(),
+        }
+    }
+}
+
+/// What is counted here; shown by `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    published: AtomicU64,
+    refused: AtomicU64,
+    unreported: AtomicU64,
+}
+
+impl Counters {
+    fn add(counter: &AtomicU64, number: usize) {
+        counter.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// The routes, without the guard that TCP needs.
+pub fn router(state: ApiState) -> Router {
+    let limit = DefaultBodyLimit::max(state.config.api.max_body);
+    let v1 = Router::new()
+        .route("/jobs", get(jobs::list).post(jobs::publish))
+        .route("/jobs/{id}", get(jobs::show))
+        .route("/jobs/{id}/wait", get(wait::wait))
+        .route("/jobs/{id}/why", get(why::why))
+        .route("/queues", get(queues::list))
+        .route("/runs", get(runs::list).post(runs::submit))
+        .route("/runs/{id}", get(runs::show))
+        .route("/runs/{id}/steps", get(runs::steps))
+        .route("/nodes", get(runs::nodes))
+        .route("/events", get(events::stream))
+        .route("/status", get(status::status));
+    Router::new()
+        .nest("/api/v1", v1)
+        .route("/healthz", get(status::healthz))
+        .route("/readyz", get(status::readyz))
+        .route("/metrics", get(status::metrics))
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(limit)
+        .with_state(state)
+}
+
+/// What a handler answers.
+type Answer<T> = Result<axum::Json<T>, Problem>;
+
+/// The id in a path.
+fn id_of(path: Result<Path<String>, axum::extract::rejection::PathRejection>) -> Result<Uuid, Problem> {
+    let Path(text) = path.map_err(|error| Problem::field("id", error.body_text()))?;
+    Uuid::parse_str(&text).map_err(|_| Problem::field("id", format!("`{}` is no id; ids are UUIDs", clip(&text))))
+}
+
+/// The query of a request.
+fn query_of<T>(query: Result<Query<T>, axum::extract::rejection::QueryRejection>) -> Result<T, Problem> {
+    query.map(|Query(query)| query).map_err(|error| Problem::new(400, "The query cannot be read", error.body_text()))
+}
+
+/// Foreign text as it may stand in a message.
+fn clip(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
+}

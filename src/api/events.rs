@@ -1,0 +1,67 @@
+//! `/events`: what happens, live, as server-sent events.
+//!
+//! Lossy by contract: a slow reader loses events and nothing waits for it. Owns only the form.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    response::sse::{Event as SentEvent, KeepAlive, Sse},
+};
+use futures_util::{Stream, stream};
+use serde::{Deserialize, Serialize};
+use spinor_consumers::broker::{Broker, Event, Topic};
+use uuid::Uuid;
+
+use super::{ApiState, Problem, query_of};
+
+/// Whose events; everybody's when empty.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventFilter {
+    /// Of one job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<Uuid>,
+    /// Of the members of one run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<Uuid>,
+}
+
+/// `GET /events`.
+pub(super) async fn stream(
+    State(state): State<ApiState>,
+    query: Result<Query<EventFilter>, QueryRejection>,
+) -> Result<Sse<impl Stream<Item = Result<SentEvent, Infallible>>>, Problem> {
+    let topic = match query_of(query)? {
+        EventFilter { job: Some(_), run: Some(_) } => {
+            return Err(Problem::field("run", "give a job or a run, not both"));
+        }
+        EventFilter { job: Some(job), .. } => Topic::Job(job),
+        EventFilter { run: Some(run), .. } => Topic::Run(run),
+        EventFilter { .. } => Topic::All,
+    };
+    let events = state.broker.listen(topic).await?;
+    // A stream that is open must not keep the process from ending.
+    let stream = stream::unfold((events, state.shutdown), |(mut events, shutdown)| async move {
+        let event = tokio::select! {
+            event = events.next() => event?,
+            () = shutdown.cancelled() => return None,
+        };
+        Some((Ok(sent(&event)), (events, shutdown)))
+    });
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+fn sent(event: &Event) -> SentEvent {
+    let name = match event {
+        Event::Started { .. } => "started",
+        Event::Output { .. } => "output",
+        Event::Progress { .. } => "progress",
+        Event::Step { .. } => "step",
+        Event::Ended { .. } => "ended",
+        Event::Ping { .. } => "ping",
+        Event::Pong { .. } => "pong",
+    };
+    // JSON on one line: it holds no newline, which the form forbids.
+    SentEvent::default().event(name).data(serde_json::to_string(event).unwrap_or_default())
+}

@@ -1,0 +1,198 @@
+//! `/jobs`: publish, list, show.
+//!
+//! Owns the order of a publish: the job first, confirmed; then its `queued` report, so that a job
+//! the broker refused leaves no ghost in the record.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, Query, State, rejection::BytesRejection, rejection::PathRejection, rejection::QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use spinor_consumers::{
+    broker::{Address, Broker, Outgoing},
+    entry::Entry,
+    message,
+    results::{JobFilter, JobRecord, JobRow, Page},
+};
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use super::{
+    Answer, ApiState, Counters, Problem, id_of,
+    new_job::{self, Checked},
+    query_of,
+};
+use crate::config::Journal;
+
+/// A job the broker has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Its id.
+    pub id: Uuid,
+    /// Its queue.
+    pub queue: String,
+}
+
+/// One job of a batch: accepted, or why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchItem {
+    /// Its id.
+    pub id: Uuid,
+    /// Its queue.
+    pub queue: String,
+    /// Why it was not accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// The answer to a batch, in its order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchAnswer {
+    /// One for each job.
+    pub jobs: Vec<BatchItem>,
+}
+
+/// At most so many jobs in one request.
+const LARGEST_BATCH: usize = 10_000;
+
+/// `POST /jobs`.
+pub(super) async fn publish(
+    State(state): State<ApiState>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let (jobs, is_batch) = new_job::read(&body_of(body, &state)?)?;
+    if jobs.len() > LARGEST_BATCH {
+        return Err(Problem::new(413, "Too many jobs", format!("{} jobs in one request, at most 10000", jobs.len())));
+    }
+    let now = Timestamp::now();
+    let checked = jobs.into_iter().enumerate().map(|(place, job)| {
+        job.check(now).map_err(|problem| if is_batch { problem.within(&format!("[{place}]")) } else { problem })
+    });
+    let jobs = publish_checked(&state, checked.collect::<Result<_, _>>()?).await;
+    if is_batch {
+        let status =
+            if jobs.iter().all(|job| job.problem.is_none()) { StatusCode::CREATED } else { StatusCode::MULTI_STATUS };
+        return Ok((status, Json(BatchAnswer { jobs })).into_response());
+    }
+    let Some(BatchItem { id, queue, problem }) = jobs.into_iter().next() else {
+        return Err(Problem::new(422, "Not a job", "the request holds no job"));
+    };
+    match problem {
+        Some(problem) => Err(problem),
+        None => Ok((StatusCode::CREATED, Json(Accepted { id, queue })).into_response()),
+    }
+}
+
+/// The body, or why it was not taken.
+pub(super) fn body_of(body: Result<Bytes, BytesRejection>, state: &ApiState) -> Result<Bytes, Problem> {
+    body.map_err(|error| {
+        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let limit = state.config.api.max_body;
+            return Problem::new(
+                413,
+                "The body is too large",
+                format!("the body has more than the limit of {limit} bytes"),
+            );
+        }
+        Problem::new(error.status().as_u16(), "The body cannot be read", error.body_text())
+    })
+}
+
+/// Publishes, then reports what was confirmed; one item for each job, in order.
+pub(super) async fn publish_checked(state: &ApiState, jobs: Vec<Checked>) -> Vec<BatchItem> {
+    let journaled: Vec<bool> =
+        jobs.iter().map(|checked| state.config.queue(&checked.job.queue).journal == Journal::Full).collect();
+    let batch = jobs.iter().zip(&journaled).map(|(Checked { job, delay }, journaled)| Outgoing {
+        to: match delay.filter(|delay| !delay.is_zero()) {
+            Some(after) => Address::Delayed { queue: job.queue.clone(), after },
+            None => Address::Work(job.queue.clone()),
+        },
+        message: message::encode(job, *journaled),
+        must: true,
+    });
+    let results = state.broker.publish(batch.collect()).await;
+    let mut lines = Vec::new();
+    let mut items = Vec::with_capacity(jobs.len());
+    let mut results = results.into_iter();
+    for (Checked { job, .. }, journaled) in jobs.into_iter().zip(journaled) {
+        let result = results.next().unwrap_or_else(|| {
+            Err(spinor_consumers::broker::PublishError::Unconfirmed("the broker gave no answer".to_owned()))
+        });
+        let (id, queue) = (job.id, job.queue.clone());
+        if result.is_ok() && journaled {
+            lines.push(Entry::Queued(Box::new(job)).line());
+        }
+        items.push(BatchItem { id, queue, problem: result.err().map(Problem::from) });
+    }
+    let refused = items.iter().filter(|item| item.problem.is_some()).count();
+    Counters::add(&state.counters.published, items.len() - refused);
+    Counters::add(&state.counters.refused, refused);
+    report(state, lines);
+    items
+}
+
+/// Reports beside the answer: the job is safe already, and its own report would show it, too.
+pub(super) fn report(state: &ApiState, lines: Vec<Bytes>) {
+    if lines.is_empty() {
+        return;
+    }
+    let receipt = state.broker.report(lines);
+    let counters = std::sync::Arc::clone(&state.counters);
+    state.tasks.spawn(async move {
+        if let Err(error) = receipt.await {
+            let before = counters.unreported.fetch_add(1, Ordering::Relaxed);
+            if before == 0 {
+                tracing::warn!(%error, "Queued reports were not confirmed; these jobs are listed once they run");
+            }
+        }
+    });
+}
+
+/// `GET /jobs`.
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    query: Result<Query<JobFilter>, QueryRejection>,
+) -> Answer<Page<JobRow>> {
+    let filter = query_of(query)?;
+    if filter.limit > 1000 {
+        return Err(Problem::field("limit", format!("is {}, expected at most 1000", filter.limit)));
+    }
+    Ok(Json(state.results.jobs(&filter).await?))
+}
+
+/// `GET /jobs/{id}`.
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<JobRecord> {
+    let id = id_of(path)?;
+    known(&state, id).await?.map(Json).ok_or_else(|| unknown(id))
+}
+
+/// The record of a job; waits up to two seconds for one that is on its way to the record.
+pub(super) async fn known(state: &ApiState, id: Uuid) -> Result<Option<JobRecord>, Problem> {
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut pause = Duration::from_millis(20);
+    loop {
+        if let Some(record) = state.results.job(id).await? {
+            return Ok(Some(record));
+        }
+        let next = Instant::now() + pause;
+        if next > end || state.shutdown.is_cancelled() {
+            return Ok(None);
+        }
+        sleep_until(next).await;
+        pause = (pause * 2).min(Duration::from_millis(250));
+    }
+}
+
+/// What is said of an id that is not in the record.
+pub(super) fn unknown(id: Uuid) -> Problem {
+    Problem::not_found(format!("no job {id} is recorded here; `spinor jobs ls` lists those that are"))
+}

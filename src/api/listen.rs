@@ -1,0 +1,159 @@
+//! Where the API is served: a Unix socket of mode 0600 in the data directory, and TCP if asked for.
+//!
+//! Owns binding before anything starts, so that a clash is a start-up error; the takeover of a
+//! socket that a dead process left; and its removal. Refuses a socket somebody still serves.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use axum::middleware;
+use tokio::net::{TcpListener, UnixListener};
+
+use super::{ApiState, guard, router};
+use crate::config::Config;
+
+/// Why the API cannot be served. Ask a person.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process has the data directory.
+    #[error("process {pid} serves {} already; stop it, or give this one another `data` directory", socket.display())]
+    Taken {
+        /// Its socket.
+        socket: PathBuf,
+        /// Its id, as it wrote it down.
+        pid: String,
+    },
+    /// The directory or a file in it cannot be made.
+    #[error("{}: {error}", path.display())]
+    Path {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The TCP address is not to be had.
+    #[error("cannot listen on {address} (`api.listen`): {error}")]
+    Address {
+        /// Which.
+        address: std::net::SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// The bound sockets. Dropping it removes the Unix socket.
+pub struct Listening {
+    unix: UnixListener,
+    tcp: Option<TcpListener>,
+    socket: SocketFile,
+}
+
+/// Holds the lock and removes the socket at the end.
+struct SocketFile {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Binds what the configuration asks for; nothing is answered yet.
+pub async fn bind(config: &Config) -> Result<Listening, ListenError> {
+    let socket = config.socket();
+    make_directory(&config.data)?;
+    let lock = lock(&config.data.join("api.lock"), &socket)?;
+    let unix = bind_unix(&socket)?;
+    let socket = SocketFile { path: socket, _lock: lock };
+    let tcp = match config.api.listen {
+        Some(address) => {
+            Some(TcpListener::bind(address).await.map_err(|error| ListenError::Address { address, error })?)
+        }
+        None => None,
+    };
+    Ok(Listening { unix, tcp, socket })
+}
+
+/// The data directory, for its owner only.
+pub fn make_directory(path: &Path) -> Result<(), ListenError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> ListenError {
+    let path = path.to_owned();
+    move |error| ListenError::Path { path: path.clone(), error }
+}
+
+/// The lock tells a live owner from a dead one: the kernel drops it with the process.
+fn lock(path: &Path, socket: &Path) -> Result<File, ListenError> {
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(at(path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            return Err(ListenError::Taken { socket: socket.to_owned(), pid: pid.trim().to_owned() });
+        }
+        Err(std::fs::TryLockError::Error(error)) => return Err(at(path)(error)),
+    }
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write(&mut file).map_err(at(path))?;
+    Ok(file)
+}
+
+/// Bound under a private name and then renamed: it never exists with a wider mode, and a stale
+/// one is replaced at once.
+fn bind_unix(socket: &Path) -> Result<UnixListener, ListenError> {
+    let fresh = socket.with_extension("new");
+    let _ = std::fs::remove_file(&fresh);
+    let listener = UnixListener::bind(&fresh).map_err(at(socket))?;
+    std::fs::set_permissions(&fresh, Permissions::from_mode(0o600)).map_err(at(socket))?;
+    std::fs::rename(&fresh, socket).map_err(at(socket))?;
+    Ok(listener)
+}
+
+impl Listening {
+    /// Where it can be reached.
+    pub fn addresses(&self) -> Vec<String> {
+        let tcp = self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
+        let unix = format!("unix:{}", self.socket.path.display());
+        std::iter::once(unix).chain(tcp.map(|address| format!("http://{address}"))).collect()
+    }
+
+    /// Answers until the state's shutdown; requests under way get five seconds.
+    pub async fn serve(self, state: ApiState) -> io::Result<()> {
+        let shutdown = state.shutdown.clone();
+        let token = guard::Token(state.config.api.token.clone().unwrap_or_default().into());
+        let routes = router(state);
+        let guarded = routes.clone().layer(middleware::from_fn_with_state(token, guard::check));
+        let unix = axum::serve(self.unix, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let tcp = async {
+            match self.tcp {
+                Some(tcp) => axum::serve(tcp, guarded).with_graceful_shutdown(shutdown.clone().cancelled_owned()).await,
+                None => Ok(()),
+            }
+        };
+        let bound = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        };
+        tokio::select! {
+            ends = async { tokio::try_join!(unix.into_future(), tcp) } => ends.map(|_| ()),
+            () = bound => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! A job as a publisher writes it, and its check field by field.
+//!
+//! Owns the JSON form of `POST /jobs`: everything but the kind has a default. Refuses unknown
+//! fields and wrong values by name, before anything is published.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, value::RawValue};
+use spinor_executors::{HeaderValue, Headers, Job, Json, RetryPolicy, Timeout};
+use uuid::Uuid;
+
+use super::Problem;
+use crate::config::{self, keys};
+
+/// A job as it is asked for. What is absent gets its default.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct NewJob {
+    /// The name of what it does.
+    pub kind: String,
+    /// The queue; `default` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Arguments; `null` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args: Option<Json>,
+    /// Its id; a fresh UUIDv7 when absent. The same id again is the same job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// Must have started before this instant (RFC 3339), or within this duration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// Not before this long from now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<String>,
+    /// A duration, or `{"soft": .., "hard": ..}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Limits>,
+    /// Retries of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// 0 to 9.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// The publisher's own mark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// The queue that gets the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// The publishing program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<String>,
+    /// W3C `traceparent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// The run it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<Uuid>,
+    /// Its name within the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// Headers of the publisher's own: text, numbers, true or false.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Value>,
+}
+
+/// Time limits as people write them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Limits {
+    /// One limit for both.
+    Hard(String),
+    /// Both.
+    Both {
+        /// Asked to end.
+        soft: String,
+        /// Ended.
+        hard: String,
+    },
+}
+
+/// Retries as people write them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// How many at most.
+    pub max: u32,
+    /// The first wait; 10 s when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    /// Each wait is so many times the one before; 2 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+    /// The share each wait is drawn from; 0.2 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<f64>,
+}
+
+/// A job that may be published.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The job.
+    pub job: Job,
+    /// Not before this long from now.
+    pub delay: Option<Duration>,
+}
+
+/// Every field there is.
+pub const FIELDS: [&str; 16] = [
+    "kind",
+    "queue",
+    "args",
+    "id",
+    "expires",
+    "delay",
+    "timeout",
+    "retry",
+    "priority",
+    "correlation_id",
+    "reply_to",
+    "app_id",
+    "trace",
+    "run",
+    "member",
+    "headers",
+];
+
+/// Reads one job, or a list of them. The flag tells which it was.
+pub fn read(body: &[u8]) -> Result<(Vec<NewJob>, bool), Problem> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first == Some(&b'[') {
+        let items: Vec<&RawValue> = parse(body)?;
+        if items.is_empty() {
+            return Err(Problem::new(422, "A field is wrong", "the list of jobs is empty"));
+        }
+        let jobs = items.iter().enumerate().map(|(place, item)| {
+            read_one(item.get().as_bytes()).map_err(|problem| problem.within(&format!("[{place}]")))
+        });
+        return Ok((jobs.collect::<Result<_, _>>()?, true));
+    }
+    Ok((vec![read_one(body)?], false))
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+    if body.is_empty() {
+        return Err(Problem::new(400, "The body is no JSON", "the body is empty; expected a job or a list of jobs"));
+    }
+    serde_json::from_slice(body).map_err(|error| Problem::new(400, "The body is no JSON", error.to_string()))
+}
+
+fn read_one(body: &[u8]) -> Result<NewJob, Problem> {
+    // Well-formed first, so that "no JSON" and "no job" are told apart.
+    let whole: &RawValue = parse(body)?;
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(whole.get())
+        .map_err(|_| Problem::new(422, "Not a job", "expected a JSON object with at least the field `kind`"))?;
+    let mut job = NewJob::default();
+    for (name, raw) in &fields {
+        set(&mut job, name, raw)?;
+    }
+    if !fields.contains_key("kind") {
+        return Err(Problem::field("kind", "is missing; name what the job does"));
+    }
+    Ok(job)
+}
+
+fn set(job: &mut NewJob, name: &str, raw: &RawValue) -> Result<(), Problem> {
+    match name {
+        "kind" => job.kind = one(name, raw, "text")?,
+        "queue" => job.queue = one(name, raw, "text")?,
+        "args" => job.args = Some(one(name, raw, "JSON")?),
+        "id" => job.id = one(name, raw, "a UUID")?,
+        "expires" => {
+            job.expires = one(name, raw, "an instant such as 2030-01-31T12:00:00Z, or a duration such as \"5m\"")?;
+        }
+        "delay" => job.delay = one(name, raw, "a duration such as \"5m\"")?,
+        "timeout" => {
+            job.timeout = one(name, raw, "a duration such as \"5m\", or {\"soft\": \"4m\", \"hard\": \"5m\"}")?;
+        }
+        "retry" => job.retry = one(name, raw, "{\"max\": 5, \"first\": \"10s\", \"factor\": 2.0, \"jitter\": 0.2}")?,
+        "priority" => job.priority = one(name, raw, "a whole number from 0 to 9")?,
+        "correlation_id" => job.correlation_id = one(name, raw, "text")?,
+        "reply_to" => job.reply_to = one(name, raw, "text")?,
+        "app_id" => job.app_id = one(name, raw, "text")?,
+        "trace" => job.trace = one(name, raw, "a W3C traceparent")?,
+        "run" => job.run = one(name, raw, "a UUID")?,
+        "member" => job.member = one(name, raw, "text")?,
+        "headers" => job.headers = one(name, raw, "an object of text, numbers, true and false")?,
+        other => {
+            let known = FIELDS.iter().map(|name| (*name).to_owned()).collect();
+            let problem = Problem::field(super::clip(other), "is no field of a job");
+            return Err(Problem { known, ..problem });
+        }
+    }
+    Ok(())
+}
+
+fn one<T: DeserializeOwned>(name: &str, raw: &RawValue, expected: &str) -> Result<T, Problem> {
+    serde_json::from_str(raw.get()).map_err(|error| {
+        // serde's own words end with a place that means nothing to the sender of a single field.
+        let why = error.to_string();
+        let why = why.split(" at line ").next().unwrap_or_default();
+        Problem::field(name, format!("expected {expected}: {why}"))
+    })
+}
+
+impl NewJob {
+    /// A job of a kind, everything else by default.
+    pub fn new(kind: impl Into<String>) -> Self {
+        Self { kind: kind.into(), ..Self::default() }
+    }
+
+    /// The job, once every field holds.
+    pub fn check(self, now: Timestamp) -> Result<Checked, Problem> {
+        name("kind", &self.kind)?;
+        let queue = self.queue.unwrap_or_else(|| "default".to_owned());
+        name("queue", &queue)?;
+        let mut job = Job::new(self.kind, queue, self.args.unwrap_or_else(Json::null));
+        job.created = now;
+        if let Some(id) = self.id {
+            if id.is_nil() {
+                return Err(Problem::field("id", "is the nil UUID, which names nothing"));
+            }
+            job.id = id;
+        }
+        job.expires_at = self.expires.map(|text| instant(&text, now)).transpose()?;
+        job.timeout = self.timeout.map(|limits| timeout(&limits)).transpose()?;
+        job.retry = self.retry.map(|retry| policy(&retry)).transpose()?;
+        if let Some(priority) = self.priority.filter(|priority| *priority > 9) {
+            return Err(Problem::field("priority", format!("is {priority}, expected 0 to 9")));
+        }
+        job.priority = self.priority;
+        job.correlation_id = short("correlation_id", self.correlation_id)?;
+        job.reply_to = short("reply_to", self.reply_to)?;
+        job.app_id = short("app_id", self.app_id)?;
+        job.trace = short("trace", self.trace)?;
+        if let Some(trace) = job.trace.as_deref().filter(|trace| !is_traceparent(trace)) {
+            return Err(Problem::field("trace", format!("`{}` is no W3C traceparent", super::clip(trace))));
+        }
+        job.run = self.run;
+        job.member = short("member", self.member)?;
+        job.headers = headers(self.headers)?;
+        let delay = self.delay.map(|text| duration("delay", &text)).transpose()?;
+        if delay.is_some_and(|delay| delay > LONGEST_DELAY) {
+            return Err(Problem::field("delay", "is longer than 30d"));
+        }
+        Ok(Checked { job, delay })
+    }
+}
+
+const LONGEST_DELAY: Duration = Duration::from_secs(30 * 86_400);
+
+fn name(field: &str, text: &str) -> Result<(), Problem> {
+    if keys::is_name(text) {
+        return Ok(());
+    }
+    Err(Problem::field(field, format!("`{}`: expected {}", super::clip(text), keys::Form::Name.expected())))
+}
+
+/// AMQP carries these as short strings: at most 255 bytes.
+fn short(field: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+    match text {
+        Some(text) if text.len() > 255 => Err(Problem::field(field, "is longer than 255 bytes")),
+        Some(text) if text.contains('\0') => Err(Problem::field(field, "holds a zero byte")),
+        text => Ok(text),
+    }
+}
+
+fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
+    config::duration(text).ok_or_else(|| {
+        Problem::field(field, format!("`{}` is no duration; write \"250ms\", \"60s\" or \"5m\"", super::clip(text)))
+    })
+}
+
+fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let expected = "expected an instant such as 2030-01-31T12:00:00Z, or a duration such as \"5m\"";
+    config::duration(text)
+        .and_then(|time| SignedDuration::try_from(time).ok())
+        .and_then(|time| now.checked_add(time).ok())
+        .ok_or_else(|| Problem::field("expires", format!("`{}`: {expected}", super::clip(text))))
+}
+
+fn timeout(limits: &Limits) -> Result<Timeout, Problem> {
+    let (soft, hard) = match limits {
+        Limits::Hard(hard) => (hard, hard),
+        Limits::Both { soft, hard } => (soft, hard),
+    };
+    let (soft, hard) = (duration("timeout", soft)?, duration("timeout", hard)?);
+    if hard.is_zero() || soft > hard {
+        return Err(Problem::field("timeout", "`hard` must be longer than nothing, and not before `soft`"));
+    }
+    Ok(Timeout { soft, hard })
+}
+
+fn policy(retry: &Retry) -> Result<RetryPolicy, Problem> {
+    let first = retry.first.as_deref().map_or(Ok(Duration::from_secs(10)), |text| duration("retry", text))?;
+    if retry.max > 1000 {
+        return Err(Problem::field("retry", format!("`max` is {}, expected at most 1000", retry.max)));
+    }
+    RetryPolicy::new(retry.max, first, retry.factor.unwrap_or(2.0), retry.jitter.unwrap_or(0.2))
+        .map_err(|why| Problem::field("retry", why))
+}
+
+fn headers(given: BTreeMap<String, Value>) -> Result<Headers, Problem> {
+    let convert = |(name, value): (String, Value)| {
+        let field = format!("headers.{}", super::clip(&name));
+        if name.is_empty() || name.len() > 255 || name.starts_with("spinor-") {
+            return Err(Problem::field(field, "a header's name has 1 to 255 bytes and does not start with `spinor-`"));
+        }
+        let value = match value {
+            Value::Null => HeaderValue::Null,
+            Value::Bool(flag) => HeaderValue::Bool(flag),
+            Value::String(text) => HeaderValue::Text(text),
+            Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(number), _) => HeaderValue::Int(number),
+                (None, Some(number)) => HeaderValue::Float(number),
+                (None, None) => return Err(Problem::field(field, "is too large a number")),
+            },
+            _ => return Err(Problem::field(field, "expected text, a number, true or false")),
+        };
+        Ok((name, value))
+    };
+    given.into_iter().map(convert).collect()
+}
+
+/// `version-traceid-parentid-flags`, hexadecimal.
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    lengths == [2, 32, 16, 2] && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::{NewJob, read};
+
+    fn check(body: &str) -> Result<super::Checked, super::Problem> {
+        let (mut jobs, _) = read(body.as_bytes())?;
+        jobs.pop().ok_or_else(|| super::Problem::not_found("no job"))?.check(Timestamp::now())
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let table = [
+            (r#"{"kind":1}"#, "kind"),
+            (r#"{"args":{}}"#, "kind"),
+            (r#"{"kind":""}"#, "kind"),
+            (r#"{"kind":"a b"}"#, "kind"),
+            (r#"{"kind":"noop","queue":"a/b"}"#, "queue"),
+            (r#"{"kind":"noop","id":"x"}"#, "id"),
+            (r#"{"kind":"noop","id":"00000000-0000-0000-0000-000000000000"}"#, "id"),
+            (r#"{"kind":"noop","expires":"soon"}"#, "expires"),
+            (r#"{"kind":"noop","delay":"60"}"#, "delay"),
+            (r#"{"kind":"noop","delay":"31d"}"#, "delay"),
+            (r#"{"kind":"noop","timeout":{"soft":"5m"}}"#, "timeout"),
+            (r#"{"kind":"noop","timeout":{"soft":"5m","hard":"4m"}}"#, "timeout"),
+            (r#"{"kind":"noop","retry":{"max":1,"frist":"1s"}}"#, "retry"),
+            (r#"{"kind":"noop","retry":{"max":1,"factor":0.5}}"#, "retry"),
+            (r#"{"kind":"noop","priority":10}"#, "priority"),
+            (r#"{"kind":"noop","trace":"x"}"#, "trace"),
+            (r#"{"kind":"noop","headers":{"spinor-run":"x"}}"#, "headers.spinor-run"),
+            (r#"{"kind":"noop","headers":{"a":[1]}}"#, "headers.a"),
+            (r#"{"kind":"noop","knid":1}"#, "knid"),
+            (r#"[{"kind":"noop"},{"kind":"noop","queue":7}]"#, "[1].queue"),
+        ];
+        for (body, field) in table {
+            let problem = check(body).map(|_| ()).unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some(field), "{body}: {problem}");
+            assert_eq!(problem.status, 422, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_apart_from_what_is_no_job() {
+        for (body, status) in [("", 400), ("{", 400), ("\u{1}rubbish", 400), ("7", 422), ("\"noop\"", 422), ("[]", 422)]
+        {
+            assert_eq!(check(body).map(|_| ()).unwrap_err().status, status, "{body}");
+        }
+        assert_eq!(read(&[0xff, 0xfe]).map(|_| ()).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn args_are_kept_byte_for_byte_however_deep() {
+        let args = format!("{}1e2{}", "[ ".repeat(100), " ]".repeat(100));
+        let checked = check(&format!(r#"{{"kind":"noop","args":{args}}}"#)).unwrap();
+        assert_eq!(checked.job.args.text(), args);
+        assert_eq!(checked.job.queue, "default");
+    }
+
+    #[test]
+    fn what_a_client_writes_is_what_the_server_reads() {
+        let mut job = NewJob::new("noop");
+        job.expires = Some("5m".to_owned());
+        job.timeout = Some(super::Limits::Hard("3s".to_owned()));
+        job.retry = Some(super::Retry { max: 2, ..Default::default() });
+        let text = serde_json::to_string(&job).unwrap();
+        let checked = check(&text).unwrap();
+        assert_eq!(checked.job.timeout.map(|t| t.hard.as_secs()), Some(3));
+        assert!(checked.job.expires_at > Some(checked.job.created));
+        assert_eq!(checked.job.retry.map(|r| r.max()), Some(2));
+    }
+}

@@ -1,0 +1,182 @@
+//! `/runs` and `/nodes`: submit plans that belong together, list, show, read steps.
+//!
+//! A run that was submitted here is driven by this process, through [`DriveRuns`]: who drives is
+//! the wiring's choice. Refuses to compile orchestrations: plans come ready.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, Query, State, rejection::BytesRejection, rejection::PathRejection, rejection::QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use spinor_consumers::results::{Page, RunRecord, RunRow, StepFilter};
+use spinor_executors::{BoxFuture, StepReport, plan::Plan};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Answer, ApiState, Problem, id_of, jobs, query_of};
+use crate::config::{self, keys};
+
+/// Plans that belong together, one for each node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRun {
+    /// Its id; a fresh UUIDv7 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// For people: the file, or the batch's name.
+    pub name: String,
+    /// One for each node.
+    pub plans: Vec<Plan>,
+    /// A plan that has not started after this duration never will; 10 minutes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// The run is given up after this duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+}
+
+/// A run whose plans are on their way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmittedRun {
+    /// The run.
+    pub run: Uuid,
+}
+
+/// Cursor of a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ListQuery {
+    limit: u32,
+    cursor: Option<String>,
+}
+
+/// Which steps.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct StepQuery {
+    node: Option<String>,
+    outputs: bool,
+    problems: bool,
+    limit: u32,
+}
+
+/// `GET /runs`.
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Answer<Page<RunRow>> {
+    let query = query_of(query)?;
+    let limit = if query.limit == 0 { 50 } else { query.limit.min(1000) };
+    Ok(Json(state.results.runs(limit, query.cursor.as_deref()).await?))
+}
+
+/// `GET /runs/{id}`.
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<RunRecord> {
+    let id = id_of(path)?;
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut pause = Duration::from_millis(20);
+    loop {
+        if let Some(record) = state.results.run(id).await? {
+            return Ok(Json(record));
+        }
+        let next = Instant::now() + pause;
+        if next > end || state.shutdown.is_cancelled() {
+            return Err(Problem::not_found(format!(
+                "no run {id} is recorded here; `spinor runs ls` lists those that are"
+            )));
+        }
+        sleep_until(next).await;
+        pause = (pause * 2).min(Duration::from_millis(250));
+    }
+}
+
+/// `GET /runs/{id}/steps`.
+pub(super) async fn steps(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<StepQuery>, QueryRejection>,
+) -> Answer<Vec<StepReport>> {
+    let StepQuery { node, outputs, problems, limit } = query_of(query)?;
+    let filter = StepFilter { run: id_of(path)?, node, outputs, problems, limit };
+    Ok(Json(state.results.steps(&filter).await?))
+}
+
+/// `GET /nodes`: those that answer a ping.
+pub(super) async fn nodes(State(state): State<ApiState>) -> Answer<Vec<String>> {
+    let nodes = state.runs.answering().await;
+    nodes.map(Json).map_err(|why| Problem::new(503, "The nodes cannot be asked", why))
+}
+
+/// `POST /runs`: answers once the run is announced and its plans are with the broker.
+pub(super) async fn submit(
+    State(state): State<ApiState>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = jobs::body_of(body, &state)?;
+    let new: NewRun =
+        serde_json::from_slice(&body).map_err(|error| Problem::new(422, "Not a run", error.to_string()))?;
+    let order = check(new)?;
+    let run = order.id;
+    let driving = state.runs.start(order, state.shutdown.clone());
+    driving.await.map_err(|why| Problem::new(503, "The run was not started", why))?;
+    Ok((StatusCode::CREATED, Json(SubmittedRun { run })).into_response())
+}
+
+fn check(new: NewRun) -> Result<RunOrder, Problem> {
+    if new.plans.is_empty() {
+        return Err(Problem::field("plans", "is empty; a run has at least one plan"));
+    }
+    for (place, plan) in new.plans.iter().enumerate() {
+        if !keys::is_name(&plan.node) {
+            return Err(Problem::field(
+                format!("plans[{place}].node"),
+                format!("expected {}", keys::Form::Name.expected()),
+            ));
+        }
+    }
+    let time = |field: &str, text: Option<String>| {
+        let wrong = || Problem::field(field, "expected a duration such as \"10m\"");
+        text.map(|text| config::duration(&text).ok_or_else(wrong)).transpose()
+    };
+    Ok(RunOrder {
+        id: new.id.unwrap_or_else(Uuid::now_v7),
+        name: new.name,
+        plans: new.plans,
+        expires: time("expires", new.expires)?.unwrap_or(Duration::from_secs(600)),
+        timeout: time("timeout", new.timeout)?,
+    })
+}
+
+/// A run to be driven.
+#[derive(Clone, Debug)]
+pub struct RunOrder {
+    /// Its id.
+    pub id: Uuid,
+    /// For people.
+    pub name: String,
+    /// One for each node.
+    pub plans: Vec<Plan>,
+    /// A plan that has not started after this long never will.
+    pub expires: Duration,
+    /// The run is given up after this long.
+    pub timeout: Option<Duration>,
+}
+
+/// Drives runs to their end. The caller of the trait is the API; who implements it is the wiring's choice.
+pub trait DriveRuns: Send + Sync + 'static {
+    /// The nodes that answer a ping, by name; or why they cannot be asked.
+    fn answering(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
+
+    /// Starts a run; resolves when its plans are with the broker, and drives it on in the background
+    /// until `leave`.
+    fn start(&self, order: RunOrder, leave: CancellationToken) -> BoxFuture<'_, Result<(), String>>;
+}

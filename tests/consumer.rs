@@ -1,0 +1,54 @@
+//! One consumer over a real broker: what becomes of a job, whatever it is.
+//!
+//! The same cases run on each broker; executors are small closures, so that a case decides how a
+//! job ends. What the reports become in a database is the recorder's tests.
+
+mod life;
+mod stage;
+mod stopping;
+mod wrong;
+
+/// Every case on one broker: `consumer::NAME::CASE`.
+macro_rules! suite {
+    ($name:ident, $fixture:ty) => {
+        mod $name {
+            suite! { @cases $fixture,
+                life: [
+                    a_job_runs_and_its_report_arrives,
+                    a_failed_job_is_retried_by_policy_and_then_failed,
+                    an_asked_retry_comes_back_and_keeps_unknown_headers,
+                    a_discarded_job_is_not_retried,
+                    a_reply_reaches_the_one_who_asked,
+                    steps_arrive_before_the_report_of_their_job,
+                    long_jobs_are_each_delivered_once,
+                    thousands_of_short_jobs_run_once_each,
+                ]
+                wrong: [
+                    a_panic_fails_its_job_and_the_next_one_runs,
+                    rubbish_becomes_a_dead_letter_with_its_reason,
+                    an_unknown_kind_waits_and_is_dead_after_the_grace,
+                    an_expired_job_does_not_run,
+                    a_message_without_an_id_gets_one_and_runs_once,
+                    a_job_past_its_limit_is_ended,
+                ]
+                stopping: [
+                    a_drain_waits_for_what_runs_and_hands_back_the_rest,
+                    a_drain_past_its_grace_gives_the_job_back,
+                    a_second_signal_is_immediate,
+                    a_job_of_a_lost_consumer_runs_again_and_is_marked,
+                    a_redelivered_job_that_has_ended_is_not_run,
+                ]
+            }
+        }
+    };
+    (@cases $fixture:ty, $($module:ident: [$($case:ident,)*])*) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                crate::conformance::fixture::bounded(crate::consumer::$module::$case::<$fixture>()).await;
+            }
+        )*)*
+    };
+}
+
+suite!(embedded, crate::conformance::on_embedded::OnEmbedded);

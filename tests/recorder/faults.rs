@@ -1,0 +1,1 @@
+//! The recorder while its database refuses, stops and comes back.
