@@ -3,9 +3,15 @@
 //!
 //! Owns the plan's form; `plan/` executes it against the node's journal.
 
+mod execute;
+mod journal;
+mod sequence;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::execute::PlanExecutor;
 
 /// The kind of a job whose args are a [`Plan`].
 pub const PLAN_KIND: &str = "spinor.plan";
@@ -37,7 +43,7 @@ pub struct Sequence {
     pub steps: Vec<Step>,
 }
 
-/// One step. Unknown fields are not refused here: serde cannot do that beside a flattened enum.
+/// One step. Fields it does not know are refused by its [`Action`], to which they are left.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// The place of its job in the orchestration, from 0; the same on every node, so that a
@@ -68,7 +74,7 @@ impl Step {
 
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "verb")]
+#[serde(tag = "verb", deny_unknown_fields)]
 pub enum Action {
     /// `/bin/sh -c SCRIPT`, the text byte for byte.
     #[serde(rename = "RUN")]
@@ -119,23 +125,4 @@ const fn is_one(tries: &u32) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Action, OnInterrupt, Plan, Sequence, Step};
-
-    #[test]
-    fn a_plan_is_read_as_it_was_written() -> Result<(), serde_json::Error> {
-        let script = "cat <<EOF\n  a  b\nEOF\n".to_owned();
-        let step = Step {
-            item: 3,
-            name: "look".to_owned(),
-            action: Action::Run { script, env: [("A".to_owned(), "b".to_owned())].into(), no_block: true },
-            timeout_ms: 600_000,
-            tries: 2,
-            on_interrupt: OnInterrupt::Run,
-        };
-        let sequence = Sequence { part: 1, name: String::new(), beside: true, steps: vec![step] };
-        let plan = Plan { node: "a".to_owned(), sequences: vec![sequence] };
-        assert_eq!(serde_json::from_slice::<Plan>(&serde_json::to_vec(&plan)?)?, plan);
-        Ok(())
-    }
-}
+mod tests;
