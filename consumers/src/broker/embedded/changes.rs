@@ -38,7 +38,9 @@ impl List {
 /// What one flush writes.
 #[derive(Debug)]
 pub(super) struct Changes {
-    pub(super) blob: Vec<u8>,
+    /// All rows, one after the other.
+    pub(super) rows: Vec<u8>,
+    pub(super) delayed_rows: Vec<u8>,
     pub(super) puts: List,
     pub(super) removes: List,
     pub(super) marks: List,
@@ -49,7 +51,8 @@ pub(super) struct Changes {
 impl Changes {
     pub(super) fn new() -> Self {
         Self {
-            blob: Vec::new(),
+            rows: Vec::new(),
+            delayed_rows: Vec::new(),
             puts: List::of('{', '}'),
             removes: List::of('[', ']'),
             marks: List::of('{', '}'),
@@ -64,7 +67,7 @@ impl Changes {
 
     /// A row into a queue.
     pub(super) fn put(&mut self, queue: u64, sequence: u64, row: &[u8]) {
-        let place = self.place(row);
+        let place = append(&mut self.rows, row) << 28 | row.len();
         self.puts.push(format_args!("\"{}\":{place}", key(queue, sequence)));
     }
 
@@ -80,19 +83,18 @@ impl Changes {
 
     /// A row to wait until it is due.
     pub(super) fn delay(&mut self, id: i64, due: i64, queue: u64, row: &[u8]) {
-        let place = self.place(row);
-        self.delays.push(format_args!("[{id},{due},{queue},{place}]"));
+        let (offset, length) = (append(&mut self.delayed_rows, row), row.len());
+        self.delays.push(format_args!("[{id},{due},{queue},{offset},{length}]"));
     }
 
     /// A row that waits no more.
     pub(super) fn undelay(&mut self, id: i64) {
         self.undelays.push(format_args!("{id}"));
     }
+}
 
-    /// SQL counts bytes from 1.
-    fn place(&mut self, row: &[u8]) -> usize {
-        let offset = self.blob.len() + 1;
-        self.blob.extend_from_slice(row);
-        offset << 28 | row.len()
-    }
+/// Where the row begins; SQL counts bytes from 1.
+fn append(rows: &mut Vec<u8>, row: &[u8]) -> usize {
+    rows.extend_from_slice(row);
+    rows.len() - row.len() + 1
 }

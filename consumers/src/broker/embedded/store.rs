@@ -36,19 +36,21 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;
     COMMIT";
 
-/// ?1 all rows, one after the other; the lists name their places: `offset << 28 | length`.
+/// Rows come as one blob, one after the other; a list names the place of each in it:
+/// `offset << 28 | length`. Parameters are bound by position: the client library miscounts
+/// numbered ones when several statements share an argument.
 const FLUSH: &str = "
     BEGIN IMMEDIATE;
     INSERT INTO messages (key, data)
-        SELECT CAST(key AS INTEGER), substr(?1, value >> 28, value & 268435455) FROM json_each(?2);
-    DELETE FROM messages WHERE key IN (SELECT value FROM json_each(?3));
+        SELECT CAST(key AS INTEGER), substr(?, value >> 28, value & 268435455) FROM json_each(?);
+    DELETE FROM messages WHERE key IN (SELECT value FROM json_each(?));
     UPDATE queues SET mark = listed.value
-        FROM json_each(?4) AS listed WHERE queues.id = CAST(listed.key AS INTEGER);
+        FROM json_each(?) AS listed WHERE queues.id = CAST(listed.key AS INTEGER);
     INSERT INTO delayed (id, due, queue, data)
         SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-            substr(?1, json_extract(value, '$[3]') >> 28, json_extract(value, '$[3]') & 268435455)
-        FROM json_each(?5);
-    DELETE FROM delayed WHERE id IN (SELECT value FROM json_each(?6));
+            substr(?, json_extract(value, '$[3]'), json_extract(value, '$[4]'))
+        FROM json_each(?);
+    DELETE FROM delayed WHERE id IN (SELECT value FROM json_each(?));
     COMMIT";
 
 /// Why the file could not be read or written. Named by what the writer does next.
@@ -177,10 +179,11 @@ impl Store {
             return Ok(());
         }
         let written = sqlx::query(FLUSH)
-            .bind(changes.blob)
+            .bind(changes.rows)
             .bind(changes.puts.finish())
             .bind(changes.removes.finish())
             .bind(changes.marks.finish())
+            .bind(changes.delayed_rows)
             .bind(changes.delays.finish())
             .bind(changes.undelays.finish())
             .execute(&mut self.connection)
