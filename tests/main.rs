@@ -9,5 +9,6 @@ mod architecture;
 mod conformance;
 mod consumer;
 mod message;
+mod orchestrations;
 mod recorder;
 mod support;
