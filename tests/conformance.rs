@@ -7,14 +7,14 @@ mod close;
 mod consume;
 mod delay;
 mod events;
-mod fixture;
+pub mod fixture;
 mod publish;
 mod redelivery;
 mod reports;
 mod settle;
 mod whole;
 
-mod on_embedded;
+pub mod on_embedded;
 
 /// Every case on one broker: `conformance::NAME::CASE`.
 macro_rules! suite {

@@ -112,7 +112,7 @@ async fn feed(shared: Arc<Shared>, queue: String, credit: usize, to: mpsc::Sende
             () = tokio::time::sleep(std::time::Duration::from_millis(5)) => {}
             word = control.recv() => match word {
                 Some(Control::Cancel(done)) => { let _ = done.send(()); return; }
-                Some(Control::Credit(_)) => {}
+                Some(Control::Credit(_) | Control::Leave(_)) => {}
                 None => return,
             },
         }
