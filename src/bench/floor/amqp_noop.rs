@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long, default_value_t = 2)]
     flights: usize,
     /// Threads of the runtime; the client adds one for each connection.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 2)]
     threads: usize,
 }
 

@@ -71,8 +71,8 @@ impl Link {
 
     async fn run(&mut self, sql: &'static str) -> Result<()> {
         match self {
-            Self::Sqlite(link) => drop(link.execute(sqlx::raw_sql(sql)).await?),
-            Self::MySql(link) => drop(link.execute(sqlx::raw_sql(sql)).await?),
+            Self::Sqlite(link) => link.execute(sqlx::raw_sql(sql)).await.map(|_| ())?,
+            Self::MySql(link) => link.execute(sqlx::raw_sql(sql)).await.map(|_| ())?,
         }
         Ok(())
     }
