@@ -3,6 +3,8 @@
 //! The worlds on the engine live here as modules the engine never imports.
 
 pub mod api;
+pub mod app;
+pub mod bench;
 pub mod client;
 pub mod config;
 pub mod orchestrations;

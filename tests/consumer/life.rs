@@ -11,9 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use spinor_consumers::broker::{Address, Broker};
-use spinor_executors::{
-    HeaderValue, Json, Outcome, Output, RetryPolicy, State, StepReport, StepState,
-};
+use spinor_executors::{HeaderValue, Json, Outcome, Output, RetryPolicy, State, StepReport, StepState};
 
 use super::stage::{Cast, QUEUE, Stage, job, settings, with_policy};
 use crate::conformance::fixture::{Fixture, consume, take};
@@ -93,7 +91,10 @@ pub async fn a_reply_reaches_the_one_who_asked<F: Fixture>() {
     let reply = take(&mut answers).await;
     assert_eq!(reply.message.properties.correlation_id.as_deref(), Some("mine"));
     let report: serde_json::Value = serde_json::from_slice(&reply.message.body).expect("JSON");
-    assert_eq!((report["job"].as_str(), report["state"].as_str()), (Some(job.id.to_string().as_str()), Some("succeeded")));
+    assert_eq!(
+        (report["job"].as_str(), report["state"].as_str()),
+        (Some(job.id.to_string().as_str()), Some("succeeded"))
+    );
     stage.drain().await;
 }
 

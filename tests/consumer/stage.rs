@@ -146,7 +146,10 @@ impl Stage {
 
     /// Waits for the consumer's end.
     pub async fn ended(self) {
-        tokio::time::timeout(PATIENCE, self.consumer).await.expect("the consumer ends in time").expect("without a panic");
+        tokio::time::timeout(PATIENCE, self.consumer)
+            .await
+            .expect("the consumer ends in time")
+            .expect("without a panic");
     }
 }
 

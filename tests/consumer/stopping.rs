@@ -88,12 +88,17 @@ pub async fn a_job_of_a_lost_consumer_runs_again_and_is_marked<F: Fixture>() {
     stage.publish(std::slice::from_ref(&lost)).await;
     started.notified().await;
     let broker = fixture.lose().await;
-    let mut second = Stage::on(broker, settings(1), Cast::default().kind("gate", |_, context| {
-        Box::pin(async move {
-            assert!(context.maybe_rerun);
-            Outcome::Succeeded(Json::null())
-        })
-    }), None)
+    let mut second = Stage::on(
+        broker,
+        settings(1),
+        Cast::default().kind("gate", |_, context| {
+            Box::pin(async move {
+                assert!(context.maybe_rerun);
+                Outcome::Succeeded(Json::null())
+            })
+        }),
+        None,
+    )
     .await;
     let report = second.report().await;
     assert_eq!((report.job, report.state, report.attempt, report.maybe_rerun), (lost.id, State::Succeeded, 1, true));

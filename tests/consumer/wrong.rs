@@ -92,7 +92,8 @@ pub async fn a_message_without_an_id_gets_one_and_runs_once<F: Fixture>() {
         Box::pin(async { Outcome::Succeeded(Json::null()) })
     });
     let (_fixture, mut stage) = Stage::open::<F>(settings(1), cast).await;
-    let bare = Message { properties: Properties { kind: Some("once".into()), ..Properties::default() }, body: "7".into() };
+    let bare =
+        Message { properties: Properties { kind: Some("once".into()), ..Properties::default() }, body: "7".into() };
     stage.broker.publish(vec![must(work(QUEUE), bare)]).await.remove(0).expect("published");
     let report = stage.report().await;
     let whole = report.whole.expect("a foreign job is in its first report");

@@ -37,7 +37,8 @@ pub fn job() -> Job {
 
 pub fn report(job: &Job, state: State) -> Report {
     let origin = Origin { consumer: "c-1".into(), group: "images".into(), host: "host-1".into() };
-    let started = job.created + SignedDuration::from_millis(i64::from(job.attempt) * 100 + i64::from(job.replay) * 5000);
+    let started =
+        job.created + SignedDuration::from_millis(i64::from(job.attempt) * 100 + i64::from(job.replay) * 5000);
     let mut report = Report::of(job, &origin, Uuid::now_v7(), started);
     report.state = state;
     report.ended = started + SignedDuration::from_millis(7);

@@ -81,7 +81,13 @@ fn name(address: &Address) -> String {
     format!("{address:?}")
 }
 
-async fn feed(shared: Arc<Shared>, queue: String, credit: usize, to: mpsc::Sender<Delivery>, control: mpsc::Receiver<Control>) {
+async fn feed(
+    shared: Arc<Shared>,
+    queue: String,
+    credit: usize,
+    to: mpsc::Sender<Delivery>,
+    control: mpsc::Receiver<Control>,
+) {
     let mut control = control;
     let mut mine: Vec<u64> = Vec::new();
     loop {
@@ -98,7 +104,12 @@ async fn feed(shared: Arc<Shared>, queue: String, credit: usize, to: mpsc::Sende
                 state.in_hand.insert(number, (queue.clone(), message.clone()));
                 state.most_in_hand = state.most_in_hand.max(state.in_hand.len());
                 mine.push(number);
-                next.push(Delivery { message, queue: queue.clone(), redelivered, tag: DeliveryTag { subscription: 0, number } });
+                next.push(Delivery {
+                    message,
+                    queue: queue.clone(),
+                    redelivered,
+                    tag: DeliveryTag { subscription: 0, number },
+                });
             }
         }
         for delivery in next {
@@ -125,7 +136,13 @@ impl Broker for MemoryBroker {
     }
 
     async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
-        batch.into_iter().map(|outgoing| { self.put(&outgoing.to, outgoing.message); Ok(()) }).collect()
+        batch
+            .into_iter()
+            .map(|outgoing| {
+                self.put(&outgoing.to, outgoing.message);
+                Ok(())
+            })
+            .collect()
     }
 
     async fn consume(&self, from: &Address, credit: u32) -> Result<Subscription, BrokerError> {

@@ -81,7 +81,6 @@ impl Tracker {
         self.changed.notify_one();
     }
 
-
     /// Finishes these deliveries and acks what can be acked.
     pub fn finish(&self, numbers: impl IntoIterator<Item = u64>) {
         let now = Instant::now();
