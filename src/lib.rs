@@ -4,6 +4,8 @@
 
 pub mod api;
 pub mod cli;
+pub mod app;
+pub mod bench;
 pub mod client;
 pub mod config;
 pub mod log;
