@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use spinor_consumers::{
     broker::{AnyBroker, Broker},
     consumer::{Consumer, ConsumerSettings, Shutdown},
-    recorder::{Recorder, RecorderSettings},
+    recorder::{Recorder, RecorderSettings, RecorderView},
     results::Results,
 };
 use spinor_executors::Registry;
@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::{self, ApiState, Info, listen::Listening},
     config::Config,
+    orchestrations::{drive::Driver, serve::Served},
 };
 
 pub use connect::CannotConnect;
@@ -110,9 +111,17 @@ impl App {
         let stop_recording = CancellationToken::new();
         let stop_serving = CancellationToken::new();
         let failed = CancellationToken::new();
-        let recording = self.start_recording(&stop_recording);
+        let (recording, recorder) = self.start_recording(&stop_recording);
         let consuming = self.start_consuming(&shutdown, &failed);
-        let serving = Self::start_serving(self.listening, &self.config, self.role.parts, &self.broker, &self.results, &stop_serving);
+        let serving = Self::start_serving(
+            recorder,
+            self.listening,
+            &self.config,
+            self.role.parts,
+            &self.broker,
+            &self.results,
+            &stop_serving,
+        );
         tokio::select! {
             () = shutdown.drain.cancelled() => {}
             // A consumer that cannot start ends the process: it would look alive and do nothing.
@@ -129,10 +138,12 @@ impl App {
         Ok(())
     }
 
-    fn start_recording(&self, stop: &CancellationToken) -> TaskTracker {
+    fn start_recording(&self, stop: &CancellationToken) -> (TaskTracker, Option<RecorderView>) {
         let tracker = TaskTracker::new();
+        let mut view = None;
         if self.role.parts.recorder {
             let recorder = Recorder::new(self.broker.clone(), self.results.clone(), RecorderSettings::default());
+            view = Some(recorder.view());
             let stop = stop.clone();
             tracker.spawn(async move {
                 if let Err(error) = recorder.run(stop).await {
@@ -141,7 +152,7 @@ impl App {
             });
         }
         tracker.close();
-        tracker
+        (tracker, view)
     }
 
     fn start_consuming(&self, shutdown: &Shutdown, failed: &CancellationToken) -> TaskTracker {
@@ -162,6 +173,7 @@ impl App {
     }
 
     fn start_serving(
+        recorder: Option<RecorderView>,
         listening: Option<Listening>,
         config: &Arc<Config>,
         parts: Parts,
@@ -171,9 +183,12 @@ impl App {
     ) -> TaskTracker {
         let tracker = TaskTracker::new();
         if let Some(listening) = listening {
+            let driver = Driver::new(broker.clone(), results.clone(), Vec::new());
             let state = ApiState {
                 broker: broker.clone(),
                 results: results.clone(),
+                recorder,
+                runs: Arc::new(Served::new(driver, tracker.clone())),
                 config: Arc::clone(config),
                 info: Arc::new(Info::here(parts.names())),
                 counters: Arc::default(),

@@ -72,7 +72,7 @@ struct Place {
 }
 
 impl Place {
-    const fn embedded(&self) -> bool {
+    fn embedded(&self) -> bool {
         matches!(self.config.broker, BrokerChoice::Embedded)
     }
 

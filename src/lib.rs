@@ -3,9 +3,9 @@
 //! The worlds on the engine live here as modules the engine never imports.
 
 pub mod api;
-pub mod cli;
 pub mod app;
 pub mod bench;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod log;

@@ -14,12 +14,8 @@ mod reports;
 mod settle;
 mod whole;
 
-<<<<<<< HEAD
 pub mod on_embedded;
-=======
-mod on_embedded;
 pub mod on_rabbitmq;
->>>>>>> w-rabbit
 
 /// Every case on one broker: `conformance::NAME::CASE`.
 macro_rules! suite {

@@ -1,18 +1,18 @@
 //! Which consumers a process has, and what each may run.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use spinor_consumers::{
     broker::QueueSpec,
     consumer::{ConsumerSettings, KindSettings, QueueSettings},
 };
-use spinor_executors::{KindPattern, Origin, Registry, builtin, guardian::Guardian};
+use spinor_executors::{KindPattern, Node, Origin, Registry, builtin, guardian::Guardian, plan::PLAN_KIND};
 use uuid::Uuid;
 
 use super::Role;
 use crate::{
     config::{Config, SearchChoice},
-    orchestrations::node_queue,
+    orchestrations::drive::node_queue,
 };
 
 /// Plans of one node that may be side by side; the sync ones among them still take turns.
@@ -23,7 +23,7 @@ pub fn of(config: &Config, role: &Role) -> anyhow::Result<Vec<(Arc<ConsumerSetti
     let mut consumers = Vec::new();
     if role.jobs {
         let mut registry = Registry::new();
-        builtin::register(&mut registry)?;
+        builtin(&mut registry, None)?;
         if let Some(patterns) = &config.consumer.kinds {
             registry.allow(patterns);
         }
@@ -33,7 +33,10 @@ pub fn of(config: &Config, role: &Role) -> anyhow::Result<Vec<(Arc<ConsumerSetti
     }
     for node in &role.nodes {
         let mut registry = Registry::new();
-        builtin::register_plans(&mut registry, node, &journals(config, node))?;
+        let journals = config.data.join("plans").join(node);
+        builtin(&mut registry, Some(Node { name: node, journals: &journals }))?;
+        // A node admits plans only: what else it could run comes as steps.
+        registry.allow(&[KindPattern::new(PLAN_KIND).map_err(anyhow::Error::msg)?]);
         let settings = settings(config, NODE_SLOTS, vec![queue(config, &node_queue(node))], Some(node.clone()));
         consumers.push((Arc::new(settings), Arc::new(registry)));
     }
@@ -43,10 +46,6 @@ pub fn of(config: &Config, role: &Role) -> anyhow::Result<Vec<(Arc<ConsumerSetti
 /// Starts the process that ends our jobs' processes if this one dies.
 pub fn start_guardian() -> anyhow::Result<()> {
     Ok(Guardian::start(&std::env::current_exe()?, &["guardian"])?)
-}
-
-fn journals(config: &Config, node: &str) -> PathBuf {
-    config.data.join("plans").join(node)
 }
 
 fn queue(config: &Config, name: &str) -> QueueSettings {
@@ -94,8 +93,6 @@ fn kinds(config: &Config, everything: Option<spinor_executors::Timeout>) -> Vec<
             })
         })
         .collect();
-    kinds.extend(
-        KindPattern::new("*").ok().map(|pattern| KindSettings { pattern, timeout: everything, retry: None }),
-    );
+    kinds.extend(KindPattern::new("*").ok().map(|pattern| KindSettings { pattern, timeout: everything, retry: None }));
     kinds
 }

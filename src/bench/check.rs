@@ -57,7 +57,9 @@ pub async fn recorded(results: &Results, ids: &[Uuid]) -> Result<Found> {
     if (tally.jobs, tally.succeeded, tally.executions) != (wanted, wanted, wanted) {
         bail!(
             "not exactly once: {wanted} jobs published, {} recorded, {} of them succeeded, {} executions",
-            tally.jobs, tally.succeeded, tally.executions
+            tally.jobs,
+            tally.succeeded,
+            tally.executions
         );
     }
     let moment = |micros: i64| Timestamp::from_microsecond(micros);

@@ -105,7 +105,8 @@ impl Spread {
         values.sort_by(f64::total_cmp);
         let (least, most) = (*values.first()?, *values.last()?);
         let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
+        let median =
+            if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
         Some(Self { median, least, most })
     }
 }
@@ -147,7 +148,16 @@ impl fmt::Display for Summary {
         writeln!(
             to,
             "  {:<22} {:>11} {:>11} {:>11}  {:>9} {:>9} {:>9} {:>9}  {:>8} {:>8}",
-            "", format!("median {unit}"), "least", "most", "cpu/10k", "publ/10k", "brok/10k", "fsyncs", "rest", "peak"
+            "",
+            format!("median {unit}"),
+            "least",
+            "most",
+            "cpu/10k",
+            "publ/10k",
+            "brok/10k",
+            "fsyncs",
+            "rest",
+            "peak"
         )?;
         for side in &self.sides {
             self.line(side, to)?;

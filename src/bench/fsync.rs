@@ -68,9 +68,7 @@ impl Counting {
     /// Ends the count.
     pub async fn stop(self) -> Option<Fsyncs> {
         match self {
-            Self::Disks(before) => {
-                Some(Fsyncs { count: flushes().saturating_sub(before), by: Counter::DiskFlushes })
-            }
+            Self::Disks(before) => Some(Fsyncs { count: flushes().saturating_sub(before), by: Counter::DiskFlushes }),
             Self::Perf(perf) => {
                 let pid = rustix::process::Pid::from_raw(i32::try_from(perf.id()?).ok()?)?;
                 rustix::process::kill_process(pid, rustix::process::Signal::INT).ok()?;

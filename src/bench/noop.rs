@@ -167,11 +167,8 @@ async fn remote_round(request: &Request, place: &Place, jobs: usize) -> Result<S
         None => (carry::publish(&broker, request, jobs).await?, own),
     };
     let published = system::cpu_seconds(std::process::id());
-    let found = if recorded(request) {
-        check::recorded(&results, &ids).await?
-    } else {
-        check::reported(&broker, &ids).await?
-    };
+    let found =
+        if recorded(request) { check::recorded(&results, &ids).await? } else { check::reported(&broker, &ids).await? };
     let used = |before: Option<f64>, after: Option<f64>| before.zip(after).map(|(before, after)| after - before);
     let sample = Sample {
         jobs: jobs as u64,

@@ -58,7 +58,7 @@ impl Site {
         config.search = SearchChoice::Off;
         config.api.listen = None;
         config.consumer.queues = vec![QUEUE.to_owned()];
-        config.consumer.kinds = Some(vec![KindPattern::new("noop")?]);
+        config.consumer.kinds = Some(vec![KindPattern::new("noop").map_err(anyhow::Error::msg)?]);
         config.consumer.slots = request.slots;
         let journal = if request.journal { Journal::Full } else { Journal::Ends };
         config.queues = BTreeMap::from([(QUEUE.to_owned(), QueueConfig { journal, ..QueueConfig::default() })]);
@@ -130,7 +130,12 @@ fn text(place: &Place, config: &Config, request: &Request) -> Result<String> {
         ResultsChoice::MySql(endpoint) => quoted(endpoint.reveal())?,
     };
     let mut text = format!("broker = {broker}\nresults = {results}\n");
-    writeln!(text, "broker_prefix = {}\ndata = {}", quoted(&config.broker_prefix)?, quoted(&config.data.to_string_lossy())?)?;
+    writeln!(
+        text,
+        "broker_prefix = {}\ndata = {}",
+        quoted(&config.broker_prefix)?,
+        quoted(&config.data.to_string_lossy())?
+    )?;
     writeln!(text, "[consumer]\nqueues = [\"{QUEUE}\"]\nkinds = [\"noop\"]\nslots = {}", request.slots)?;
     let journal = if request.journal { "full" } else { "ends" };
     writeln!(text, "[queues.{QUEUE}]\njournal = \"{journal}\"\n[log]\nlevel = \"warn\"")?;

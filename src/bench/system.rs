@@ -42,7 +42,8 @@ pub fn listener(port: u16) -> Option<u32> {
     if inodes.is_empty() {
         return None;
     }
-    let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pids =
+        fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.into_iter().find(|pid| holds(*pid, &inodes))
 }
 
