@@ -14,7 +14,10 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use rustix::process::{Pid, setsid};
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    process::{Pid, setsid},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
@@ -44,6 +47,10 @@ impl Guardian {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
+        if let Some(pipe) = &process.stdin {
+            // A guardian that hangs may not hang its consumer.
+            fcntl_setfl(pipe, OFlags::NONBLOCK)?;
+        }
         let guardian = Self { pipe: Mutex::new(process.stdin.take()), process };
         guardian.tell(&format!("boot {}\n", boot()));
         // Lost against another start: that one guards, ours sees its pipe close and goes.
@@ -66,10 +73,10 @@ impl Guardian {
 
     fn tell(&self, line: &str) {
         let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = &mut *pipe
-            && open.write_all(line.as_bytes()).is_err()
-        {
-            // It died. Jobs run without it; what a crash would leave, the next boot's operator sees.
+        let Some(open) = &mut *pipe else { return };
+        // One small write is whole or not at all. A full pipe loses a line: that group is still
+        // found by its marker. Any other error means the guardian died; jobs run without it.
+        if open.write_all(line.as_bytes()).is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
             *pipe = None;
         }
     }

@@ -173,7 +173,8 @@ struct Watch {
 
 impl Watch {
     fn of(spawn: &Spawn) -> Self {
-        let limit = spawn.limit.map(|limit| (limit, Instant::now() + limit));
+        // A limit beyond the clock's end is none.
+        let limit = spawn.limit.and_then(|limit| Some((limit, Instant::now().checked_add(limit)?)));
         Self { limit, outlasts_drain: spawn.outlasts_drain }
     }
 

@@ -134,18 +134,16 @@ impl PlanExecutor {
         if let Err(error) = work.journal.end() {
             return Outcome::failed(format!("the plan's journal {error}"));
         }
-        let Some((report, more)) = tally.first_failure.map(|first| (first, tally.failed + tally.interrupted)) else {
-            if tally.skipped > 0 {
-                return Outcome::Failed(why(&work.context).failure());
-            }
-            let Tally { succeeded, failed, skipped, interrupted, .. } = tally;
+        let Tally { succeeded, failed, skipped, interrupted, .. } = tally;
+        let Some(report) = tally.first_failure else {
             let counts = Json::of(&Counts { succeeded, failed, skipped, interrupted });
             return Outcome::Succeeded(counts.unwrap_or_else(|_| Json::null()));
         };
         let failure = report.failure.unwrap_or(Failure { cause: Cause::Error, message: String::new() });
         let mut message = format!("node {}: step {} `{}`: {}", self.node, report.step, report.name, failure.message);
-        if more > 1 {
-            message.push_str(&format!(" (and {} more)", more - 1));
+        let failures = failed + interrupted;
+        if failures > 1 {
+            message.push_str(&format!(" (and {} more)", failures - 1));
         }
         Outcome::Failed(Failure { cause: failure.cause, message })
     }

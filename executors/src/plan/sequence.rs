@@ -39,7 +39,7 @@ pub(super) struct Tally {
     pub interrupted: u32,
     /// Neither run nor skipped, because a drain came first.
     pub left: u32,
-    /// The failed or interrupted step with the lowest number.
+    /// The one with a failure and the lowest number.
     pub first_failure: Option<StepReport>,
 }
 
@@ -51,7 +51,7 @@ impl Tally {
             StepState::Failed => self.failed += 1,
             StepState::Interrupted => self.interrupted += 1,
         }
-        if matches!(report.state, StepState::Failed | StepState::Interrupted) {
+        if report.failure.is_some() {
             self.offer(report.clone());
         }
     }
@@ -78,7 +78,7 @@ impl Tally {
 /// What is to be done with a step.
 enum Next {
     Run,
-    Skip(String),
+    Skip(Option<Failure>),
     Interrupted,
     Leave,
 }
@@ -96,22 +96,19 @@ impl Work {
     async fn sequence(&self, sequence: &Sequence, first: u32, tally: &mut Tally) -> io::Result<()> {
         // Ended and not in the journal yet: written together with the next start, in one write.
         let mut ended: Vec<StepReport> = Vec::new();
-        let mut broken = None;
+        let mut broken = false;
         for (number, step) in (first..).zip(&sequence.steps) {
             if let Some(report) = self.past.reports.get(&number) {
                 tally.count(report);
-                broken = broken.or_else(|| breaks(report));
+                broken |= breaks(report);
                 continue;
             }
-            let report = match self.next(number, step, broken.as_ref()) {
+            let report = match self.next(number, step, broken) {
                 Next::Leave => {
                     tally.left += 1;
                     continue;
                 }
-                Next::Skip(why) => {
-                    let failure = Failure { cause: Cause::Cancelled, message: why };
-                    self.report(sequence, step, number, StepState::Skipped, Some(failure))
-                }
+                Next::Skip(why) => self.report(sequence, step, number, StepState::Skipped, why),
                 Next::Interrupted => {
                     let message = "cut in the middle by the end of its consumer, and not repeated".to_owned();
                     let failure = Failure { cause: Cause::Interrupted, message };
@@ -126,7 +123,7 @@ impl Work {
                 }
             };
             tally.count(&report);
-            broken = broken.or_else(|| breaks(&report));
+            broken |= breaks(&report);
             ended.push(report);
         }
         self.journal.write(&ended, None)?;
@@ -134,13 +131,13 @@ impl Work {
         Ok(())
     }
 
-    fn next(&self, number: u32, step: &Step, broken: Option<&u32>) -> Next {
-        if let Some(at) = broken {
-            return Next::Skip(format!("step {at} before it did not succeed"));
+    fn next(&self, number: u32, step: &Step, broken: bool) -> Next {
+        if broken {
+            return Next::Skip(None);
         }
         match self.context.why_cancelled() {
             Some(Cancelled::Drain) => Next::Leave,
-            Some(why) => Next::Skip(why.failure().message),
+            Some(why) => Next::Skip(Some(why.failure())),
             None if self.past.was_cut(number) && step.on_interrupt == OnInterrupt::Fail => Next::Interrupted,
             None => Next::Run,
         }
@@ -210,9 +207,9 @@ impl Work {
     }
 }
 
-/// The step at which its sequence ends, when it is this one.
-fn breaks(report: &StepReport) -> Option<u32> {
-    matches!(report.state, StepState::Failed | StepState::Interrupted).then_some(report.step)
+/// Does its sequence end with this step?
+const fn breaks(report: &StepReport) -> bool {
+    matches!(report.state, StepState::Failed | StepState::Interrupted)
 }
 
 /// Its name, or the first line of what it runs.

@@ -237,8 +237,12 @@ async fn a_cancelled_plan_ends_its_step_and_skips_the_rest() {
         sequence(false, vec![step(directory.note("2"))]),
     ]);
     let (outcome, reports) = cancelled_in_the_first_step(&directory, &job, Cancelled::Person("anna".to_owned())).await;
-    assert_eq!(failure(outcome).cause, Cause::Cancelled);
+    let stands = failure(outcome);
+    assert_eq!(stands.cause, Cause::Cancelled);
     assert_eq!(states(&reports), [StepState::Failed, StepState::Skipped, StepState::Skipped]);
+    assert_eq!(reports[2].failure.as_ref().map(|failure| failure.message.as_str()), Some("cancelled: anna"));
+    let executor = PlanExecutor::new("n1", directory.path()).expect("it starts");
+    assert_eq!(failure(execute(&executor, &job).await.0), stands, "a redelivery is answered the same");
     assert_eq!(directory.ledger(), "");
 }
 
@@ -264,12 +268,13 @@ async fn a_dropped_plan_ends_its_step_and_frees_its_journal() {
 async fn a_step_out_of_time_is_ended_and_a_step_with_tries_left_is_repeated() {
     let directory = Directory::new();
     let executor = PlanExecutor::new("n1", directory.path()).expect("it starts");
+    let endless = Step { timeout_ms: u64::MAX, ..step("true") };
     let late = Step { timeout_ms: 200, ..step("sleep 300") };
     let script = format!("{}; test $(wc -l < {}/ledger) = 2", directory.note("t"), directory.path().display());
     let twice = Step { tries: 2, ..step(script) };
     let (outcome, reports) =
-        execute(&executor, &job(vec![sequence(false, vec![twice]), sequence(false, vec![late])])).await;
-    assert_eq!(states(&reports), [StepState::Succeeded, StepState::Failed]);
+        execute(&executor, &job(vec![sequence(false, vec![twice, endless]), sequence(false, vec![late])])).await;
+    assert_eq!(states(&reports), [StepState::Succeeded, StepState::Succeeded, StepState::Failed]);
     assert_eq!((failure(outcome).cause, directory.ledger().as_str()), (Cause::Timeout, "t\nt\n"));
 }
 
