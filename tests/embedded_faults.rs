@@ -181,10 +181,11 @@ async fn a_child_that_holds_the_directory() {
     let socket = Some(dir.join("spinor.sock"));
     let settings = EmbeddedSettings { dir: dir.join("broker"), socket, ..EmbeddedSettings::default() };
     let broker = Embedded::open(settings).await.expect("open");
-    let grandchild = Command::new("sleep").arg("600").spawn().expect("spawned");
+    let mut grandchild = Command::new("sleep").arg("600").spawn().expect("spawned");
     std::fs::write(dir.join("grandchild.part"), grandchild.id().to_string()).expect("written");
     std::fs::rename(dir.join("grandchild.part"), dir.join("grandchild")).expect("renamed");
     std::future::pending::<()>().await;
+    grandchild.wait().expect("waited for");
     drop(broker);
 }
 

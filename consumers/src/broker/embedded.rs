@@ -76,12 +76,13 @@ impl Embedded {
         let store = Store::open(&dir).await?;
         let (inbox, listeners) = (Arc::new(Inbox::new()), Arc::new(Listeners::default()));
         let (send_link, link) = watch::channel(Link::Up);
+        let end = End { inbox: Arc::clone(&inbox), listeners: Arc::clone(&listeners), link: send_link.clone() };
         let writer = Writer::open(store, Arc::clone(&inbox), send_link, search).await?;
         let tasks = TaskTracker::new();
-        let heard = Arc::clone(&listeners);
         tasks.spawn(async move {
+            let end = end;
             writer.run().await;
-            heard.end();
+            drop(end);
             lock.release();
         });
         tasks.close();
@@ -91,6 +92,21 @@ impl Embedded {
     fn push(&self, op: Op) {
         // A closed broker drops it, and whoever waits for its answer sees that.
         drop(self.0.inbox.push(op));
+    }
+}
+
+/// However the writer ends, even by a panic: nobody waits for it in vain.
+struct End {
+    inbox: Arc<Inbox>,
+    listeners: Arc<Listeners>,
+    link: watch::Sender<Link>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.inbox.shut();
+        self.listeners.end();
+        self.link.send_replace(Link::Closed);
     }
 }
 

@@ -201,6 +201,8 @@ impl Inbox {
     pub(super) fn shut(&self) {
         let mut state = self.lock();
         state.closed = true;
+        self.publishes.close();
+        self.reports.close();
         let left = std::mem::take(&mut state.ops);
         drop(state);
         drop(left);

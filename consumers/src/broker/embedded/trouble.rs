@@ -9,8 +9,10 @@ use crate::broker::{Link, PublishError};
 
 /// While the disk takes nothing: from here...
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// ...doubling up to here.
+/// ...doubling up to here, also when it comes back within [`QUIET`].
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// What comes back sooner than this is the same trouble.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The disk takes nothing.
 pub(super) struct Trouble {
@@ -32,19 +34,28 @@ impl Writer {
     /// The disk takes nothing: said once, tried again with a growing pause.
     pub(super) fn in_trouble(&mut self, error: &StoreError) {
         let now = Instant::now();
-        let pause = self.trouble.as_ref().map_or(FIRST_RETRY, |trouble| (trouble.pause * 2).min(LAST_RETRY));
+        let recent = self.recovered.filter(|(ended, _)| ended.elapsed() < QUIET).map(|(_, pause)| pause);
+        let last = self.trouble.as_ref().map(|trouble| trouble.pause).or(recent);
+        let pause = last.map_or(FIRST_RETRY, |pause| (pause * 2).min(LAST_RETRY));
         let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
         if self.trouble.is_none() {
-            tracing::error!(%error, "The broker cannot write; publishes are refused and settles wait.");
+            // A disk on the brink comes and goes: one line for all of it.
+            if recent.is_none() {
+                tracing::error!(%error, "The broker cannot write; publishes are refused and settles wait.");
+            }
             self.link.send_replace(Link::Blocked { why: error.to_string() });
         }
         self.trouble = Some(Trouble { since, retry_at: now + pause, pause, why: error.into() });
     }
 
+    /// The disk takes it again: said once.
     pub(super) fn out_of_trouble(&mut self) {
         if let Some(trouble) = self.trouble.take() {
             let downtime = trouble.since.elapsed();
-            tracing::warn!(?downtime, "The broker writes again.");
+            if self.recovered.is_none_or(|(ended, _)| ended.elapsed() >= QUIET) {
+                tracing::warn!(?downtime, "The broker writes again.");
+            }
+            self.recovered = Some((Instant::now(), trouble.pause));
             self.link.send_replace(Link::Up);
         }
     }

@@ -60,6 +60,8 @@ pub(super) struct Writer {
     /// What waits for a disk that takes nothing now.
     pub(super) stuck: Vec<Item>,
     pub(super) trouble: Option<Trouble>,
+    /// The last one that is over: when, and how long its last pause was.
+    pub(super) recovered: Option<(Instant, Duration)>,
     pub(super) closing: Vec<oneshot::Sender<()>>,
 }
 
@@ -98,6 +100,7 @@ impl Writer {
             returning: VecDeque::new(),
             stuck: Vec::new(),
             trouble: None,
+            recovered: None,
             closing: Vec::new(),
         })
     }
