@@ -7,14 +7,15 @@ mod close;
 mod consume;
 mod delay;
 mod events;
-mod fixture;
+pub mod fixture;
 mod publish;
 mod redelivery;
 mod reports;
 mod settle;
 mod whole;
 
-mod on_embedded;
+pub mod on_embedded;
+pub mod on_rabbitmq;
 
 /// Every case on one broker: `conformance::NAME::CASE`.
 macro_rules! suite {
@@ -111,3 +112,4 @@ macro_rules! suite {
 }
 
 suite!(embedded, crate::conformance::on_embedded::OnEmbedded);
+suite!(rabbitmq, crate::conformance::on_rabbitmq::OnRabbitMq);

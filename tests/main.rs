@@ -4,11 +4,16 @@
 //! fixtures. One module a subject, one line each, sorted. Tests await events and never sleep.
 #![allow(missing_docs, reason = "tests are not an interface")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+//! `conformance`: one suite over the broker contract, run on each broker. `embedded_faults`: the
+//! embedded broker killed, torn, full.
 
 mod architecture;
 mod conformance;
 mod consumer;
 mod message;
+mod rabbitmq;
 mod recorder;
 mod search;
 mod support;
+#[cfg(test)]
+mod embedded_faults;

@@ -3,9 +3,12 @@
 //! Entries travel packed: one JSON object a line, at most [`PACK_LINES`] lines or [`PACK_BYTES`]
 //! to a message. Every entry is idempotent, so a repeated pack is harmless.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::value::RawValue;
 use spinor_executors::{Job, Report, StepReport};
 use uuid::Uuid;
 
@@ -15,7 +18,7 @@ pub const PACK_LINES: usize = 500;
 pub const PACK_BYTES: usize = 1 << 20;
 
 /// One line of a pack.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Entry {
     /// The broker has this job; the whole of it.
@@ -26,6 +29,30 @@ pub enum Entry {
     Step(Box<StepReport>),
     /// A run was announced or ended, by whoever drives it.
     Run(Box<RunReport>),
+}
+
+impl<'de> Deserialize<'de> for Entry {
+    /// The tag is read first and then the whole line again: a derived reader would take the line
+    /// apart into a tree, which args as raw text do not survive and deep ones must not cost.
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Tag<'a> {
+            #[serde(borrow)]
+            is: Cow<'a, str>,
+        }
+        let line = <&RawValue>::deserialize(from)?.get();
+        let tag: Tag<'_> = serde_json::from_str(line).map_err(D::Error::custom)?;
+        match &*tag.is {
+            "queued" => serde_json::from_str(line).map(Self::Queued),
+            "report" => serde_json::from_str(line).map(Self::Report),
+            "step" => serde_json::from_str(line).map(Self::Step),
+            "run" => serde_json::from_str(line).map(Self::Run),
+            other => {
+                return Err(D::Error::custom(format!("`is`: expected queued, report, step or run, got `{other}`")));
+            }
+        }
+        .map_err(D::Error::custom)
+    }
 }
 
 /// A run as it is announced and as it ends. Keyed by run; the end wins.
@@ -80,7 +107,10 @@ mod tests {
     fn a_borrowed_report_makes_the_same_line() {
         let origin = Origin { consumer: "c".into(), group: "g".into(), host: "h".into() };
         let job = Job::new("noop", "default", Json::empty());
-        let report = Report::of(&job, &origin, Uuid::now_v7(), Timestamp::now());
+        let mut report = Report::of(&job, &origin, Uuid::now_v7(), Timestamp::now());
+        let deep = format!("{}{}", "[".repeat(3000), "]".repeat(3000));
+        report.value = Json::new(deep).ok();
+        report.whole = Some(Box::new(job));
         let owned = Entry::Report(Box::new(report.clone()));
         let line = report_line(&report);
         assert_eq!(serde_json::from_slice::<Entry>(&line).ok(), Some(owned));

@@ -1,16 +1,19 @@
 //! What a process costs here, against the floor: a bare loop of spawn and wait, nothing captured.
 //!
 //! `spawn_floor [COUNT] [TASKS] [ROUNDS]` runs `/bin/sh -c 'echo hello world'` COUNT times in
-//! TASKS threads or tasks; floor and product alternate, and the median of the ratios counts.
+//! TASKS threads (the floor), as jobs of TASKS tasks, and as the steps of TASKS plans with their
+//! journals. They alternate, and the median of the ratios counts.
 
 use std::{
     error::Error,
+    path::Path,
     process::{Command, Stdio},
     thread,
 };
 
 use spinor_executors::{
-    Context,
+    Context, Executor, Job, Json, Outcome,
+    plan::{Action, PLAN_KIND, Plan, PlanExecutor, Sequence, Step},
     process::{Spawn, run},
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -25,20 +28,27 @@ fn main() -> Result<(), Box<dyn Error>> {
         move |default| given.next().unwrap_or(default)
     });
     let runtime = tokio::runtime::Runtime::new()?;
-    let mut ratios = Vec::new();
+    let journals = std::env::temp_dir().join(format!("spawn-floor-{}", std::process::id()));
+    let mut ratios = [Vec::new(), Vec::new()];
     for round in 1..=rounds {
         let start = Instant::now();
         floor(count / tasks, tasks)?;
         let bare = start.elapsed();
         let start = Instant::now();
-        runtime.block_on(product(count / tasks, tasks))?;
-        let ours = start.elapsed();
-        let ratio = ours.as_secs_f64() / bare.as_secs_f64();
-        println!("round {round}: floor {bare:.2?}, spinor {ours:.2?}, ratio {ratio:.3}");
-        ratios.push(ratio);
+        runtime.block_on(jobs(count / tasks, tasks))?;
+        let jobs = start.elapsed();
+        let start = Instant::now();
+        runtime.block_on(plans(count / tasks, tasks, &journals))?;
+        let plans = start.elapsed();
+        let of_floor = [jobs, plans].map(|time| time.as_secs_f64() / bare.as_secs_f64());
+        println!("round {round}: floor {bare:.2?}, jobs {jobs:.2?}, plans {plans:.2?}, ratios {of_floor:.3?}");
+        ratios.iter_mut().zip(of_floor).for_each(|(all, ratio)| all.push(ratio));
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("median ratio {:.3}", ratios.get(rounds / 2).ok_or("no rounds")?);
+    std::fs::remove_dir_all(&journals)?;
+    for (name, mut ratios) in ["jobs", "plans"].into_iter().zip(ratios) {
+        ratios.sort_by(f64::total_cmp);
+        println!("{name}: median ratio {:.3}", ratios.get(rounds / 2).ok_or("no rounds")?);
+    }
     Ok(())
 }
 
@@ -60,7 +70,7 @@ fn floor(each: usize, threads: usize) -> Result<(), String> {
     threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread panicked".to_owned())?)
 }
 
-async fn product(each: usize, tasks: usize) -> Result<(), Box<dyn Error>> {
+async fn jobs(each: usize, tasks: usize) -> Result<(), Box<dyn Error>> {
     let mut set = JoinSet::new();
     for _ in 0..tasks {
         set.spawn(async move {
@@ -78,4 +88,28 @@ async fn product(each: usize, tasks: usize) -> Result<(), Box<dyn Error>> {
         ended??;
     }
     Ok(())
+}
+
+async fn plans(steps: usize, nodes: usize, journals: &Path) -> Result<(), Box<dyn Error>> {
+    let mut set = JoinSet::new();
+    for node in 0..nodes {
+        let name = format!("n{node}");
+        let executor = PlanExecutor::new(&name, &journals.join(&name))?;
+        let steps = (0..u32::try_from(steps)?).map(step).collect();
+        let sequence = Sequence { part: 0, name: String::new(), beside: false, steps };
+        let job = Job::new(PLAN_KIND, &name, Json::of(&Plan { node: name.clone(), sequences: vec![sequence] })?);
+        set.spawn(async move { executor.run(&job, &Context::new(Uuid::now_v7(), None)).await });
+    }
+    while let Some(outcome) = set.join_next().await {
+        let outcome = outcome?;
+        if !matches!(outcome, Outcome::Succeeded(_)) {
+            return Err(format!("unexpected outcome: {outcome:?}").into());
+        }
+    }
+    Ok(())
+}
+
+fn step(item: u32) -> Step {
+    let action = Action::Run { script: SCRIPT.to_owned(), env: [].into(), no_block: false };
+    Step { item, name: String::new(), action, timeout_ms: 60_000, tries: 1, on_interrupt: Default::default() }
 }

@@ -117,6 +117,20 @@ impl Context {
         }
     }
 
+    /// The same execution for another thread; what that keeps, it keeps for itself.
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            execution: self.execution,
+            keep_output: self.keep_output,
+            soft_to_hard: self.soft_to_hard,
+            maybe_rerun: self.maybe_rerun,
+            token: self.token.clone(),
+            why: Arc::clone(&self.why),
+            emissions: self.emissions.clone(),
+            kept: Mutex::default(),
+        }
+    }
+
     /// Resolves when the execution should end.
     pub async fn cancelled(&self) {
         self.token.cancelled().await;

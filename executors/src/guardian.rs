@@ -141,3 +141,6 @@ impl Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,10 +9,14 @@
 //! Job -> Pool (slot, deadline, panic guard) -> Executor (Context) -> Outcome -> Report
 //! ```
 
+mod builtin;
+mod command;
 mod context;
 mod executor;
 pub mod guardian;
+mod http;
 mod job;
+mod noop;
 mod outcome;
 pub mod plan;
 pub mod pool;
@@ -20,7 +24,9 @@ pub mod process;
 mod registry;
 mod report;
 mod retry;
+mod wait;
 
+pub use builtin::{BuiltinError, Node, builtin};
 pub use context::{Cancelled, Canceller, Context, Emission, Kept, Progress, Stream};
 pub use executor::{BoxFuture, Executor};
 pub use job::{HeaderValue, Headers, Job, Json, Timeout};

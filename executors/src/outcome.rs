@@ -43,6 +43,13 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// The arguments do not fit.
+    pub fn args(message: impl Into<String>) -> Self {
+        Self { cause: Cause::Args, message: message.into() }
+    }
+}
+
 /// The class of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

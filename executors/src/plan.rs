@@ -3,9 +3,15 @@
 //!
 //! Owns the plan's form; `plan/` executes it against the node's journal.
 
+mod execute;
+mod journal;
+mod sequence;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::execute::PlanExecutor;
 
 /// The kind of a job whose args are a [`Plan`].
 pub const PLAN_KIND: &str = "spinor.plan";
@@ -37,9 +43,8 @@ pub struct Sequence {
     pub steps: Vec<Step>,
 }
 
-/// One step.
+/// One step. Fields it does not know are refused by its [`Action`], to which they are left.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Step {
     /// The place of its job in the orchestration, from 0; the same on every node, so that a
     /// step's rows on all nodes can be put side by side.
@@ -69,7 +74,7 @@ impl Step {
 
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "verb")]
+#[serde(tag = "verb", deny_unknown_fields)]
 pub enum Action {
     /// `/bin/sh -c SCRIPT`, the text byte for byte.
     #[serde(rename = "RUN")]
@@ -118,3 +123,6 @@ const fn one() -> u32 {
 const fn is_one(tries: &u32) -> bool {
     *tries == 1
 }
+
+#[cfg(test)]
+mod tests;

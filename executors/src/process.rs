@@ -12,16 +12,20 @@ mod running;
 mod start;
 mod tree;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::OnceLock, time::Duration};
+use std::{collections::BTreeMap, future::pending, path::PathBuf, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+pub(crate) use self::capture::readable;
 pub use self::start::StartError;
 pub(crate) use self::tree::Tree;
-use self::{running::Running, start::begin};
+use self::{
+    running::Running,
+    start::{Begun, begin},
+};
 use crate::{Cancelled, Cause, Context, Exit, Failure, Output};
 
 /// The environment variable that marks every process of an execution.
@@ -137,24 +141,84 @@ fn last_line(output: &Output) -> Option<&str> {
 /// Background children that redirected their output are left alone when it ends by itself; those
 /// that still hold its output half a second after its end are ended.
 pub async fn run(spawn: Spawn, context: &Context) -> Result<Ended, StartError> {
-    if let Some(why) = context.why_cancelled().filter(|why| !(spawn.outlasts_drain && *why == Cancelled::Drain)) {
-        let by = EndedBy::Cancelled(why);
-        return Ok(Ended { exit: None, stdout: Output::default(), stderr: Output::default(), by, left: Vec::new() });
+    let watch = Watch::of(&spawn);
+    if let Some(ended) = watch.cancelled_before(context) {
+        return Ok(ended);
     }
-    let limit = spawn.limit.map(|limit| (limit, Instant::now() + limit));
-    let outlasts_drain = spawn.outlasts_drain;
     let marker = spawn.marker(context.execution);
     let keep = context.keep_output;
     // Dropped before it began: it never starts. Dropped while it runs: its result is dropped, and
     // with it the tree is ended.
     let first = AbortOnDropHandle::new(tokio::task::spawn_blocking(move || begin(&spawn, &marker, keep)));
-    let mut begun = first.await.map_err(|stopped| StartError::Thread(stopped.to_string()))??;
-    begun.pass_on(context);
-    if let Some(ended) = begun.ended() {
+    let begun = first.await.map_err(|stopped| StartError::Thread(stopped.to_string()))??;
+    watch.see_out(begun, context).await
+}
+
+/// The same for a caller that has a thread to itself: it blocks for the first moment, and nothing
+/// is handed from thread to thread.
+pub(crate) async fn run_here(spawn: &Spawn, context: &Context) -> Result<Ended, StartError> {
+    let watch = Watch::of(spawn);
+    if let Some(ended) = watch.cancelled_before(context) {
         return Ok(ended);
     }
-    Box::pin(async move { Running::take(begun)?.see_out(context, limit, outlasts_drain).await }).await
+    let begun = begin(spawn, &spawn.marker(context.execution), context.keep_output)?;
+    watch.see_out(begun, context).await
+}
+
+/// When a process is ended before it ends by itself.
+struct Watch {
+    limit: Option<(Duration, Instant)>,
+    outlasts_drain: bool,
+}
+
+impl Watch {
+    fn of(spawn: &Spawn) -> Self {
+        let limit = spawn.limit.map(|limit| (limit, Instant::now() + limit));
+        Self { limit, outlasts_drain: spawn.outlasts_drain }
+    }
+
+    fn heeds(&self, why: &Cancelled) -> bool {
+        !(self.outlasts_drain && *why == Cancelled::Drain)
+    }
+
+    fn cancelled_before(&self, context: &Context) -> Option<Ended> {
+        let why = context.why_cancelled().filter(|why| self.heeds(why))?;
+        let by = EndedBy::Cancelled(why);
+        Some(Ended { exit: None, stdout: Output::default(), stderr: Output::default(), by, left: Vec::new() })
+    }
+
+    /// Resolves when the process should end, with the reason.
+    async fn asked_to_end(&self, context: &Context) -> EndedBy {
+        let late = async {
+            match self.limit {
+                None => pending().await,
+                Some((limit, at)) => {
+                    sleep_until(at).await;
+                    EndedBy::Limit(limit)
+                }
+            }
+        };
+        let cancelled = async {
+            context.cancelled().await;
+            match context.why_cancelled().unwrap_or(Cancelled::Drain) {
+                why if self.heeds(&why) => EndedBy::Cancelled(why),
+                _ => pending().await,
+            }
+        };
+        tokio::select! {
+            by = cancelled => by,
+            by = late => by,
+        }
+    }
+
+    async fn see_out(self, mut begun: Begun, context: &Context) -> Result<Ended, StartError> {
+        begun.pass_on(context);
+        if let Some(ended) = begun.ended() {
+            return Ok(ended);
+        }
+        Box::pin(async move { Running::take(begun)?.see_out(context, self.asked_to_end(context)).await }).await
+    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

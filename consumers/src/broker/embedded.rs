@@ -8,6 +8,7 @@
 mod admit;
 mod changes;
 mod commit;
+mod fetch;
 mod inbox;
 mod item;
 mod listeners;
@@ -17,9 +18,13 @@ mod queue;
 mod row;
 mod store;
 mod subscriptions;
+mod trouble;
 mod writer;
 
-use std::{path::PathBuf, sync::Arc};
+#[cfg(test)]
+mod tests;
+
+use std::{os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
@@ -61,7 +66,11 @@ impl Embedded {
     /// Opens the directory; `Misconfigured` when another process has it, and names that process.
     pub async fn open(settings: EmbeddedSettings) -> Result<Self, BrokerError> {
         let EmbeddedSettings { dir, search, socket } = settings;
-        std::fs::create_dir_all(&dir)
+        // Private: it holds what jobs are told.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
             .map_err(|error| BrokerError::Misconfigured(format!("{}: {error}", dir.display())))?;
         let lock = DirLock::take(&dir, socket.as_deref())?;
         let store = Store::open(&dir).await?;

@@ -25,7 +25,8 @@ pub enum Topic {
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+// Tag and content beside each other: a value inside stays raw text when it is read.
+#[serde(tag = "event", content = "of", rename_all = "snake_case")]
 pub enum Event {
     /// An execution started.
     Started {

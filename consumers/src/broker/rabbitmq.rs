@@ -14,6 +14,8 @@ mod events;
 mod feed;
 mod intake;
 mod lane;
+mod lanes;
+mod link;
 mod names;
 mod parcels;
 mod settings;
@@ -36,15 +38,16 @@ use futures_util::FutureExt;
 use lapin::{BasicProperties, Channel, options::BasicPublishOptions};
 use tokio::{
     sync::{Mutex as AsyncMutex, mpsc, oneshot, watch},
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     connection::{State, Supervised},
-    events::{Caster, Listener},
+    events::{Caster, Listener, Ring},
     feed::{Feed, Source},
-    lane::{Lane, Parcel, Sent},
+    lane::{Lane, Sent},
+    lanes::Flight,
     names::Names,
     sink::{Item, Sink},
     tracker::Tracker,
@@ -58,8 +61,6 @@ pub use settings::RabbitSettings;
 
 /// Publish channels for what callers publish themselves.
 const LANES: usize = 2;
-/// At most so many messages, or so many bytes, to a flush.
-const FLUSH: (usize, usize) = (1000, 16 << 20);
 /// How long a close waits for what is being settled.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Deliveries ready to be taken out of a subscription.
@@ -68,12 +69,6 @@ const READY: usize = 1024;
 /// A RabbitMQ server or cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct RabbitMq(Arc<Inner>);
-
-/// A caller's batch on its way to a lane.
-struct Flight {
-    parcels: Vec<Parcel>,
-    done: oneshot::Sender<Vec<Sent>>,
-}
 
 /// What all parts share.
 struct Inner {
@@ -91,8 +86,7 @@ struct Inner {
     generations: AtomicU64,
     /// A channel without confirms for the copies that nobody waits for.
     loose: Mutex<Option<Channel>>,
-    casting: mpsc::Sender<Event>,
-    dropped: Arc<AtomicU64>,
+    ring: Arc<Ring>,
     /// Intake ends.
     closing: CancellationToken,
     /// Everything ends.
@@ -123,9 +117,8 @@ impl RabbitMq {
         let consuming = supervise(consuming, &roles[1]);
         let eventing = supervise(eventing, &roles[2]);
         let (flights, taken) = mpsc::channel(64);
-        let (casting, cast) = mpsc::channel(events::RING);
         let inner = Arc::new(Inner {
-            link: watch_link(publishing.clone(), consuming.clone(), &tasks),
+            link: link::watch_both(publishing.clone(), consuming.clone(), &tasks),
             settings,
             names,
             publishing,
@@ -137,19 +130,18 @@ impl RabbitMq {
             trackers: Mutex::default(),
             generations: AtomicU64::new(1),
             loose: Mutex::default(),
-            casting,
-            dropped: Arc::default(),
+            ring: Arc::default(),
             closing: CancellationToken::new(),
             stop,
             tasks,
         });
-        inner.start(taken, cast);
+        inner.start(taken);
         Ok(Self(inner))
     }
 
     /// Events that could not be sent, so far.
     pub fn events_dropped(&self) -> u64 {
-        self.0.dropped.load(Ordering::Relaxed)
+        self.0.ring.dropped()
     }
 }
 
@@ -158,12 +150,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inner {
-    fn start(self: &Arc<Self>, taken: mpsc::Receiver<Flight>, cast: mpsc::Receiver<Event>) {
+    fn start(self: &Arc<Self>, taken: mpsc::Receiver<Flight>) {
         let patience = self.settings.confirm_timeout;
         let taken = Arc::new(AsyncMutex::new(taken));
         for _ in 0..LANES {
             let lane = Lane::new(self.publishing.clone(), patience);
-            self.tasks.spawn(fly_on(lane, Arc::clone(&taken), self.stop.clone()));
+            self.tasks.spawn(lanes::fly_on(lane, Arc::clone(&taken), self.stop.clone()));
         }
         for first in [true, false] {
             let lane = Lane::new(self.publishing.clone(), patience);
@@ -173,10 +165,10 @@ impl Inner {
         let caster = Caster {
             state: self.eventing.clone(),
             exchange: self.names.events(),
-            dropped: Arc::clone(&self.dropped),
+            ring: Arc::clone(&self.ring),
             stop: self.stop.clone(),
         };
-        self.tasks.spawn(caster.run(cast));
+        self.tasks.spawn(caster.run());
     }
 
     /// The full name of a work queue.
@@ -205,6 +197,10 @@ impl Inner {
     fn put(&self, tag: Option<DeliveryTag>, settlement: Settlement) -> Receipt {
         let (receipt, receive) = Receipt::pair();
         let Settlement { lines, publish, verdict } = settlement;
+        if self.closing.is_cancelled() {
+            // The receipt says that the broker was closed; the delivery goes back.
+            return receive;
+        }
         if lines.is_empty() && publish.is_empty() {
             if let Some(tag) = tag
                 && let Some(tracker) = self.tracker(tag.subscription)
@@ -219,28 +215,6 @@ impl Inner {
             self.sink.push(Item { tag, lines, publish, verdict, receipt, tries: 0 });
         }
         receive
-    }
-
-    /// Sends parcels over one of the lanes, in order.
-    async fn fly(&self, parcels: Vec<Parcel>) -> Vec<Sent> {
-        let count = parcels.len();
-        let (done, landed) = oneshot::channel();
-        let closed = || vec![Err(PublishError::Refused("the broker was closed".to_owned())); count];
-        if count == 0 {
-            return Vec::new();
-        }
-        if self.stop.is_cancelled() || self.flights.send(Flight { parcels, done }).await.is_err() {
-            return closed();
-        }
-        tokio::select! {
-            landed = landed => landed.unwrap_or_else(|_| closed()),
-            () = self.stop.cancelled() => vec![Err(PublishError::Unconfirmed("the broker was closed".to_owned())); count],
-        }
-    }
-
-    /// Waits until publishing is possible; false means never again.
-    async fn publishable(&self) -> bool {
-        connection::up(&mut self.publishing.clone()).await.is_some()
     }
 
     /// Declares what every installation needs, and these queues.
@@ -345,99 +319,6 @@ impl Inner {
     }
 }
 
-/// A publish lane: takes the batches that wait, sends them in one go, hands out the results.
-async fn fly_on(mut lane: Lane, taken: Arc<AsyncMutex<mpsc::Receiver<Flight>>>, stop: CancellationToken) {
-    let mut flights = Vec::new();
-    loop {
-        let take = async { taken.lock().await.recv_many(&mut flights, 32).await };
-        tokio::select! {
-            taken = take => if taken == 0 { return },
-            () = stop.cancelled() => return,
-        }
-        let (mut parcels, mut ends) = (Vec::new(), Vec::new());
-        for flight in flights.drain(..) {
-            ends.push((flight.parcels.len(), flight.done));
-            parcels.extend(flight.parcels);
-        }
-        let mut results = Vec::with_capacity(parcels.len());
-        while results.len() < parcels.len() {
-            let rest = &parcels[results.len()..];
-            let mut bytes = 0;
-            let count = rest.iter().take(FLUSH.0).take_while(|one| {
-                let first = bytes == 0;
-                bytes += one.body.len() + 1;
-                first || bytes <= FLUSH.1
-            });
-            let count = count.count();
-            results.extend(lane.flush(&rest[..count]).await);
-        }
-        let mut results = results.into_iter();
-        for (count, done) in ends {
-            // Whoever asked may have gone.
-            let _ = done.send(results.by_ref().take(count).collect());
-        }
-    }
-}
-
-/// One state of two connections; the first loss is logged, then silence, then the downtime.
-fn watch_link(
-    mut publishing: watch::Receiver<State>,
-    mut consuming: watch::Receiver<State>,
-    tasks: &TaskTracker,
-) -> watch::Receiver<Link> {
-    let (link, watched) = watch::channel(Link::Up);
-    tasks.spawn(async move {
-        let mut lost: Option<Instant> = None;
-        loop {
-            let now = both(&publishing.borrow_and_update(), &consuming.borrow_and_update());
-            if *link.borrow() != now {
-                log(&now, &mut lost);
-                link.send_replace(now.clone());
-            }
-            if now == Link::Closed {
-                return;
-            }
-            let changed = tokio::select! {
-                changed = publishing.changed() => changed,
-                changed = consuming.changed() => changed,
-            };
-            if changed.is_err() {
-                link.send_replace(Link::Closed);
-                return;
-            }
-        }
-    });
-    watched
-}
-
-fn both(publishing: &State, consuming: &State) -> Link {
-    match (publishing, consuming) {
-        (State::Closed, _) | (_, State::Closed) => Link::Closed,
-        (State::Down(why), _) | (_, State::Down(why)) => Link::Down { why: why.clone() },
-        (State::Blocked(_, why), _) => Link::Blocked { why: why.clone() },
-        _ => Link::Up,
-    }
-}
-
-fn log(now: &Link, lost: &mut Option<Instant>) {
-    match now {
-        Link::Down { why } if lost.is_none() => {
-            *lost = Some(Instant::now());
-            tracing::warn!(why, "The broker is lost; jobs wait, and the connection is retried.");
-        }
-        Link::Blocked { why } if lost.is_none() => {
-            *lost = Some(Instant::now());
-            tracing::warn!(why, "The broker takes no messages for now.");
-        }
-        Link::Up => {
-            if let Some(since) = lost.take() {
-                tracing::info!(downtime_seconds = since.elapsed().as_secs_f64(), "The broker is back.");
-            }
-        }
-        _ => {}
-    }
-}
-
 impl Broker for RabbitMq {
     async fn declare(&self, queues: &[QueueSpec]) -> Result<(), BrokerError> {
         self.0.ensure(queues).await?;
@@ -487,7 +368,12 @@ impl Broker for RabbitMq {
     async fn consume(&self, from: &Address, credit: u32) -> Result<Subscription, BrokerError> {
         let source = self.0.source(from)?;
         let connection = self.0.declaring()?;
-        if topology::look(&connection, &source.full).await?.is_none() {
+        if self.0.closing.is_cancelled() {
+            return Err(BrokerError::Closed);
+        }
+        if matches!(from, Address::Reply(_)) {
+            topology::ensure_reply(&connection, &source.full).await?;
+        } else if topology::look(&connection, &source.full).await?.is_none() {
             return Err(BrokerError::Misconfigured(format!(
                 "there is no queue `{}`; queues known here: {}",
                 source.short,
@@ -526,9 +412,7 @@ impl Broker for RabbitMq {
     }
 
     fn cast(&self, event: Event) {
-        if self.0.casting.try_send(event).is_err() {
-            self.0.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.0.ring.push(event);
     }
 
     async fn listen(&self, topic: Topic) -> Result<Events, BrokerError> {

@@ -13,7 +13,15 @@ pub const BOUND: usize = 500;
 #[derive(Debug)]
 pub struct Speed {
     slots: usize,
-    finished: VecDeque<(Instant, usize)>,
+    finished: VecDeque<Finished>,
+}
+
+/// What ended between two looks.
+#[derive(Clone, Copy, Debug)]
+struct Finished {
+    at: Instant,
+    count: usize,
+    took: Duration,
 }
 
 impl Speed {
@@ -22,18 +30,22 @@ impl Speed {
         Self { slots, finished: VecDeque::new() }
     }
 
-    /// `count` executions ended since the last call.
-    pub fn finished(&mut self, count: usize, now: Instant) {
-        self.finished.push_back((now, count));
-        while self.finished.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
+    /// `count` executions ended since the last call, and took so long together.
+    pub fn finished(&mut self, count: usize, took: Duration, at: Instant) {
+        self.finished.push_back(Finished { at, count, took });
+        while self.finished.front().is_some_and(|oldest| at.duration_since(oldest.at) > WINDOW) {
             self.finished.pop_front();
         }
     }
 
-    /// How many may be in hand and not started: what this consumer finished in the last 250 ms,
-    /// beside one for each slot.
+    /// How many may be in hand beside one for each slot: what this consumer finished in the last
+    /// 250 ms, and no more than the slots can start within 250 ms. The second holds where four
+    /// long jobs ended together and only look fast.
     fn ahead(&self) -> usize {
-        self.finished.iter().map(|(_, count)| count).sum::<usize>().min(BOUND)
+        let count: usize = self.finished.iter().map(|finished| finished.count).sum();
+        let took: Duration = self.finished.iter().map(|finished| finished.took).sum();
+        let startable = self.slots as f64 * WINDOW.as_secs_f64() * count as f64 / took.as_secs_f64().max(1e-9);
+        count.min(startable as usize).min(BOUND)
     }
 
     /// Deliveries that may be unanswered in all: the slots, those ahead, and as many again on
@@ -52,16 +64,25 @@ pub fn worth_changing(now: u32, wanted: u32) -> bool {
 mod tests {
     use super::*;
 
+    const QUICK: Duration = Duration::from_micros(20);
+
     #[tokio::test(start_paused = true)]
     async fn credit_follows_speed_and_forgets_it() {
         let mut speed = Speed::new(4);
         assert_eq!(speed.credit(), 4);
-        speed.finished(100, Instant::now());
+        speed.finished(100, 100 * QUICK, Instant::now());
         assert_eq!(speed.credit(), 204);
-        speed.finished(10_000, Instant::now());
+        speed.finished(10_000, 10_000 * QUICK, Instant::now());
         assert_eq!(speed.credit(), 1004);
         tokio::time::advance(Duration::from_millis(251)).await;
-        speed.finished(0, Instant::now());
+        speed.finished(0, Duration::ZERO, Instant::now());
+        assert_eq!(speed.credit(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_jobs_that_end_together_do_not_look_fast() {
+        let mut speed = Speed::new(4);
+        speed.finished(4, Duration::from_secs(24), Instant::now());
         assert_eq!(speed.credit(), 4);
     }
 

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -31,6 +31,7 @@ pub struct Intake {
     line: Mutex<Line>,
     wake: Notify,
     finished: AtomicUsize,
+    took_micros: AtomicU64,
 }
 
 struct Line {
@@ -46,6 +47,7 @@ impl Intake {
             line: Mutex::new(Line { waiting: VecDeque::new(), closed: false }),
             wake: Notify::new(),
             finished: AtomicUsize::new(0),
+            took_micros: AtomicU64::new(0),
         }
     }
 
@@ -94,9 +96,10 @@ impl Intake {
         }
     }
 
-    /// A delivery was answered: the consumer's speed, and so its credit.
-    pub fn ended(&self) {
+    /// A delivery was answered after so long in a slot: the consumer's speed, and so its credit.
+    pub fn ended(&self, took: Duration) {
         self.finished.fetch_add(1, Ordering::Relaxed);
+        self.took_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Ends the line: what waits goes back without penalty, slots get `None`.
@@ -195,7 +198,8 @@ impl Forwarder {
 
     async fn follow_speed(&mut self) {
         let count = self.intake.finished.swap(0, Ordering::Relaxed);
-        self.speed.finished(count, Instant::now());
+        let took = Duration::from_micros(self.intake.took_micros.swap(0, Ordering::Relaxed));
+        self.speed.finished(count, took, Instant::now());
         let wanted = self.speed.credit();
         if worth_changing(self.credit, wanted) {
             self.credit = wanted;

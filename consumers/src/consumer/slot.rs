@@ -16,7 +16,7 @@ use spinor_executors::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Duration, timeout},
+    time::{Duration, Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -58,12 +58,12 @@ impl Work for Slots {
     }
 
     async fn perform(&self, delivery: Delivery) {
-        let now = Timestamp::now();
+        let (now, since) = (Timestamp::now(), Instant::now());
         match message::decode(&delivery.message, &delivery.queue, self.default_kind(&delivery.queue), now) {
             Ok(decoded) => self.admit(decoded, delivery, now).await,
             Err(rubbish) => self.bury(delivery, &rubbish.0, Vec::new()),
         }
-        self.intake.ended();
+        self.intake.ended(since.elapsed());
     }
 }
 

@@ -85,9 +85,9 @@ pub struct JobRecord {
 
 /// One execution's row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct AttemptRecord {
     /// The whole report.
-    #[serde(flatten)]
     pub report: Report,
 }
 

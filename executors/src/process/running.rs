@@ -17,7 +17,7 @@ use super::{
     capture::Capture,
     start::{Begun, Hold, STREAMS, exit},
 };
-use crate::{Cancelled, Context};
+use crate::Context;
 
 /// How long a background child may hold the output after the first process ended.
 const HELD: Duration = Duration::from_millis(500);
@@ -65,15 +65,14 @@ impl Running {
     pub async fn see_out(
         mut self,
         context: &Context,
-        limit: Option<(Duration, Instant)>,
-        outlasts_drain: bool,
+        asked_to_end: impl Future<Output = EndedBy>,
     ) -> Result<Ended, StartError> {
         let (by, left) = tokio::select! {
             over = self.watch(context) => match over? {
                 Over::Closed => (EndedBy::Itself, Vec::new()),
                 Over::Held => (EndedBy::Itself, self.end(self.holders()?, context).await?),
             },
-            by = asked_to_end(context, limit, outlasts_drain) => {
+            by = asked_to_end => {
                 let tree = self.hold.tree.clone();
                 (by, self.end(tree, context).await?)
             }
@@ -184,28 +183,4 @@ impl Streams {
 fn receiver(pipe: OwnedFd) -> io::Result<Receiver> {
     fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
     Receiver::from_owned_fd_unchecked(pipe)
-}
-
-/// Resolves when the process should end, with the reason.
-async fn asked_to_end(context: &Context, limit: Option<(Duration, Instant)>, outlasts_drain: bool) -> EndedBy {
-    let cancelled = async {
-        context.cancelled().await;
-        match context.why_cancelled().unwrap_or(Cancelled::Drain) {
-            Cancelled::Drain if outlasts_drain => pending().await,
-            why => EndedBy::Cancelled(why),
-        }
-    };
-    let late = async {
-        match limit {
-            None => pending().await,
-            Some((limit, at)) => {
-                sleep_until(at).await;
-                EndedBy::Limit(limit)
-            }
-        }
-    };
-    tokio::select! {
-        by = cancelled => by,
-        by = late => by,
-    }
 }

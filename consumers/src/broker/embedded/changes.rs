@@ -9,23 +9,31 @@ use super::store::key;
 pub(super) struct List {
     text: String,
     close: char,
+    entries: usize,
 }
 
 impl List {
     fn of(open: char, close: char) -> Self {
-        Self { text: String::from(open), close }
+        Self { text: String::from(open), close, entries: 0 }
     }
 
-    fn push(&mut self, entry: std::fmt::Arguments<'_>) {
-        if self.text.len() > 1 {
+    /// An empty list of numbers.
+    pub(super) fn ids() -> Self {
+        Self::of('[', ']')
+    }
+
+    /// One entry more.
+    pub(super) fn push(&mut self, entry: std::fmt::Arguments<'_>) {
+        if self.entries > 0 {
             self.text.push(',');
         }
+        self.entries += 1;
         // Writing into a string cannot fail.
         let _ = self.text.write_fmt(entry);
     }
 
     fn is_empty(&self) -> bool {
-        self.text.len() == 1
+        self.entries == 0
     }
 
     /// The text.
@@ -38,7 +46,9 @@ impl List {
 /// What one flush writes.
 #[derive(Debug)]
 pub(super) struct Changes {
-    pub(super) blob: Vec<u8>,
+    /// All rows, one after the other.
+    pub(super) rows: Vec<u8>,
+    pub(super) delayed_rows: Vec<u8>,
     pub(super) puts: List,
     pub(super) removes: List,
     pub(super) marks: List,
@@ -49,12 +59,13 @@ pub(super) struct Changes {
 impl Changes {
     pub(super) fn new() -> Self {
         Self {
-            blob: Vec::new(),
+            rows: Vec::new(),
+            delayed_rows: Vec::new(),
             puts: List::of('{', '}'),
-            removes: List::of('[', ']'),
+            removes: List::ids(),
             marks: List::of('{', '}'),
-            delays: List::of('[', ']'),
-            undelays: List::of('[', ']'),
+            delays: List::ids(),
+            undelays: List::ids(),
         }
     }
 
@@ -62,9 +73,16 @@ impl Changes {
         [&self.puts, &self.removes, &self.marks, &self.delays, &self.undelays].into_iter().all(List::is_empty)
     }
 
+    /// About how much the log grows by it: whole pages, of rows that come and rows that go.
+    pub(super) fn log_bytes(&self) -> usize {
+        const PAGES: usize = 8 * 4096;
+        const ROW: usize = 512;
+        PAGES + 2 * (self.rows.len() + self.delayed_rows.len()) + ROW * (self.removes.entries + self.undelays.entries)
+    }
+
     /// A row into a queue.
     pub(super) fn put(&mut self, queue: u64, sequence: u64, row: &[u8]) {
-        let place = self.place(row);
+        let place = append(&mut self.rows, row) << 28 | row.len();
         self.puts.push(format_args!("\"{}\":{place}", key(queue, sequence)));
     }
 
@@ -80,19 +98,18 @@ impl Changes {
 
     /// A row to wait until it is due.
     pub(super) fn delay(&mut self, id: i64, due: i64, queue: u64, row: &[u8]) {
-        let place = self.place(row);
-        self.delays.push(format_args!("[{id},{due},{queue},{place}]"));
+        let (offset, length) = (append(&mut self.delayed_rows, row), row.len());
+        self.delays.push(format_args!("[{id},{due},{queue},{offset},{length}]"));
     }
 
     /// A row that waits no more.
     pub(super) fn undelay(&mut self, id: i64) {
         self.undelays.push(format_args!("{id}"));
     }
+}
 
-    /// SQL counts bytes from 1.
-    fn place(&mut self, row: &[u8]) -> usize {
-        let offset = self.blob.len() + 1;
-        self.blob.extend_from_slice(row);
-        offset << 28 | row.len()
-    }
+/// Where the row begins; SQL counts bytes from 1.
+fn append(rows: &mut Vec<u8>, row: &[u8]) -> usize {
+    rows.extend_from_slice(row);
+    rows.len() - row.len() + 1
 }

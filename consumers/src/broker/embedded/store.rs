@@ -10,7 +10,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::changes::Changes;
+use super::changes::{Changes, List};
 use crate::broker::BrokerError;
 
 /// Bits of a key that are the sequence; the queue's number is above them, so that the rows of a
@@ -18,6 +18,10 @@ use crate::broker::BrokerError;
 const SEQUENCE_BITS: u32 = 44;
 /// Queue numbers on disk are below this.
 const MAX_QUEUES: u64 = 1 << (63 - SEQUENCE_BITS);
+/// At most about so many bytes of delayed messages are moved at once.
+const DUE_BYTES: usize = 8 << 20;
+/// The log is folded into the file when it has about so many bytes.
+const FOLD_BYTES: usize = 16 << 20;
 const SCHEMA_VERSION: i64 = 1;
 
 const SCHEMA: &str = "
@@ -36,19 +40,21 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;
     COMMIT";
 
-/// ?1 all rows, one after the other; the lists name their places: `offset << 28 | length`.
+/// Rows come as one blob, one after the other; a list names the place of each in it:
+/// `offset << 28 | length`. Parameters are bound by position: the client library miscounts
+/// numbered ones when several statements share an argument.
 const FLUSH: &str = "
     BEGIN IMMEDIATE;
     INSERT INTO messages (key, data)
-        SELECT CAST(key AS INTEGER), substr(?1, value >> 28, value & 268435455) FROM json_each(?2);
-    DELETE FROM messages WHERE key IN (SELECT value FROM json_each(?3));
+        SELECT CAST(key AS INTEGER), substr(?, value >> 28, value & 268435455) FROM json_each(?);
+    DELETE FROM messages WHERE key IN (SELECT value FROM json_each(?));
     UPDATE queues SET mark = listed.value
-        FROM json_each(?4) AS listed WHERE queues.id = CAST(listed.key AS INTEGER);
+        FROM json_each(?) AS listed WHERE queues.id = CAST(listed.key AS INTEGER);
     INSERT INTO delayed (id, due, queue, data)
         SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-            substr(?1, json_extract(value, '$[3]') >> 28, json_extract(value, '$[3]') & 268435455)
-        FROM json_each(?5);
-    DELETE FROM delayed WHERE id IN (SELECT value FROM json_each(?6));
+            substr(?, json_extract(value, '$[3]'), json_extract(value, '$[4]'))
+        FROM json_each(?);
+    DELETE FROM delayed WHERE id IN (SELECT value FROM json_each(?));
     COMMIT";
 
 /// Why the file could not be read or written. Named by what the writer does next.
@@ -103,6 +109,9 @@ pub(super) struct DueRow {
 /// The writer's own connection.
 pub(super) struct Store {
     connection: SqliteConnection,
+    /// About so many bytes are in the log and not in the file.
+    unfolded: usize,
+    fold_failed: bool,
 }
 
 impl Store {
@@ -116,7 +125,9 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(2))
-            .pragma("wal_autocheckpoint", "4000")
+            // By itself SQLite would fold inside a commit, and report a commit that is on disk as
+            // failed when the folding fails. So it is done apart.
+            .pragma("wal_autocheckpoint", "0")
             .pragma("cache_size", "-32768")
             .disable_statement_logging()
             .thread_name(|_| "spinor-broker".to_owned())
@@ -134,7 +145,7 @@ impl Store {
         if version < SCHEMA_VERSION {
             sqlx::raw_sql(SCHEMA).execute(&mut connection).await.map_err(failed)?;
         }
-        Ok(Self { connection })
+        Ok(Self { connection, unfolded: 0, fold_failed: false })
     }
 
     /// Every queue with what it holds.
@@ -176,11 +187,13 @@ impl Store {
         if changes.is_empty() {
             return Ok(());
         }
+        let size = changes.log_bytes();
         let written = sqlx::query(FLUSH)
-            .bind(changes.blob)
+            .bind(changes.rows)
             .bind(changes.puts.finish())
             .bind(changes.removes.finish())
             .bind(changes.marks.finish())
+            .bind(changes.delayed_rows)
             .bind(changes.delays.finish())
             .bind(changes.undelays.finish())
             .execute(&mut self.connection)
@@ -190,7 +203,24 @@ impl Store {
             let _ = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await;
             return Err(error.into());
         }
+        self.unfolded += size;
         Ok(())
+    }
+
+    /// Folds the log into the file when it has grown.
+    pub(super) async fn fold(&mut self) {
+        if self.unfolded < FOLD_BYTES {
+            return;
+        }
+        // A failure costs nothing but room: the next one folds more.
+        self.unfolded = 0;
+        let folded = sqlx::raw_sql("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut self.connection).await;
+        if let Err(error) = &folded
+            && !self.fold_failed
+        {
+            tracing::warn!(%error, "The broker's log cannot be folded into its file and grows.");
+        }
+        self.fold_failed = folded.is_err();
     }
 
     /// The rows of a queue after a sequence, in order: at most so many, and about so many bytes.
@@ -206,13 +236,7 @@ impl Store {
         let sql = "SELECT key, length(data) FROM messages WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3";
         let sizes: Vec<(i64, i64)> =
             sqlx::query_as(sql).bind(from).bind(end).bind(limit).fetch_all(&mut self.connection).await?;
-        let mut sum = 0;
-        let within = sizes.iter().take_while(|(_, length)| {
-            let fits = sum < bytes;
-            sum += usize::try_from(*length).unwrap_or(usize::MAX);
-            fits
-        });
-        let Some((last, _)) = within.last() else { return Ok(vec![]) };
+        let Some((last, _)) = within(&sizes, bytes).last() else { return Ok(vec![]) };
         let sql = "SELECT key, data FROM messages WHERE key > ?1 AND key <= ?2 ORDER BY key";
         let rows: Vec<(i64, Vec<u8>)> =
             sqlx::query_as(sql).bind(from).bind(last).fetch_all(&mut self.connection).await?;
@@ -228,8 +252,13 @@ impl Store {
 
     /// Some of the delayed messages that are due, the earliest first.
     pub(super) async fn due(&mut self, now: i64) -> Result<Vec<DueRow>, StoreError> {
-        let sql = "SELECT id, queue, data FROM delayed WHERE due <= ?1 ORDER BY due, id LIMIT 200";
-        let rows: Vec<(i64, i64, Vec<u8>)> = sqlx::query_as(sql).bind(now).fetch_all(&mut self.connection).await?;
+        let sql = "SELECT id, length(data) FROM delayed WHERE due <= ?1 ORDER BY due, id LIMIT 200";
+        let sizes: Vec<(i64, i64)> = sqlx::query_as(sql).bind(now).fetch_all(&mut self.connection).await?;
+        let mut ids = List::ids();
+        within(&sizes, DUE_BYTES).iter().for_each(|(id, _)| ids.push(format_args!("{id}")));
+        let sql = "SELECT id, queue, data FROM delayed WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY due, id";
+        let rows: Vec<(i64, i64, Vec<u8>)> =
+            sqlx::query_as(sql).bind(ids.finish()).fetch_all(&mut self.connection).await?;
         Ok(rows.into_iter().map(|(id, queue, row)| DueRow { id, queue: unsigned(queue), row }).collect())
     }
 
@@ -261,6 +290,17 @@ impl Store {
 /// A row's key.
 pub(super) fn key(queue: u64, sequence: u64) -> i64 {
     i64::try_from(queue << SEQUENCE_BITS | sequence).unwrap_or(i64::MAX)
+}
+
+/// The first of these (id, size) that have about so many bytes; at least one, if there is one.
+fn within(sizes: &[(i64, i64)], bytes: usize) -> &[(i64, i64)] {
+    let mut sum = 0;
+    let fits = sizes.iter().take_while(|(_, size)| {
+        let fits = sum < bytes;
+        sum += usize::try_from(*size).unwrap_or(usize::MAX);
+        fits
+    });
+    &sizes[..fits.count()]
 }
 
 fn sequence(key: i64) -> u64 {

@@ -16,17 +16,16 @@ use tokio::{
 
 use super::{
     inbox::Inbox,
-    item::{Answer, Item, Put},
-    queue::{KEPT, Purpose, Queue, Ready},
-    row::{self, Damage},
+    item::Item,
+    queue::{Purpose, Queue, Ready},
     store::{Store, StoreError},
     subscriptions::Subscribers,
+    trouble::Trouble,
 };
 use crate::{
-    broker::{BrokerError, Link, PublishError},
-    message::{Message, header},
+    broker::{BrokerError, Link},
+    message::Message,
 };
-use spinor_executors::HeaderValue;
 
 pub(super) const RESULTS: u64 = 1;
 pub(super) const SEARCH: u64 = 2;
@@ -35,10 +34,6 @@ pub(super) const NEXT: u64 = 4;
 
 /// A delivery whose settle failed goes back after this long.
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
-/// While the disk takes nothing: from here...
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// ...doubling up to here.
-const LAST_RETRY: Duration = Duration::from_secs(5);
 /// The clock may be set: never sleep longer on it than this.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
 
@@ -66,14 +61,6 @@ pub(super) struct Writer {
     pub(super) stuck: Vec<Item>,
     pub(super) trouble: Option<Trouble>,
     pub(super) closing: Vec<oneshot::Sender<()>>,
-}
-
-/// The disk takes nothing.
-pub(super) struct Trouble {
-    since: Instant,
-    retry_at: Instant,
-    pause: Duration,
-    pub(super) why: PublishError,
 }
 
 impl Writer {
@@ -150,6 +137,7 @@ impl Writer {
         for queue in self.queues.values_mut().filter(|queue| !queue.subscriptions.is_empty()) {
             self.subscribers.dispatch(queue);
         }
+        self.store.fold().await;
     }
 
     /// Until there is something to do.
@@ -201,119 +189,6 @@ impl Writer {
                 queue.in_hand = queue.in_hand.saturating_sub(1);
                 queue.give_back(ready);
             }
-        }
-    }
-
-    /// Delayed messages that are due, into their queues.
-    async fn take_due(&mut self, items: &mut Vec<Item>) {
-        let now = microseconds_now();
-        if self.due.is_none_or(|due| due > now) {
-            return;
-        }
-        let rows = match self.store.due(now).await {
-            Ok(rows) => rows,
-            Err(error) => return self.in_trouble(&error),
-        };
-        let mut item = Item::new(Answer::Own);
-        for due in rows {
-            item.undelays.push(due.id);
-            let put = match row::decode(due.row.clone()) {
-                Ok(message) => Put { queue: due.queue, message, row: due.row },
-                Err(damage) => self.dead(due.queue, damage),
-            };
-            item.puts.push(put);
-        }
-        items.push(item);
-    }
-
-    async fn look_for_due(&mut self) {
-        if std::mem::take(&mut self.due_moved) {
-            match self.store.next_due().await {
-                Ok((due, _)) => self.due = due,
-                Err(error) => self.in_trouble(&error),
-            }
-        }
-    }
-
-    /// Fetches messages from disk for the queues that run low.
-    async fn fetch(&mut self) {
-        let wanting: Vec<_> = self
-            .queues
-            .values()
-            // The search queue is always in memory: it drops its oldest from there.
-            .filter(|queue| !queue.subscriptions.is_empty() || queue.id == SEARCH)
-            .filter_map(|queue| Some((queue.id, queue.wants()?)))
-            .collect();
-        for (id, after) in wanting {
-            let limit = KEPT as u32 / 2;
-            match self.store.load(id, after, limit, super::queue::KEPT_BYTES / 2).await {
-                Ok(rows) => self.fetched(id, rows).await,
-                Err(error) => self.in_trouble(&error),
-            }
-        }
-    }
-
-    async fn fetched(&mut self, id: u64, rows: Vec<(u64, Vec<u8>)>) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        if rows.is_empty() {
-            queue.fetched_all();
-        }
-        let mut damaged = Vec::new();
-        for (sequence, row) in rows {
-            match row::decode(row) {
-                Ok(message) => queue.fetched(sequence, message),
-                Err(damage) => {
-                    queue.skipped(sequence);
-                    damaged.push((sequence, damage));
-                }
-            }
-        }
-        for (sequence, damage) in damaged {
-            let mut item = Item::new(Answer::Own);
-            item.removes.push((id, sequence));
-            item.puts.push(self.dead(id, damage));
-            self.flush(vec![item]).await;
-        }
-    }
-
-    /// A damaged message as a dead letter.
-    fn dead(&self, from: u64, damage: Damage) -> Put {
-        let from = self.queues.get(&from).map_or("", |queue| &queue.name);
-        tracing::error!(queue = from, why = damage.why, "A stored message is damaged; it becomes a dead letter.");
-        let Damage { why, remains } = damage;
-        let mut message = *remains;
-        let reason = format!("damaged on disk: {why}");
-        let headers: &mut spinor_executors::Headers = &mut message.properties.headers;
-        headers.insert(header::REASON.to_owned(), HeaderValue::Text(reason));
-        headers.insert(header::FROM.to_owned(), HeaderValue::Text(from.to_owned()));
-        let row = row::encode(&message);
-        Put { queue: DEAD, message, row }
-    }
-
-    async fn probe(&mut self) {
-        match self.store.probe().await {
-            Ok(()) => self.out_of_trouble(),
-            Err(error) => self.in_trouble(&error),
-        }
-    }
-
-    /// The disk takes nothing: said once, tried again with a growing pause.
-    pub(super) fn in_trouble(&mut self, error: &StoreError) {
-        let now = Instant::now();
-        let pause = self.trouble.as_ref().map_or(FIRST_RETRY, |trouble| (trouble.pause * 2).min(LAST_RETRY));
-        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
-        if self.trouble.is_none() {
-            tracing::error!(%error, "The broker cannot write; publishes are refused and settles wait.");
-            self.link.send_replace(Link::Blocked { why: error.to_string() });
-        }
-        self.trouble = Some(Trouble { since, retry_at: now + pause, pause, why: error.into() });
-    }
-
-    pub(super) fn out_of_trouble(&mut self) {
-        if let Some(trouble) = self.trouble.take() {
-            let downtime = trouble.since.elapsed();
-            tracing::warn!(?downtime, "The broker writes again.");
-            self.link.send_replace(Link::Up);
         }
     }
 

@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,7 +20,7 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -31,8 +31,8 @@ use super::{
 };
 use crate::broker::{Event, Topic};
 
-/// Events that wait to be sent; more are dropped.
-pub const RING: usize = 4096;
+/// Events that wait to be sent; the oldest go.
+const RING: usize = 4096;
 /// Events that wait for a slow listener; the oldest go.
 const BACKLOG: usize = 1024;
 /// A batch that is not written within this is given up.
@@ -57,36 +57,77 @@ fn bindings(topic: &Topic) -> Vec<String> {
     }
 }
 
+/// What is cast and not sent yet.
+#[derive(Default)]
+pub struct Ring {
+    waiting: Mutex<VecDeque<Event>>,
+    filled: Notify,
+    dropped: AtomicU64,
+}
+
+impl Ring {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an event; the oldest makes room.
+    pub fn push(&self, event: Event) {
+        let mut waiting = self.waiting();
+        if waiting.len() == RING {
+            waiting.pop_front();
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        waiting.push_back(event);
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    /// How many were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    async fn take(&self) -> Vec<Event> {
+        loop {
+            let taken: Vec<Event> = {
+                let mut waiting = self.waiting();
+                let count = waiting.len().min(512);
+                waiting.drain(..count).collect()
+            };
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.filled.notified().await;
+        }
+    }
+}
+
 /// Sends what is cast.
 pub struct Caster {
     /// The events' own connection.
     pub state: watch::Receiver<State>,
     /// The exchange.
     pub exchange: String,
-    /// Dropped so far.
-    pub dropped: Arc<AtomicU64>,
+    /// What is to be sent.
+    pub ring: Arc<Ring>,
     /// Ends it.
     pub stop: CancellationToken,
 }
 
 impl Caster {
     /// Runs until the broker is closed.
-    pub async fn run(self, mut cast: mpsc::Receiver<Event>) {
-        let mut batch = Vec::new();
+    pub async fn run(self) {
         let mut channel: Option<Channel> = None;
         loop {
-            batch.clear();
-            let taken = tokio::select! {
-                taken = cast.recv_many(&mut batch, 512) => taken,
+            let batch = tokio::select! {
+                batch = self.ring.take() => batch,
                 () = self.stop.cancelled() => return,
             };
-            if taken == 0 {
-                return;
-            }
             let sent = timeout(PATIENCE, self.send(&mut channel, &batch)).await;
             if !matches!(sent, Ok(Ok(()))) {
                 channel = None;
-                self.dropped.fetch_add(u64::try_from(taken).unwrap_or(u64::MAX), Ordering::Relaxed);
+                let lost = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+                self.ring.dropped.fetch_add(lost, Ordering::Relaxed);
             }
         }
     }

@@ -27,7 +27,7 @@ pub struct Parcel {
     pub exchange: ShortString,
     /// The routing key.
     pub key: ShortString,
-    /// With a message id that is its own within the flush, but for copies of one job.
+    /// Those of one id, exchange and key share their fate when they cannot be routed.
     pub properties: BasicProperties,
     /// The body.
     pub body: Bytes,

@@ -148,6 +148,11 @@ pub fn with_alternate(exchange: &str) -> FieldTable {
     table([("alternate-exchange", text(exchange))])
 }
 
+/// The arguments of a reply queue: classic, because quorum queues are not made for short lives.
+pub fn replying() -> FieldTable {
+    table([("x-queue-type", text("classic")), ("x-expires", AMQPValue::LongLongInt(3_600_000))])
+}
+
 /// The arguments of one listener's queue.
 pub fn listening() -> FieldTable {
     table([("x-max-length", AMQPValue::LongLongInt(10_000)), ("x-overflow", text("drop-head"))])

@@ -13,7 +13,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use jiff::{SignedDuration, Timestamp};
 use lapin::{BasicProperties, types::ShortString};
 use spinor_executors::HeaderValue;
-use uuid::Uuid;
 
 use super::{lane::Parcel, names};
 use crate::{
@@ -42,7 +41,7 @@ impl Inner {
             }
             _ => {}
         }
-        let properties = super::wire::properties(&message, || Uuid::now_v7().to_string())?;
+        let properties = super::wire::properties(&message)?;
         let too_long = |name: &str| PublishError::TooLarge { size: name.len(), limit: 255 };
         Ok(Parcel {
             exchange: ShortString::try_new(exchange.as_str()).map_err(|_| too_long(&exchange))?,

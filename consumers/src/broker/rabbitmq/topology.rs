@@ -31,6 +31,17 @@ pub async fn ensure(
         .map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
 }
 
+/// Declares a reply queue if there is none: durable, gone when nobody used it for an hour.
+pub async fn ensure_reply(connection: &Connection, full: &str) -> Result<(), BrokerError> {
+    if look(connection, full).await?.is_some() {
+        return Ok(());
+    }
+    let mut work = Declarer { connection, channel: None };
+    timeout(PATIENCE, work.declare(full, Object::Queue(names::replying())))
+        .await
+        .map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
+}
+
 /// A queue's figures by its full name; none when it does not exist.
 pub async fn look(connection: &Connection, full: &str) -> Result<Option<QueueStats>, BrokerError> {
     let asked = async {

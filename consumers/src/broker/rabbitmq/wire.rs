@@ -30,14 +30,16 @@ fn dropped(name: &str) -> bool {
         || name.starts_with("x-last-death-")
 }
 
-/// The properties of a message; `fallback` is its id when it has none.
-pub fn properties(message: &Message, fallback: impl FnOnce() -> String) -> Result<BasicProperties, PublishError> {
+/// The properties of a message, as they are sent.
+pub fn properties(message: &Message) -> Result<BasicProperties, PublishError> {
     if message.body.len() > MAX_BODY {
         return Err(PublishError::TooLarge { size: message.body.len(), limit: MAX_BODY });
     }
     let from = &message.properties;
-    let id = from.id.as_deref().filter(|id| !id.is_empty()).map_or_else(fallback, str::to_owned);
-    let mut to = BasicProperties::default().with_delivery_mode(2).with_message_id(short(&id)?);
+    let mut to = BasicProperties::default().with_delivery_mode(2);
+    if let Some(text) = &from.id {
+        to = to.with_message_id(short(text)?);
+    }
     if let Some(text) = &from.kind {
         to = to.with_type(short(text)?);
     }
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     fn there_and_back(message: &Message) -> Message {
-        let properties = properties(message, || "fallback".to_owned()).unwrap();
+        let properties = properties(message).unwrap();
         super::message(&properties, message.body.to_vec())
     }
 
@@ -238,7 +240,7 @@ mod tests {
         message.properties.expiration = Some("1000".to_owned());
         let seen = there_and_back(&message).properties;
         assert_eq!(seen.headers.keys().collect::<Vec<_>>(), ["mine", header::EXPIRES_AT]);
-        assert_eq!((seen.expiration, seen.id.as_deref()), (None, Some("fallback")));
+        assert_eq!(seen.expiration, None);
     }
 
     #[test]
@@ -249,7 +251,7 @@ mod tests {
         wide.properties.headers.insert("h".to_owned(), HeaderValue::Text("x".repeat(MAX_HEADERS)));
         let large = Message { body: vec![0; MAX_BODY + 1].into(), ..Message::default() };
         for message in [long, wide, large] {
-            assert!(matches!(properties(&message, String::new), Err(PublishError::TooLarge { .. })));
+            assert!(matches!(properties(&message), Err(PublishError::TooLarge { .. })));
         }
     }
 }

@@ -1,0 +1,198 @@
+//! The wiring: from a configuration to running parts, the same path for every part and for tests.
+//!
+//! Owns which parts a process runs, what each is given, and the order they start and stop in:
+//! broker and record first, then who uses them; at the end the other way round. Refuses to know
+//! what any of them does. The only module that knows every type.
+
+mod connect;
+mod consumers;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use spinor_consumers::{
+    broker::{AnyBroker, Broker},
+    consumer::{Consumer, ConsumerSettings, Shutdown},
+    recorder::{Recorder, RecorderSettings},
+    results::Results,
+};
+use spinor_executors::Registry;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    api::{self, ApiState, Info, listen::Listening},
+    config::Config,
+};
+
+pub use connect::CannotConnect;
+
+/// The parts of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Answers people and programs.
+    pub api: bool,
+    /// Runs jobs.
+    pub consumer: bool,
+    /// Keeps the record.
+    pub recorder: bool,
+}
+
+impl Parts {
+    /// Everything.
+    pub const ALL: Self = Self { api: true, consumer: true, recorder: true };
+
+    /// Their names.
+    pub fn names(self) -> Vec<String> {
+        [("api", self.api), ("consumer", self.consumer), ("recorder", self.recorder)]
+            .into_iter()
+            .filter(|(_, runs)| *runs)
+            .map(|(name, _)| name.to_owned())
+            .collect()
+    }
+}
+
+/// What one process is asked to be, besides its configuration.
+#[derive(Clone, Debug)]
+pub struct Role {
+    /// Its parts.
+    pub parts: Parts,
+    /// The nodes it is; each is a consumer of its own, on the queue `node.<name>`.
+    pub nodes: Vec<String>,
+    /// Are jobs of the configured queues consumed, besides the nodes' plans?
+    pub jobs: bool,
+}
+
+/// Everything opened and connected, nothing running yet.
+pub struct App {
+    config: Arc<Config>,
+    role: Role,
+    broker: AnyBroker,
+    results: Results,
+    consumers: Vec<(Arc<ConsumerSettings>, Arc<Registry>)>,
+    listening: Option<Listening>,
+}
+
+impl App {
+    /// Opens and connects. What can only be wrong for good is an error; a server that does not
+    /// answer yet is waited for, with one log line, until `stop`.
+    pub async fn build(config: Arc<Config>, role: Role, stop: &CancellationToken) -> anyhow::Result<Self> {
+        spinor_consumers::install_tls_provider();
+        api::listen::make_directory(&config.data)?;
+        // Sockets before anything starts: a clash is a start-up error.
+        let listening = if role.parts.api { Some(api::listen::bind(&config).await?) } else { None };
+        let broker = connect::broker(&config, stop).await?;
+        let results = connect::results(&config, stop).await?;
+        let consumers = if role.parts.consumer { consumers::of(&config, &role)? } else { Vec::new() };
+        if role.parts.consumer {
+            consumers::start_guardian().context("cannot start the guardian process")?;
+        }
+        Ok(Self { config, role, broker, results, consumers, listening })
+    }
+
+    /// The broker, for who publishes in this process.
+    pub fn broker(&self) -> AnyBroker {
+        self.broker.clone()
+    }
+
+    /// The record.
+    pub fn results(&self) -> Results {
+        self.results.clone()
+    }
+
+    /// What people can reach it by.
+    pub fn addresses(&self) -> Vec<String> {
+        self.listening.as_ref().map(Listening::addresses).unwrap_or_default()
+    }
+
+    /// Runs every part until `shutdown` drains it; then stops them in turn: consumers, recorder
+    /// (once it has what they reported), API, broker.
+    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let stop_recording = CancellationToken::new();
+        let stop_serving = CancellationToken::new();
+        let failed = CancellationToken::new();
+        let recording = self.start_recording(&stop_recording);
+        let consuming = self.start_consuming(&shutdown, &failed);
+        let serving = Self::start_serving(self.listening, &self.config, self.role.parts, &self.broker, &self.results, &stop_serving);
+        tokio::select! {
+            () = shutdown.drain.cancelled() => {}
+            // A consumer that cannot start ends the process: it would look alive and do nothing.
+            () = failed.cancelled() => shutdown.drain.cancel(),
+        }
+        consuming.wait().await;
+        stop_recording.cancel();
+        within(Duration::from_secs(10), &recording).await;
+        stop_serving.cancel();
+        within(Duration::from_secs(6), &serving).await;
+        self.broker.close().await;
+        spinor_executors::guardian::Guardian::dismiss();
+        anyhow::ensure!(!failed.is_cancelled(), "a part could not start; the log says which and why");
+        Ok(())
+    }
+
+    fn start_recording(&self, stop: &CancellationToken) -> TaskTracker {
+        let tracker = TaskTracker::new();
+        if self.role.parts.recorder {
+            let recorder = Recorder::new(self.broker.clone(), self.results.clone(), RecorderSettings::default());
+            let stop = stop.clone();
+            tracker.spawn(async move {
+                if let Err(error) = recorder.run(stop).await {
+                    tracing::error!(%error, "The recorder stopped; reports wait in their queue.");
+                }
+            });
+        }
+        tracker.close();
+        tracker
+    }
+
+    fn start_consuming(&self, shutdown: &Shutdown, failed: &CancellationToken) -> TaskTracker {
+        let tracker = TaskTracker::new();
+        for (settings, registry) in &self.consumers {
+            let results = Some(self.results.clone());
+            let consumer = Consumer::new(Arc::clone(settings), Arc::clone(registry), self.broker.clone(), results);
+            let (shutdown, failed) = (shutdown.clone(), failed.clone());
+            tracker.spawn(async move {
+                if let Err(error) = consumer.run(shutdown).await {
+                    tracing::error!(%error, "A consumer could not start.");
+                    failed.cancel();
+                }
+            });
+        }
+        tracker.close();
+        tracker
+    }
+
+    fn start_serving(
+        listening: Option<Listening>,
+        config: &Arc<Config>,
+        parts: Parts,
+        broker: &AnyBroker,
+        results: &Results,
+        stop: &CancellationToken,
+    ) -> TaskTracker {
+        let tracker = TaskTracker::new();
+        if let Some(listening) = listening {
+            let state = ApiState {
+                broker: broker.clone(),
+                results: results.clone(),
+                config: Arc::clone(config),
+                info: Arc::new(Info::here(parts.names())),
+                counters: Arc::default(),
+                tasks: tracker.clone(),
+                shutdown: stop.clone(),
+            };
+            tracker.spawn(async move {
+                if let Err(error) = listening.serve(state).await {
+                    tracing::error!(%error, "The API stopped.");
+                }
+            });
+        }
+        tracker.close();
+        tracker
+    }
+}
+
+async fn within(bound: Duration, tracker: &TaskTracker) {
+    if tokio::time::timeout(bound, tracker.wait()).await.is_err() {
+        tracing::warn!("A part did not stop in time and is left behind; nothing accepted is lost.");
+    }
+}

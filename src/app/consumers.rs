@@ -1,0 +1,101 @@
+//! Which consumers a process has, and what each may run.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use spinor_consumers::{
+    broker::QueueSpec,
+    consumer::{ConsumerSettings, KindSettings, QueueSettings},
+};
+use spinor_executors::{KindPattern, Origin, Registry, builtin, guardian::Guardian};
+use uuid::Uuid;
+
+use super::Role;
+use crate::{
+    config::{Config, SearchChoice},
+    orchestrations::node_queue,
+};
+
+/// Plans of one node that may be side by side; the sync ones among them still take turns.
+const NODE_SLOTS: usize = 4;
+
+/// Each consumer of this process with the kinds it may run.
+pub fn of(config: &Config, role: &Role) -> anyhow::Result<Vec<(Arc<ConsumerSettings>, Arc<Registry>)>> {
+    let mut consumers = Vec::new();
+    if role.jobs {
+        let mut registry = Registry::new();
+        builtin::register(&mut registry)?;
+        if let Some(patterns) = &config.consumer.kinds {
+            registry.allow(patterns);
+        }
+        let queues = config.consumer.queues.iter().map(|name| queue(config, name)).collect();
+        let settings = settings(config, config.consumer.slots, queues, None);
+        consumers.push((Arc::new(settings), Arc::new(registry)));
+    }
+    for node in &role.nodes {
+        let mut registry = Registry::new();
+        builtin::register_plans(&mut registry, node, &journals(config, node))?;
+        let settings = settings(config, NODE_SLOTS, vec![queue(config, &node_queue(node))], Some(node.clone()));
+        consumers.push((Arc::new(settings), Arc::new(registry)));
+    }
+    Ok(consumers)
+}
+
+/// Starts the process that ends our jobs' processes if this one dies.
+pub fn start_guardian() -> anyhow::Result<()> {
+    Ok(Guardian::start(&std::env::current_exe()?, &["guardian"])?)
+}
+
+fn journals(config: &Config, node: &str) -> PathBuf {
+    config.data.join("plans").join(node)
+}
+
+fn queue(config: &Config, name: &str) -> QueueSettings {
+    let queue = config.queue(name);
+    QueueSettings {
+        spec: QueueSpec { name: name.to_owned(), foreign: queue.foreign },
+        default_kind: queue.default_kind,
+    }
+}
+
+fn settings(config: &Config, slots: usize, queues: Vec<QueueSettings>, node: Option<String>) -> ConsumerSettings {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let group = node.clone().unwrap_or_else(|| config.consumer.group.clone());
+    // The end of the id is random; its start is the time, the same for consumers started together.
+    let unique = Uuid::now_v7().simple().to_string().split_off(20);
+    // A plan's steps have limits of their own; the plan as a whole has none.
+    let everything = node.is_none().then_some(config.consumer.timeout);
+    ConsumerSettings {
+        origin: Origin { consumer: format!("{group}@{host}-{unique}"), group, host },
+        node,
+        queues,
+        slots,
+        grace: config.consumer.grace,
+        soft_to_hard: Duration::from_secs(5),
+        keep_output: 32 * 1024,
+        unknown_kind_grace: Duration::from_secs(600),
+        whole_reports: config.search != SearchChoice::Off,
+        kinds: kinds(config, everything),
+    }
+}
+
+/// Limits by kind, the most exact pattern first.
+fn kinds(config: &Config, everything: Option<spinor_executors::Timeout>) -> Vec<KindSettings> {
+    let mut patterns: Vec<&String> = config.kinds.keys().collect();
+    patterns.sort_by_key(|pattern| std::cmp::Reverse((pattern.trim_end_matches('*').len(), !pattern.ends_with('*'))));
+    let mut kinds: Vec<KindSettings> = patterns
+        .into_iter()
+        .filter_map(|text| {
+            let limits = config.limits_of(text.trim_end_matches('*'));
+            let own = config.kinds.get(text)?;
+            Some(KindSettings {
+                pattern: KindPattern::new(text.as_str()).ok()?,
+                timeout: own.timeout.or(limits.timeout).or(everything),
+                retry: own.retry.or(limits.retry),
+            })
+        })
+        .collect();
+    kinds.extend(
+        KindPattern::new("*").ok().map(|pattern| KindSettings { pattern, timeout: everything, retry: None }),
+    );
+    kinds
+}

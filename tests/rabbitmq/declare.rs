@@ -1,0 +1,151 @@
+//! Connecting and declaring: what is wrong is explained, and nothing of others is touched.
+
+use lapin::{
+    options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
+use spinor_consumers::broker::{Address, Broker, BrokerError, PublishError, rabbitmq::RabbitMq};
+use std::time::Duration;
+
+use super::{connect, foreign, misconfigured, must, next_id, numbered, own, prefix, raw, settings, work};
+use crate::{conformance::on_rabbitmq::remove, support::servers::rabbitmq_url};
+
+/// The URL with another user, password or virtual host.
+fn changed(url: &str, user: &str, vhost: &str) -> String {
+    let (scheme, rest) = url.split_once("://").expect("a URL");
+    let (own, server) = rest.rsplit_once('@').expect("a user");
+    let user = if user.is_empty() { own } else { user };
+    format!("{scheme}://{user}@{}/{vhost}", server.split('/').next().expect("a host"))
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_at_once_and_never_shown() {
+    let url = changed(&rabbitmq_url(), "spinor:hunter2", "%2f");
+    let why = misconfigured(RabbitMq::connect(settings(&url, &prefix())).await);
+    assert!(why.contains("password is refused") && !why.contains("hunter2"), "{why}");
+}
+
+#[tokio::test]
+async fn an_unknown_virtual_host_is_said_at_once() {
+    let url = changed(&rabbitmq_url(), "", "no-such-place");
+    let why = misconfigured(RabbitMq::connect(settings(&url, &prefix())).await);
+    assert!(why.contains("virtual host") && why.contains("no-such-place"), "{why}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_unreachable() {
+    // Bound and dropped: nobody listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("amqp://me:hunter2@127.0.0.1:{port}/%2f");
+    match RabbitMq::connect(settings(&url, &prefix())).await.map(drop) {
+        Err(BrokerError::Unreachable(why)) => assert!(!why.contains("hunter2"), "{why}"),
+        other => panic!("expected unreachable, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_second_host_is_taken_when_the_first_is_away() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = rabbitmq_url();
+    let url = url.replacen('@', &format!("@127.0.0.1:{port},"), 1);
+    let broker = RabbitMq::connect(settings(&url, &prefix())).await.expect("the second host");
+    broker.close().await;
+}
+
+#[tokio::test]
+async fn a_classic_queue_of_the_same_name_is_explained_and_left_alone() {
+    let (url, prefix) = (rabbitmq_url(), prefix());
+    let other = raw(&url).await;
+    let channel = other.create_channel().await.unwrap();
+    let name = format!("{prefix}.jobs.images");
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+    channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
+    let broker = connect(&url, &prefix).await;
+    let why = misconfigured(broker.declare(&[own("images")]).await);
+    for part in [name.as_str(), "x-queue-type", "classic", "quorum", "delete it"] {
+        assert!(why.contains(part), "{part} is not in: {why}");
+    }
+    // The others were not harmed by it.
+    broker.declare(&[own("mail")]).await.expect("another queue");
+    broker.close().await;
+    remove(&url, &prefix).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tier_that_would_lose_is_explained() {
+    let (url, prefix) = (rabbitmq_url(), prefix());
+    let other = raw(&url).await;
+    let channel = other.create_channel().await.unwrap();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(1_000_000));
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(5000));
+    let name = format!("{prefix}.delay.5s");
+    channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
+    let broker = connect(&url, &prefix).await;
+    let why = misconfigured(broker.declare(&[]).await);
+    assert!(why.contains(&name) && why.contains("arguments"), "{why}");
+    broker.close().await;
+    remove(&url, &prefix).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_foreign_queue_is_consumed_delayed_to_and_never_declared() {
+    let (url, prefix) = (rabbitmq_url(), prefix());
+    let broker = connect(&url, &prefix).await;
+    let theirs = format!("{prefix}-theirs");
+    let why = misconfigured(broker.declare(&[foreign(&theirs)]).await);
+    assert!(why.contains(&theirs), "{why}");
+    let other = raw(&url).await;
+    let channel = other.create_channel().await.unwrap();
+    channel.queue_declare(theirs.as_str().into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
+    broker.declare(&[foreign(&theirs)]).await.expect("it exists now");
+    let mut subscription = broker.consume(&work(&theirs), 5).await.expect("consume");
+    let options = BasicPublishOptions::default();
+    let properties = lapin::BasicProperties::default().with_message_id("raw".into());
+    channel.basic_publish("".into(), theirs.as_str().into(), options, b"{}", properties).await.unwrap();
+    assert_eq!(next_id(&broker, &mut subscription).await, "raw");
+    let to = Address::Delayed { queue: theirs.clone(), after: Duration::from_secs(1) };
+    broker.publish(vec![must(to, numbered(7))]).await.remove(0).expect("published");
+    assert_eq!(next_id(&broker, &mut subscription).await, "7");
+    broker.close().await;
+    channel.queue_delete(theirs.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    remove(&url, &prefix).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_delayed_job_whose_queue_is_deleted_becomes_a_dead_letter() {
+    let (url, prefix) = (rabbitmq_url(), prefix());
+    let broker = connect(&url, &prefix).await;
+    broker.declare(&[own("images"), own("mail")]).await.expect("declare");
+    for queue in ["images", "mail"] {
+        let to = Address::Delayed { queue: queue.to_owned(), after: Duration::from_secs(1) };
+        broker.publish(vec![must(to, numbered(queue.len()))]).await.remove(0).expect("published");
+    }
+    let channel = raw(&url).await.create_channel().await.unwrap();
+    let gone = format!("{prefix}.jobs.images");
+    channel.queue_delete(gone.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    let mut dead = broker.consume(&Address::Dead, 5).await.expect("consume");
+    assert_eq!(next_id(&broker, &mut dead).await, "6");
+    // The neighbour in the tier is not held up.
+    let mut mail = broker.consume(&work("mail"), 5).await.expect("consume");
+    assert_eq!(next_id(&broker, &mut mail).await, "4");
+    broker.close().await;
+    remove(&url, &prefix).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_header_that_no_frame_holds_is_refused_and_the_channel_lives_on() {
+    let (url, prefix) = (rabbitmq_url(), prefix());
+    let broker = connect(&url, &prefix).await;
+    broker.declare(&[own("images")]).await.expect("declare");
+    let mut wide = numbered(1);
+    let value = spinor_executors::HeaderValue::Text("x".repeat(200_000));
+    wide.properties.headers.insert("wide".to_owned(), value);
+    let results = broker.publish(vec![must(work("images"), wide), must(work("images"), numbered(2))]).await;
+    assert!(matches!(results[0], Err(PublishError::TooLarge { .. })), "{results:?}");
+    assert!(results[1].is_ok(), "{results:?}");
+    broker.close().await;
+    remove(&url, &prefix).await.unwrap();
+}
