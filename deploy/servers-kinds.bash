@@ -133,8 +133,8 @@ search_ready() {
 # $1: elasticsearch or opensearch, $2: the least Java it needs.
 start_search() {
   local product=$1 home java upper line
-  home=$(fetch "$NAME")
-  java=$(java_home "$2")
+  home=$(fetch "$NAME") || exit 1
+  java=$(java_home "$2") || exit 1
   upper=${product/elasticsearch/ES}; upper=${upper/opensearch/OPENSEARCH}
   if [[ ! -d $DIR/config ]]; then
     cp -r "$home/config" "$DIR/config"

@@ -31,7 +31,7 @@ fi
 if [[ ${1:-} == --chroot ]]; then echo "$chroot"; exit; fi
 
 deploy/packages.sh
-cargo test --workspace --locked --no-run --quiet </dev/null
+cargo test --workspace --locked --no-run --quiet --test spinor </dev/null
 
 servers=$PWD/deploy/servers
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/spinor-newest.XXXXXXXX")
@@ -86,8 +86,8 @@ row() {
   "$servers" remove "$directory"
 }
 
-row rabbitmq SPINOR_TEST_RABBITMQ_URL conformance:: rabbitmq::
-row rabbitmq SPINOR_TEST_RABBITMQ_URL conformance:: rabbitmq:: -- --root "$chroot"
+row rabbitmq SPINOR_TEST_RABBITMQ_URL rabbitmq::
+row rabbitmq SPINOR_TEST_RABBITMQ_URL rabbitmq:: -- --root "$chroot"
 row mariadb SPINOR_TEST_MYSQL_URL recorder::
 row mysql SPINOR_TEST_MYSQL_URL recorder:: -- --root "$chroot"
 row elasticsearch SPINOR_TEST_SEARCH_URL search::

@@ -62,7 +62,11 @@ begin search "${SPINOR_TEST_ENGINE:-elasticsearch}" SPINOR_TEST_SEARCH_URL "${ro
 [[ -z $check ]] || deploy/check.sh </dev/null
 
 # Built before anything is awaited, so that compiling and starting overlap and a broken build ends here.
-cargo test --workspace --locked --no-run --quiet </dev/null
+arguments=("$@")
+(( $# )) || arguments=(--no-fail-fast)
+build=()
+for argument in "${arguments[@]}"; do [[ $argument == -- ]] && break; build+=("$argument"); done
+cargo test --workspace --locked --no-run --quiet "${build[@]}" </dev/null
 
 await rabbitmq SPINOR_TEST_RABBITMQ_URL
 await sql SPINOR_TEST_MYSQL_URL
@@ -73,6 +77,4 @@ export SPINOR_TEST_SERVERS=$servers SPINOR_TEST_SCRATCH=$scratch
 threads=$(( 2 * $(nproc) ))
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(( threads > 8 ? 8 : threads ))}
 echo "test: servers are up after $SECONDS s, $RUST_TEST_THREADS tests at a time"
-arguments=("$@")
-(( $# )) || arguments=(--no-fail-fast)
 cargo test --workspace --locked "${arguments[@]}" </dev/null

@@ -112,7 +112,14 @@ impl App {
         let failed = CancellationToken::new();
         let recording = self.start_recording(&stop_recording);
         let consuming = self.start_consuming(&shutdown, &failed);
-        let serving = Self::start_serving(self.listening, &self.config, self.role.parts, &self.broker, &self.results, &stop_serving);
+        let serving = Self::start_serving(
+            self.listening,
+            &self.config,
+            self.role.parts,
+            &self.broker,
+            &self.results,
+            &stop_serving,
+        );
         tokio::select! {
             () = shutdown.drain.cancelled() => {}
             // A consumer that cannot start ends the process: it would look alive and do nothing.

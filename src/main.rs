@@ -1,2 +1,24 @@
-//! x
-fn main() {}
+//! The program: builds the async runtime and hands over to the command line.
+//!
+//! Returns an exit code, so that everything is closed first.
+
+use std::{pin::Pin, process::ExitCode};
+
+use spinor::cli::{self, Failure};
+
+/// All cores; built only by verbs that need it.
+struct ManyThreads;
+
+impl cli::Runtime for ManyThreads {
+    fn run(&self, work: Pin<Box<dyn Future<Output = Result<u8, Failure>> + '_>>) -> Result<u8, Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+        runtime.block_on(work)
+    }
+}
+
+fn main() -> ExitCode {
+    cli::main(std::env::args_os(), &ManyThreads)
+}

@@ -16,6 +16,8 @@ pub mod drive;
 pub mod parse;
 pub mod problem;
 pub mod progress;
+pub mod remote;
 mod run_text;
+pub mod serve;
 mod source;
 pub mod view;

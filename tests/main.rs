@@ -12,6 +12,7 @@ mod conformance;
 mod consumer;
 mod message;
 mod rabbitmq;
+mod orchestrations;
 mod recorder;
 mod search;
 mod support;

@@ -3,12 +3,14 @@
 //! Entries travel packed: one JSON object a line, at most [`PACK_LINES`] lines or [`PACK_BYTES`]
 //! to a message. Every entry is idempotent, so a repeated pack is harmless.
 
-use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use serde_json::value::RawValue;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use spinor_executors::{Job, Report, StepReport};
 use uuid::Uuid;
 
@@ -17,7 +19,7 @@ pub const PACK_LINES: usize = 500;
 /// At most so many bytes to a pack, but for a single line that is larger.
 pub const PACK_BYTES: usize = 1 << 20;
 
-/// One line of a pack.
+/// One line of a pack. Its first field is `is`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Entry {
@@ -29,30 +31,6 @@ pub enum Entry {
     Step(Box<StepReport>),
     /// A run was announced or ended, by whoever drives it.
     Run(Box<RunReport>),
-}
-
-impl<'de> Deserialize<'de> for Entry {
-    /// The tag is read first and then the whole line again: a derived reader would take the line
-    /// apart into a tree, which args as raw text do not survive and deep ones must not cost.
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Tag<'a> {
-            #[serde(borrow)]
-            is: Cow<'a, str>,
-        }
-        let line = <&RawValue>::deserialize(from)?.get();
-        let tag: Tag<'_> = serde_json::from_str(line).map_err(D::Error::custom)?;
-        match &*tag.is {
-            "queued" => serde_json::from_str(line).map(Self::Queued),
-            "report" => serde_json::from_str(line).map(Self::Report),
-            "step" => serde_json::from_str(line).map(Self::Step),
-            "run" => serde_json::from_str(line).map(Self::Run),
-            other => {
-                return Err(D::Error::custom(format!("`is`: expected queued, report, step or run, got `{other}`")));
-            }
-        }
-        .map_err(D::Error::custom)
-    }
 }
 
 /// A run as it is announced and as it ends. Keyed by run; the end wins.
@@ -97,22 +75,77 @@ pub fn report_line(report: &Report) -> Bytes {
     serde_json::to_vec(&Tagged { is: "report", report }).unwrap_or_default().into()
 }
 
+/// By hand: a derived reader of a tagged enum buffers the fields, and args and values, which are
+/// kept as their own text, cannot come out of such a buffer. The tag comes first, so the rest is
+/// read straight into its type.
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Line;
+
+        impl<'de> Visitor<'de> for Line {
+            type Value = Entry;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("an object whose first field is `is`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
+                if map.next_key::<String>()?.as_deref() != Some("is") {
+                    return Err(A::Error::custom("the first field of a line is not `is`"));
+                }
+                let word: String = map.next_value()?;
+                let rest = MapAccessDeserializer::new(map);
+                match word.as_str() {
+                    "queued" => Box::deserialize(rest).map(Entry::Queued),
+                    "report" => Box::deserialize(rest).map(Entry::Report),
+                    "step" => Box::deserialize(rest).map(Entry::Step),
+                    "run" => Box::deserialize(rest).map(Entry::Run),
+                    _ => Err(A::Error::unknown_variant(&word, &["queued", "report", "step", "run"])),
+                }
+            }
+        }
+
+        from.deserialize_map(Line)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use spinor_executors::{Json, Origin};
+    use spinor_executors::{Json, Origin, Outcome};
 
     use super::*;
 
     #[test]
-    fn a_borrowed_report_makes_the_same_line() {
+    fn a_line_is_read_as_it_was_written_and_args_keep_their_text() -> Result<(), serde_json::Error> {
+        let args = Json::new(r#"{"n": 123456789012345678901234567890, "x": 1.50}"#)?;
+        let job = Job::new("image.resize", "default", args.clone());
         let origin = Origin { consumer: "c".into(), group: "g".into(), host: "h".into() };
-        let job = Job::new("noop", "default", Json::empty());
         let mut report = Report::of(&job, &origin, Uuid::now_v7(), Timestamp::now());
-        let deep = format!("{}{}", "[".repeat(3000), "]".repeat(3000));
-        report.value = Json::new(deep).ok();
-        report.whole = Some(Box::new(job));
-        let owned = Entry::Report(Box::new(report.clone()));
+        report.end(Outcome::Succeeded(args));
         let line = report_line(&report);
-        assert_eq!(serde_json::from_slice::<Entry>(&line).ok(), Some(owned));
+        assert_eq!(serde_json::from_slice::<Entry>(&line)?, Entry::Report(Box::new(report.clone())));
+        let run = RunReport {
+            run: Uuid::now_v7(),
+            name: "f.yaml".into(),
+            members: 1,
+            steps: 2,
+            started: Timestamp::now(),
+            ended: None,
+            succeeded: None,
+            problems: vec!["none".into()],
+        };
+        for entry in [Entry::Queued(Box::new(job)), Entry::Report(Box::new(report)), Entry::Run(Box::new(run))] {
+            assert_eq!(serde_json::from_slice::<Entry>(&entry.line())?, entry);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_refused_with_the_reason() {
+        for (line, why) in [("{}", "first field"), (r#"{"id":1}"#, "first field"), (r#"{"is":"x"}"#, "unknown variant")]
+        {
+            let error = serde_json::from_str::<Entry>(line).map_err(|error| error.to_string());
+            assert!(error.as_ref().is_err_and(|error| error.contains(why)), "{line}: {error:?}");
+        }
     }
 }

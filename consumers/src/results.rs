@@ -32,7 +32,7 @@ use write::Rows;
 
 pub use change::{cause, clip, place};
 pub use question::{
-    AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tracked,
+    AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked,
 };
 pub use schema::VERSION as SCHEMA_VERSION;
 pub(crate) use write::jitter;
@@ -157,6 +157,12 @@ impl Results {
     /// lost. For redelivered jobs.
     pub async fn answered(&self, of: &[(Uuid, u32, u32)]) -> Result<Vec<(Uuid, u32, u32)>, ResultsError> {
         self.0.answered(of).await
+    }
+
+    /// How many jobs with ids in this range, both ends included, are recorded, and when: for who
+    /// published them and counts. Ids of one publisher lie side by side.
+    pub async fn tally(&self, first: Uuid, last: Uuid) -> Result<Tally, ResultsError> {
+        self.0.tally(first, last).await
     }
 
     /// Runs, newest first.

@@ -10,6 +10,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     broker::{Broker, Link, QueueStats},
+    recorder::RecorderHealth,
     results::{JobRecord, JobRow},
 };
 use spinor_executors::State as JobState;
@@ -25,7 +26,7 @@ pub struct Why {
     /// Its state, when it is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<JobState>,
-    /// One word for programs: `unknown`, `ended`, `running`, `retry`, `broker`, `no_consumer`, `backlog`,
+    /// One word for programs: `unknown`, `recorder`, `ended`, `running`, `retry`, `broker`, `no_consumer`, `backlog`,
     /// `expired`, `starting`.
     pub reason: String,
     /// For people, with what to do.
@@ -42,7 +43,14 @@ pub(super) async fn why(State(state): State<ApiState>, path: Result<Path<String>
         None => None,
     };
     let stats = stats.and_then(|stats| stats.into_iter().next());
-    let (reason, detail) = reason(record.as_ref(), &link, stats.as_ref());
+    let behind = state.recorder.as_ref().and_then(|recorder| match &*recorder.health().borrow() {
+        RecorderHealth::Waiting { why } => Some(why.clone()),
+        RecorderHealth::Recording => None,
+    });
+    let (reason, detail) = match (&record, behind) {
+        (None, Some(why)) => ("recorder", format!("it is not recorded, and the recorder waits: {why}")),
+        _ => reason(record.as_ref(), &link, stats.as_ref()),
+    };
     Ok(Json(Why { id, state: record.map(|record| record.row.state), reason: reason.to_owned(), detail }))
 }
 

@@ -36,15 +36,21 @@ pub async fn broker(config: &Config, stop: &CancellationToken) -> Result<AnyBrok
     let search = config.search != SearchChoice::Off;
     match &config.broker {
         BrokerChoice::Embedded => {
-            let settings =
-                EmbeddedSettings { dir: config.data.join("broker"), search, socket: Some(config.socket()), ..EmbeddedSettings::default() };
-            let embedded = Embedded::open(settings).await.map_err(|error| CannotConnect::Misconfigured(error.to_string()))?;
+            let settings = EmbeddedSettings {
+                dir: config.data.join("broker"),
+                search,
+                socket: Some(config.socket()),
+                ..EmbeddedSettings::default()
+            };
+            let embedded =
+                Embedded::open(settings).await.map_err(|error| CannotConnect::Misconfigured(error.to_string()))?;
             Ok(AnyBroker::Embedded(embedded))
         }
         BrokerChoice::RabbitMq(endpoint) => {
             let mut settings = RabbitSettings::new(endpoint.reveal());
             settings.prefix.clone_from(&config.broker_prefix);
-            settings.connection_name = format!("spinor@{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id());
+            settings.connection_name =
+                format!("spinor@{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id());
             settings.search = search;
             let connect = || {
                 let settings = settings.clone();
@@ -82,7 +88,11 @@ enum Failure {
 use Failure::{Later, Never};
 
 /// Tries until it works, is wrong for good, or `stop`.
-async fn patiently<T, F>(what: &str, mut connect: impl FnMut() -> F, stop: &CancellationToken) -> Result<T, CannotConnect>
+async fn patiently<T, F>(
+    what: &str,
+    mut connect: impl FnMut() -> F,
+    stop: &CancellationToken,
+) -> Result<T, CannotConnect>
 where
     F: Future<Output = Result<T, Failure>>,
 {

@@ -94,8 +94,6 @@ fn kinds(config: &Config, everything: Option<spinor_executors::Timeout>) -> Vec<
             })
         })
         .collect();
-    kinds.extend(
-        KindPattern::new("*").ok().map(|pattern| KindSettings { pattern, timeout: everything, retry: None }),
-    );
+    kinds.extend(KindPattern::new("*").ok().map(|pattern| KindSettings { pattern, timeout: everything, retry: None }));
     kinds
 }

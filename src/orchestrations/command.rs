@@ -6,7 +6,6 @@
 use std::{fmt::Write as _, io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use clap::Args;
-use jiff::SignedDuration;
 use serde::Serialize;
 use spinor_executors::{State, StepReport, StepState};
 use tokio_util::sync::CancellationToken;
@@ -63,9 +62,7 @@ fn node(text: &str) -> Result<String, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
+    crate::config::duration(text)
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "expected a time such as 90s, 10m or 2h".to_owned())
 }

@@ -193,6 +193,7 @@ impl<B: Broker, V: RunView> Runner for Driver<B, V> {
         // Listening starts first: what is heard before the publish is answered counts too.
         let events = self.broker.listen(Topic::Run(request.id)).await;
         let events = events.map_err(|error| RunError::NotStarted(error.to_string()))?;
+        self.await_local().await;
         let mut report = self.announce(&request).await?;
         let mut members = Members::new(&request.plans);
         self.publish(&request, &mut members, watch).await;

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use spinor_executors::{Progress, Report, StepReport, Stream};
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
@@ -70,6 +70,7 @@ pub enum Event {
     /// An execution ended.
     Ended {
         /// What is also recorded.
+        #[serde(deserialize_with = "buffered")]
         report: Box<Report>,
     },
     /// Who is there? On `Control`.
@@ -114,6 +115,12 @@ impl Event {
             Topic::Control => job.is_none(),
         }
     }
+}
+
+/// A report inside a tagged enum comes out of serde's buffer, where the text of its value is gone;
+/// it is made anew. Good enough to watch: the record keeps the text.
+fn buffered<'de, D: Deserializer<'de>>(from: D) -> Result<Box<Report>, D::Error> {
+    serde_json::from_value(serde_json::Value::deserialize(from)?).map_err(D::Error::custom)
 }
 
 /// A stream of events; ends when the broker is closed.
@@ -225,5 +232,25 @@ impl Ring {
             }
             self.wake.notified().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use spinor_executors::{Job, Json, Origin, Outcome, Report};
+    use uuid::Uuid;
+
+    use super::Event;
+
+    #[test]
+    fn the_end_of_an_execution_is_heard_with_its_value() -> Result<(), serde_json::Error> {
+        let job = Job::new("noop", "default", Json::empty());
+        let origin = Origin { consumer: "c".into(), group: "g".into(), host: "h".into() };
+        let mut report = Report::of(&job, &origin, Uuid::now_v7(), Timestamp::now());
+        report.end(Outcome::Succeeded(Json::new(r#"{"width":7}"#)?));
+        let event = Event::Ended { report: Box::new(report) };
+        assert_eq!(serde_json::from_slice::<Event>(&serde_json::to_vec(&event)?)?, event);
+        Ok(())
     }
 }

@@ -173,3 +173,20 @@ pub struct Tracked {
     /// The report that made the row what it is.
     pub report: Option<Report>,
 }
+
+/// What the record has of a range of job ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Jobs.
+    pub jobs: u64,
+    /// Of them, succeeded.
+    pub succeeded: u64,
+    /// Executions of all attempts.
+    pub executions: u64,
+    /// Transactions that changed these jobs last.
+    pub commits: u64,
+    /// The earliest start, in microseconds since 1970.
+    pub first_start: i64,
+    /// The recorder's clock at the last of those transactions, in microseconds since 1970.
+    pub last_commit: i64,
+}

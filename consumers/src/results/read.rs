@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow, StepFilter, Store,
-    Tracked,
+    Tally, Tracked,
     change::{clip, place},
     database::{Column, Value},
 };
@@ -193,6 +193,26 @@ impl Store {
             })
         };
         self.database.ask(sql, values).await?.iter().map(read).collect()
+    }
+
+    pub(super) async fn tally(&self, first: Uuid, last: Uuid) -> Result<Tally, ResultsError> {
+        let range = || vec![Value::Id(first), Value::Id(last)];
+        // A sum would be a decimal on MySQL.
+        let jobs = "SELECT COUNT(*), COUNT(CASE WHEN state = 'succeeded' THEN 1 END), COUNT(DISTINCT updated), \
+                    COALESCE(MIN(started), 0), COALESCE(MAX(updated), 0) FROM jobs WHERE id BETWEEN ? AND ?";
+        let attempts = "SELECT COUNT(*) FROM attempts WHERE job BETWEEN ? AND ?";
+        let jobs = self.database.ask(jobs.to_owned(), range()).await?;
+        let attempts = self.database.ask(attempts.to_owned(), range()).await?;
+        let (Some(jobs), Some(attempts)) = (jobs.first(), attempts.first()) else { return Ok(Tally::default()) };
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        Ok(Tally {
+            jobs: count(jobs.int(0)?),
+            succeeded: count(jobs.int(1)?),
+            commits: count(jobs.int(2)?),
+            first_start: jobs.int(3)?,
+            last_commit: jobs.int(4)?,
+            executions: count(attempts.int(0)?),
+        })
     }
 
     pub(super) async fn mark(&self, name: &str) -> Result<Option<i64>, ResultsError> {

@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long, default_value_t = 2)]
     flights: usize,
     /// Threads of the runtime; the client adds one for each connection.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 2)]
     threads: usize,
 }
 
@@ -178,8 +178,10 @@ fn pack<'a>(template: &Template, ids: impl ExactSizeIterator<Item = &'a str>) ->
         body.push(b'\n');
     }
     body.pop();
-    let properties =
-        BasicProperties::default().with_delivery_mode(2).with_message_id(Uuid::now_v7().to_string().as_str().into());
+    let properties = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_content_type("application/x-ndjson".into())
+        .with_message_id("pack-12345".into());
     Parcel { properties, body }
 }
 

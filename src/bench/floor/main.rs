@@ -10,6 +10,7 @@ mod amqp;
 mod amqp_idle;
 mod amqp_latency;
 mod amqp_noop;
+mod amqp_sweep;
 mod bytes;
 mod insert;
 mod measure;
@@ -35,6 +36,8 @@ enum Floor {
     AmqpLatency(amqp_latency::Args),
     /// Two connections and a consumer, at rest.
     AmqpIdle(amqp_idle::Args),
+    /// Removes what a benchmark left on the broker.
+    Sweep(amqp_sweep::Args),
     /// The same command, spawned on all cores.
     Spawn(spawn::Args),
     /// The rows of the record, inserted raw.
@@ -49,6 +52,7 @@ fn main() -> Result<()> {
         Floor::AmqpNoop(args) => amqp_noop::run(&args),
         Floor::AmqpLatency(args) => amqp_latency::run(&args),
         Floor::AmqpIdle(args) => amqp_idle::run(&args),
+        Floor::Sweep(args) => amqp_sweep::run(&args),
         Floor::Spawn(args) => spawn::run(&args),
         Floor::Insert(args) => insert::run(&args),
         Floor::Statements(args) => statements::run(&args),

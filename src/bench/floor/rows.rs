@@ -3,7 +3,7 @@
 //! Plain multi-row inserts, prepared once, a transaction a batch, on one connection. The schema is
 //! the product's own, so that the same indexes are paid for; the product also pays for its guards.
 
-use std::{str::FromStr, sync::Arc};
+use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use jiff::Timestamp;
@@ -27,6 +27,19 @@ const ATTEMPTS: &str = "INSERT INTO attempts (job, replay, attempt, execution, s
 const ATTEMPT: &str = "(?,?,?,?,?,?,?,?)";
 /// Replay 0, attempt 1, final.
 const PLACE: i64 = (1 << 2) | 3;
+/// The columns that move when a queued job ends.
+const MOVING: [&str; 8] = ["updated", "state", "started", "ended", "consumer", "host", "execution", "place"];
+
+/// What a batch of rows says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Jobs that were not recorded before have ended.
+    Whole,
+    /// Jobs are on their queue.
+    Queued,
+    /// Jobs that are recorded as queued have ended.
+    Ended,
+}
 
 /// One connection to a results database that has the product's schema.
 pub enum Link {
@@ -59,20 +72,20 @@ impl Link {
     }
 
     /// Writes a batch in one transaction.
-    pub async fn write(&mut self, rows: &Rows, ids: &[Uuid]) -> Result<()> {
+    pub async fn write(&mut self, rows: &Rows, ids: &[Uuid], stage: Stage) -> Result<()> {
         self.run("BEGIN").await?;
         for chunk in ids.chunks(ROWS) {
             let executions: Vec<Uuid> = chunk.iter().map(|_| Uuid::now_v7()).collect();
             let texts: Vec<(String, String)> = chunk.iter().map(|id| rows.texts(*id)).collect::<Result<_>>()?;
-            self.insert(rows, chunk, &executions, &texts).await?;
+            self.insert(rows, chunk, &executions, &texts, stage).await?;
         }
         self.run("COMMIT").await
     }
 
     async fn run(&mut self, sql: &'static str) -> Result<()> {
         match self {
-            Self::Sqlite(link) => drop(link.execute(sqlx::raw_sql(sql)).await?),
-            Self::MySql(link) => drop(link.execute(sqlx::raw_sql(sql)).await?),
+            Self::Sqlite(link) => link.execute(sqlx::raw_sql(sql)).await.map(|_| ())?,
+            Self::MySql(link) => link.execute(sqlx::raw_sql(sql)).await.map(|_| ())?,
         }
         Ok(())
     }
@@ -83,9 +96,25 @@ impl Link {
         ids: &[Uuid],
         executions: &[Uuid],
         texts: &[(String, String)],
+        stage: Stage,
     ) -> Result<()> {
-        let (jobs, attempts) =
-            if ids.len() == ROWS { rows.full.clone() } else { (jobs(ids.len()).into(), attempts(ids.len()).into()) };
+        let upsert = match (stage, &self) {
+            (Stage::Whole | Stage::Queued, _) => String::new(),
+            (Stage::Ended, Self::Sqlite(_)) => {
+                format!(
+                    " ON CONFLICT (id) DO UPDATE SET {}",
+                    MOVING.map(|name| format!("{name}=excluded.{name}")).join(",")
+                )
+            }
+            (Stage::Ended, Self::MySql(_)) => {
+                format!(" ON DUPLICATE KEY UPDATE {}", MOVING.map(|name| format!("{name}=VALUES({name})")).join(","))
+            }
+        };
+        let jobs = format!("{JOBS}{}{upsert}", vec![JOB; ids.len()].join(","));
+        let attempts = format!("{ATTEMPTS}{}", vec![ATTEMPT; ids.len()].join(","));
+        let ended = stage != Stage::Queued;
+        let state = if ended { "succeeded" } else { "queued" };
+        let place = if ended { PLACE } else { 1 << 2 };
         macro_rules! bound {
             ($link:expr) => {{
                 let mut query = sqlx::query(AssertSqlSafe(jobs));
@@ -97,18 +126,21 @@ impl Link {
                         .bind(0i64)
                         .bind("noop")
                         .bind("bench")
-                        .bind("succeeded")
+                        .bind(state)
                         .bind(0i64)
                         .bind(1i64)
                         .bind(rows.at)
-                        .bind(rows.at)
-                        .bind(rows.at)
+                        .bind(ended.then_some(rows.at))
+                        .bind(ended.then_some(rows.at))
                         .bind(rows.consumer.as_str())
-                        .bind("floor")
-                        .bind(&execution.as_bytes()[..])
-                        .bind(PLACE);
+                        .bind(ended.then_some("floor"))
+                        .bind(ended.then_some(&execution.as_bytes()[..]))
+                        .bind(place);
                 }
                 $link.execute(query).await?;
+                if !ended {
+                    return Ok(());
+                }
                 let mut query = sqlx::query(AssertSqlSafe(attempts));
                 for ((id, execution), (_, report)) in ids.iter().zip(executions).zip(texts) {
                     query = query
@@ -131,10 +163,17 @@ impl Link {
         Ok(())
     }
 
-    /// Deletes what this floor wrote.
-    pub async fn clear(&mut self) -> Result<()> {
-        self.run("DELETE FROM attempts").await?;
-        self.run("DELETE FROM jobs").await
+    /// Deletes the rows that carry this run's mark, and no others.
+    pub async fn clear(&mut self, rows: &Rows) -> Result<()> {
+        let attempts = "DELETE FROM attempts WHERE job IN (SELECT id FROM jobs WHERE consumer = ?)";
+        let jobs = "DELETE FROM jobs WHERE consumer = ?";
+        for sql in [attempts, jobs] {
+            match self {
+                Self::Sqlite(link) => link.execute(sqlx::query(sql).bind(rows.consumer.as_str())).await.map(|_| ())?,
+                Self::MySql(link) => link.execute(sqlx::query(sql).bind(rows.consumer.as_str())).await.map(|_| ())?,
+            }
+        }
+        Ok(())
     }
 
     /// Closes the connection.
@@ -153,7 +192,6 @@ pub struct Rows {
     consumer: String,
     whole: Template,
     report: Template,
-    full: (Arc<str>, Arc<str>),
 }
 
 impl Rows {
@@ -165,7 +203,6 @@ impl Rows {
             consumer: Uuid::now_v7().to_string(),
             whole: Template::queued(&job),
             report: Template::report(&job, false),
-            full: (jobs(ROWS).into(), attempts(ROWS).into()),
         })
     }
 
@@ -179,12 +216,4 @@ impl Rows {
         };
         Ok((text(&self.whole)?, text(&self.report)?))
     }
-}
-
-fn jobs(rows: usize) -> String {
-    format!("{JOBS}{}", vec![JOB; rows].join(","))
-}
-
-fn attempts(rows: usize) -> String {
-    format!("{ATTEMPTS}{}", vec![ATTEMPT; rows].join(","))
 }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::{
     bytes::{self, Template},
     measure::Stopwatch,
-    rows::{Link, Rows},
+    rows::{Link, Rows, Stage},
 };
 
 /// The tables of the embedded broker that carry messages.
@@ -57,7 +57,13 @@ pub struct Args {
     /// Leave the record out.
     #[arg(long)]
     unrecorded: bool,
+    /// Each job is also announced and recorded when it is queued.
+    #[arg(long)]
+    journal: bool,
 }
+
+/// A pack in the results queue: its place there, and the rows it stands for.
+type Pack = (u64, Vec<Uuid>, Stage);
 
 /// Runs the floor.
 pub fn run(args: &Args) -> Result<Value> {
@@ -74,14 +80,14 @@ async fn measured(args: &Args) -> Result<Value> {
         false => Some(Link::open(&format!("sqlite:{}", record.display())).await?),
     };
     let rows = Rows::new(args.payload)?;
-    let (packs, mut to_record) = mpsc::channel::<(u64, Vec<Uuid>)>(2);
+    let (packs, mut to_record) = mpsc::channel::<Pack>(4);
     // As large as there can be packs, so that neither side ever waits for the other here.
-    let (recorded, done) = mpsc::channel(args.jobs / args.batch.max(1) + 2);
+    let (recorded, done) = mpsc::channel(2 * (args.jobs / args.batch.max(1) + 2));
     let watch = Stopwatch::start()?;
     let recording = async {
-        while let Some((pack, ids)) = to_record.recv().await {
+        while let Some((pack, ids, stage)) = to_record.recv().await {
             if let Some(link) = &mut record {
-                link.write(&rows, &ids).await?;
+                link.write(&rows, &ids, stage).await?;
             }
             recorded.send(pack).await?;
         }
@@ -116,17 +122,20 @@ async fn open(args: &Args) -> Result<SqliteConnection> {
 async fn carry(
     args: &Args,
     broker: &mut SqliteConnection,
-    packs: mpsc::Sender<(u64, Vec<Uuid>)>,
+    packs: mpsc::Sender<Pack>,
     mut done: mpsc::Receiver<u64>,
 ) -> Result<u64> {
     let job = Job::new("noop", "bench", bytes::payload(args.payload)?);
     let row = row(&job)?;
-    let report = Template::report(&job, true);
-    let (mut left, mut sequence, mut flushes, mut open) = (args.jobs, 0, 0, 0);
-    let mut before: Option<(u64, Vec<Uuid>)> = None;
+    let report = Template::report(&job, !args.journal);
+    let queued = Template::queued(&job);
+    let ended = if args.journal { Stage::Ended } else { Stage::Whole };
+    let (mut left, mut sequence, mut pack, mut flushes, mut open) = (args.jobs, 0, 0, 0, 0);
+    let mut before: Vec<Uuid> = Vec::new();
     let mut packs = Some(packs);
     loop {
         let mut flush = Flush::default();
+        let mut made: Vec<Pack> = Vec::new();
         let ids: Vec<Uuid> = (0..args.batch.min(left)).map(|_| Uuid::now_v7()).collect();
         left -= ids.len();
         let first = sequence + 1;
@@ -134,9 +143,17 @@ async fn carry(
             sequence += 1;
             flush.put(WORK, sequence, |to| row.write(to, id.to_string().as_bytes()));
         }
-        let answered = before.take();
-        if let Some((first, ids)) = &answered {
-            flush.settle(*first, ids, &report);
+        let answered = std::mem::replace(&mut before, ids.clone());
+        if !answered.is_empty() {
+            flush.settle(first - answered.len() as u64, answered.len());
+            pack += 1;
+            flush.pack(pack, &answered, &report);
+            made.push((pack, answered, ended));
+        }
+        if args.journal && !ids.is_empty() {
+            pack += 1;
+            flush.pack(pack, &ids, &queued);
+            made.push((pack, ids, Stage::Queued));
         }
         while let Ok(pack) = done.try_recv() {
             open -= 1;
@@ -154,11 +171,12 @@ async fn carry(
         }
         flush.write(broker).await?;
         flushes += 1;
-        if let (Some(pack), Some(packs)) = (answered, &packs) {
-            open += 1;
-            packs.send(pack).await?;
+        if let Some(packs) = &packs {
+            for pack in made {
+                open += 1;
+                packs.send(pack).await?;
+            }
         }
-        before = (!ids.is_empty()).then_some((first, ids));
     }
 }
 
@@ -196,18 +214,22 @@ impl Flush {
         let _ = write!(self.removes, "{}{}", comma(&self.removes), key(queue, sequence));
     }
 
-    /// A batch is answered: its rows out, one pack of its reports in.
-    fn settle(&mut self, first: u64, ids: &[Uuid], report: &Template) {
-        for sequence in (first..).take(ids.len()) {
+    /// A batch is answered: its rows out.
+    fn settle(&mut self, first: u64, count: usize) {
+        for sequence in (first..).take(count) {
             self.remove(WORK, sequence);
         }
-        self.put(RESULTS, first, |to| {
+        self.marks = format!("\"{WORK}\":{}", first + count as u64);
+    }
+
+    /// A pack of lines in.
+    fn pack(&mut self, number: u64, ids: &[Uuid], line: &Template) {
+        self.put(RESULTS, number, |to| {
             for id in ids {
-                report.write(to, id.to_string().as_bytes());
+                line.write(to, id.to_string().as_bytes());
                 to.push(b'\n');
             }
         });
-        let _ = write!(self.marks, "\"{WORK}\":{}", first + ids.len() as u64);
     }
 
     async fn write(self, broker: &mut SqliteConnection) -> Result<()> {

@@ -3,10 +3,10 @@
 //! Owns the name of a node's queue and the difference between unknown (no queue) and unreachable
 //! (nobody on it). Refuses to start or stop nodes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use spinor_consumers::broker::{Broker, BrokerError, Event, Topic};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::{Driver, members::Members};
@@ -50,6 +50,21 @@ impl<B: Broker, V: RunView> Driver<B, V> {
             }
         }
         Ok(found.into_iter().collect())
+    }
+
+    /// Waits until the nodes of this process are on their queues; they start beside the driver, and
+    /// a plan for a node whose queue is not there yet would be called unknown.
+    pub(super) async fn await_local(&self) {
+        let queues: Vec<String> = self.local.iter().map(|node| node_queue(node)).collect();
+        let end = Instant::now() + self.patience.unreachable;
+        while !queues.is_empty() && Instant::now() < end {
+            if let Ok(stats) = self.broker.stats(&queues).await
+                && stats.iter().filter(|queue| queue.consumers > 0).count() >= queues.len()
+            {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Looks whether somebody is on the queues of the members that have not ended.

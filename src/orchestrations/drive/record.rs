@@ -53,11 +53,8 @@ impl<B: Broker, V: RunView> Driver<B, V> {
                 Err(error) => tracing::debug!(%error, "the record of the run cannot be asked now"),
             }
             if Instant::now() >= until || leave.is_cancelled() {
-                let seconds = self.patience.record.as_secs();
-                watch(Update::Note(format!(
-                    "the record of the run is not complete after {seconds} s: {} steps are there; the rest comes later",
-                    steps.len()
-                )));
+                let found = steps.len();
+                watch(Update::Note(format!("the record is not complete yet: {found} steps are there, the rest comes")));
                 return steps;
             }
             sleep(pause).await;

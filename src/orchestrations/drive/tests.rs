@@ -391,6 +391,24 @@ async fn who_leaves_ends_nothing() {
 }
 
 #[tokio::test]
+async fn a_run_waits_for_the_nodes_of_its_own_process_to_be_there() {
+    let cardboard = Cardboard::new(&[("a", Manner::Away)]);
+    let late = cardboard.clone();
+    let mut driver = driver(&cardboard);
+    driver.local = vec!["a".to_owned()];
+    driver.patience.unreachable = Duration::from_secs(30);
+    let plans = compile(&[parse("f", "- jobs: [RUN: x]\n").unwrap()], Nodes { chosen: &[], answering: &driver.local });
+    let expires = Duration::from_secs(600);
+    let request = RunRequest { id: Uuid::now_v7(), name: "f".into(), plans: plans.unwrap(), expires, timeout: None };
+    let leave = CancellationToken::new();
+    let mut watch = |_| {};
+    let run = driver.run(request, &mut watch, &leave);
+    let appear = async { late.stage().nodes.insert("node.a".to_owned(), Manner::Works) };
+    let (end, _) = tokio::join!(run, appear);
+    assert_eq!(end.unwrap().report.succeeded, Some(true));
+}
+
+#[tokio::test]
 async fn the_nodes_that_answer_are_found_by_a_ping() {
     let cardboard = Cardboard::new(&[("b", Manner::Works), ("a", Manner::Works), ("c", Manner::Away)]);
     assert_eq!(driver(&cardboard).answering().await.unwrap(), ["a", "b"]);

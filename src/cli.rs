@@ -1,0 +1,121 @@
+//! The command line: what people type, and what they see.
+//!
+//! One file a verb under `cli/`. Owns flags, tables, exit codes and the wording of errors: what
+//! happened, where, what to do next. Everything is asked of a running Spinor through the client,
+//! but for what starts one. Refuses to show a secret.
+
+mod ask;
+mod bench;
+mod configure;
+mod doctor;
+mod failure;
+mod jobs;
+mod output;
+mod publish;
+mod queues;
+mod runs;
+mod status;
+mod table;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use failure::Failure;
+
+use ask::Global;
+use output::Output;
+
+/// Pushes jobs to where they run, and records what came of them.
+#[derive(Debug, Parser)]
+#[command(name = "spinor", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  spinor up                                     start everything on this machine
+  spinor publish command --wait -- uname -a     run a command as a job
+  spinor jobs ls --state failed                 what went wrong
+  spinor config init > spinor.toml              a file with every setting
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 unreachable.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start Spinor in this process
+    Up(up::Up),
+    /// Publish a job
+    Publish(publish::Publish),
+    /// What runs, and how it is
+    Status(status::StatusCommand),
+    /// Check configuration, data directory, servers and limits
+    Doctor(doctor::Doctor),
+    /// Measure speed on this machine
+    Bench(bench::Bench),
+    /// Look at jobs
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
+    /// Look at queues
+    #[command(subcommand)]
+    Queues(queues::Queues),
+    /// Look at runs
+    #[command(subcommand)]
+    Runs(runs::Runs),
+    /// Write, check or show the configuration
+    #[command(subcommand)]
+    Config(configure::Configure),
+    /// Ends what a dead consumer left; started by a consumer, not by people
+    #[command(hide = true, after_help = "Examples:\n  (started by `spinor up`; it listens on its standard input)")]
+    Guardian,
+}
+
+/// Runs what the arguments say, to its exit code.
+pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>, runtime: &dyn Runtime) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output with 0, everything else is usage: 2.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { failure::USAGE } else { failure::DONE });
+        }
+    };
+    let output = Output::new(cli.global.json);
+    match run(cli, output, runtime) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => ExitCode::from(output.failure(&failure)),
+    }
+}
+
+/// Builds the async runtime once a verb needs it: `main.rs` owns how.
+pub trait Runtime {
+    /// Runs a future to its end.
+    fn run(&self, work: std::pin::Pin<Box<dyn Future<Output = Result<u8, Failure>> + '_>>) -> Result<u8, Failure>;
+}
+
+fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Config(command) => command.run(&global, output),
+        Command::Guardian => guardian(),
+        Command::Up(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Publish(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Status(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Doctor(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Bench(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Jobs(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Queues(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Runs(command) => runtime.run(Box::pin(command.run(&global, output))),
+    }
+}
+
+fn guardian() -> Result<u8, Failure> {
+    let lines = std::io::stdin().lock();
+    spinor_executors::guardian::guard(lines).map_err(|error| Failure::failed(format!("the guardian: {error}")))?;
+    Ok(failure::DONE)
+}

@@ -1,0 +1,210 @@
+//! `spinor doctor`: is everything here that is needed?
+//!
+//! Owns the list of checks; each is one line with what to do. Refuses to change anything.
+
+use std::{os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+
+use clap::Args;
+use serde::Serialize;
+use tokio::net::TcpStream;
+
+use super::{
+    Failure,
+    ask::Global,
+    failure::{DONE, FAILED},
+    output::Output,
+    table::Table,
+};
+use crate::{
+    client::{Client, ClientError},
+    config::{BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice},
+};
+
+/// Flags of `doctor`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  spinor doctor\n  spinor doctor --config /etc/spinor/config.toml --json")]
+pub struct Doctor {}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    what: &'static str,
+    verdict: Verdict,
+    detail: String,
+}
+
+#[derive(Debug, Default)]
+struct Checks(Vec<Check>);
+
+impl Checks {
+    fn add(&mut self, what: &'static str, verdict: Verdict, detail: impl Into<String>) {
+        self.0.push(Check { what, verdict, detail: detail.into() });
+    }
+}
+
+impl Doctor {
+    pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
+        let mut checks = Checks::default();
+        let mut ask = global.ask();
+        ask.consumes = true;
+        match ask.load() {
+            Err(problems) => checks.add("configuration", Verdict::Fail, problems.to_string()),
+            Ok(loaded) => {
+                let from =
+                    loaded.file.map_or_else(|| "no file, the defaults count".to_owned(), |f| f.display().to_string());
+                checks.add("configuration", Verdict::Ok, from);
+                check_all(&mut checks, global, &loaded.config).await?;
+            }
+        }
+        let failed = checks.0.iter().any(|check| check.verdict == Verdict::Fail);
+        output.value(&checks.0, |checks| {
+            let mut table = Table::new(&["CHECK", "", "DETAIL"]);
+            for Check { what, verdict, detail } in checks {
+                let verdict = match verdict {
+                    Verdict::Ok => "ok",
+                    Verdict::Warn => "warn",
+                    Verdict::Fail => "FAIL",
+                };
+                table.row(vec![(*what).to_owned(), verdict.to_owned(), detail.clone()]);
+            }
+            table.text("nothing to check")
+        })?;
+        Ok(if failed { FAILED } else { DONE })
+    }
+}
+
+async fn check_all(checks: &mut Checks, global: &Global, config: &Config) -> Result<(), Failure> {
+    data(checks, &config.data);
+    let client = global.client_of(config)?;
+    running(checks, &client).await;
+    match &config.broker {
+        BrokerChoice::Embedded => checks.add("broker", Verdict::Ok, "embedded"),
+        BrokerChoice::RabbitMq(endpoint) => {
+            passwords(checks, "broker", endpoint);
+            reach(checks, "broker", endpoint).await;
+        }
+    }
+    match &config.results {
+        ResultsChoice::Sqlite => checks.add("results", Verdict::Ok, "sqlite, in the data directory"),
+        ResultsChoice::MySql(endpoint) => {
+            passwords(checks, "results", endpoint);
+            reach(checks, "results", endpoint).await;
+        }
+    }
+    match &config.search {
+        SearchChoice::Off => checks.add("search", Verdict::Ok, "off"),
+        SearchChoice::Http { endpoint, .. } => reach(checks, "search", endpoint).await,
+    }
+    limits(checks, config);
+    Ok(())
+}
+
+fn data(checks: &mut Checks, path: &Path) {
+    let shown = path.display();
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            checks.add("data", Verdict::Ok, format!("{shown} is not there yet; `spinor up` makes it"));
+        }
+        Err(error) => checks.add("data", Verdict::Fail, format!("{shown}: {error}")),
+        Ok(meta) if !meta.is_dir() => {
+            checks.add("data", Verdict::Fail, format!("{shown} is no directory; name another one as `data`"));
+        }
+        Ok(meta) => {
+            let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
+            if let Err(error) = writable {
+                checks.add("data", Verdict::Fail, format!("{shown} cannot be written: {error}"));
+            } else if meta.permissions().mode() & 0o077 != 0 {
+                checks.add("data", Verdict::Warn, format!("others may look into {shown}: chmod 700 {shown}"));
+            } else {
+                checks.add("data", Verdict::Ok, shown.to_string());
+            }
+            space(checks, path);
+        }
+    }
+}
+
+fn space(checks: &mut Checks, path: &Path) {
+    let Ok(disk) = rustix::fs::statvfs(path) else {
+        return;
+    };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let detail = format!("{} MiB free", free >> 20);
+    let verdict = match free >> 20 {
+        0..200 => Verdict::Fail,
+        200..2048 => Verdict::Warn,
+        _ => Verdict::Ok,
+    };
+    checks.add("disk", verdict, detail);
+}
+
+async fn running(checks: &mut Checks, client: &Client) {
+    match client.status().await {
+        Ok(status) => {
+            let (pid, link) = (status.info.pid, &status.link);
+            checks.add("running", Verdict::Ok, format!("process {pid} answers at {}", client.place()));
+            if link.state != "up" {
+                let why = link.why.clone().unwrap_or_default();
+                checks.add("link", Verdict::Fail, format!("its link to the broker is {}: {why}", link.state));
+            }
+            if let Some(why) = status.results_problem {
+                checks.add("record", Verdict::Fail, format!("its results database: {why}"));
+            }
+            for row in status.queues.iter().filter(|row| row.stats.consumers == 0 && row.stats.ready > 0) {
+                let (name, ready) = (&row.stats.name, row.stats.ready);
+                checks.add("queue", Verdict::Warn, format!("{ready} jobs wait on `{name}`, where no consumer is"));
+            }
+        }
+        Err(error @ ClientError::Unreachable { .. }) => checks.add("running", Verdict::Warn, error.to_string()),
+        Err(error) => checks.add("running", Verdict::Fail, error.to_string()),
+    }
+}
+
+/// A user without a password is most often a forgotten one.
+fn passwords(checks: &mut Checks, what: &'static str, endpoint: &Endpoint) {
+    if endpoint.has_user() && !endpoint.has_password() {
+        let detail = format!("{endpoint} has a user and no password; set `{what}_password` in the secrets file");
+        checks.add(what, Verdict::Warn, detail);
+    }
+}
+
+/// Does anybody listen there? What is said then is the running process's business.
+async fn reach(checks: &mut Checks, what: &'static str, endpoint: &Endpoint) {
+    let (host, port) = endpoint.first_host();
+    let connected = tokio::time::timeout(Duration::from_secs(3), TcpStream::connect((host.as_str(), port))).await;
+    match connected {
+        Ok(Ok(_)) => checks.add(what, Verdict::Ok, format!("{endpoint}: {host} port {port} answers")),
+        Ok(Err(error)) => {
+            checks.add(
+                what,
+                Verdict::Fail,
+                format!("{endpoint}: {host} port {port}: {error}; is it started, is the name right?"),
+            );
+        }
+        Err(_) => {
+            checks.add(
+                what,
+                Verdict::Fail,
+                format!("{endpoint}: {host} port {port}: no answer within 3 s; is a firewall between?"),
+            );
+        }
+    }
+}
+
+fn limits(checks: &mut Checks, config: &Config) {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let needed = 256 + 8 * u64::try_from(config.consumer.slots).unwrap_or(u64::MAX);
+    let detail = files.map_or_else(|| "no limit on open files".to_owned(), |files| format!("{files} open files"));
+    if files.is_none_or(|files| files >= needed) {
+        checks.add("limits", Verdict::Ok, detail);
+    } else {
+        let slots = config.consumer.slots;
+        checks.add("limits", Verdict::Warn, format!("{detail}, and {slots} slots want {needed}: ulimit -n {needed}"));
+    }
+}

@@ -1,0 +1,201 @@
+//! `spinor jobs`: list, show, wait, why.
+
+use std::{fmt::Write as _, time::Duration};
+
+use clap::{Args, Subcommand};
+use spinor_consumers::results::{JobFilter, JobRecord, JobRow, Page};
+use spinor_executors::{Output as Captured, Report, State};
+use uuid::Uuid;
+
+use super::{
+    Failure,
+    ask::Global,
+    output::Output,
+    publish::{code_of, duration, until_ended},
+    table::{Table, clean, maybe, moment},
+};
+
+/// What to do with jobs.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  spinor jobs ls --queue images\n  spinor jobs show ID\n  spinor jobs why ID")]
+pub enum Jobs {
+    /// List them, newest first
+    Ls(Ls),
+    /// One job with all its executions
+    Show(One),
+    /// Wait for a job's end; 0 = it succeeded
+    Wait(Wait),
+    /// The one reason why a job is not running
+    Why(One),
+}
+
+/// Flags of `jobs ls`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  spinor jobs ls --state failed --kind 'image.resize'\n  spinor jobs ls --limit 500 --json"
+)]
+pub struct Ls {
+    /// In this state: queued, running, retrying, succeeded, failed, discarded, cancelled, expired, dead, lost
+    #[arg(long, value_parser = state)]
+    state: Option<State>,
+    /// On this queue
+    #[arg(long)]
+    queue: Option<String>,
+    /// Of this kind
+    #[arg(long)]
+    kind: Option<String>,
+    /// Of this run
+    #[arg(long, value_name = "ID")]
+    run: Option<Uuid>,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Go on where a list before this one ended
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+/// One job.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  spinor jobs show 0198f1d2-0000-7000-8000-000000000000\n  spinor jobs why 0198f1d2-0000-7000-8000-000000000000"
+)]
+pub struct One {
+    /// Its id
+    id: Uuid,
+}
+
+/// Flags of `jobs wait`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  spinor jobs wait 0198f1d2-0000-7000-8000-000000000000 --timeout 5m && echo done")]
+pub struct Wait {
+    /// Its id
+    id: Uuid,
+    /// No longer than this
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+}
+
+fn state(text: &str) -> Result<State, String> {
+    State::of(text).ok_or_else(|| {
+        let words: Vec<_> = State::ALL.iter().map(|state| state.word()).collect();
+        format!("expected one of {}", words.join(", "))
+    })
+}
+
+impl Jobs {
+    pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
+        let client = global.client()?;
+        match self {
+            Self::Ls(Ls { state, queue, kind, run, limit, cursor }) => {
+                let page = client.jobs(&JobFilter { state, queue, kind, run, limit, cursor }).await?;
+                output.value(&page, list_text)
+            }
+            Self::Show(One { id }) => output.value(&client.job(id).await?, record_text),
+            Self::Wait(Wait { id, timeout }) => {
+                let report = until_ended(&client, id, timeout, false).await?;
+                let code = code_of(report.state);
+                output.value(&report, |report| report_text(report))?;
+                Ok(code)
+            }
+            Self::Why(One { id }) => {
+                let why = client.why(id).await?;
+                let code = if why.reason == "unknown" { super::failure::FAILED } else { super::failure::DONE };
+                output.value(&why, |why| clean(&why.detail))?;
+                Ok(code)
+            }
+        }
+    }
+}
+
+fn list_text(page: &Page<JobRow>) -> String {
+    let mut table = Table::new(&["ID", "STATE", "KIND", "QUEUE", "ATTEMPT", "CREATED", "ERROR"]);
+    for row in &page.rows {
+        table.row(vec![
+            row.id.to_string(),
+            row.state.word().to_owned(),
+            row.kind.clone(),
+            row.queue.clone(),
+            row.attempt.to_string(),
+            moment(row.created),
+            row.error.clone().unwrap_or_default(),
+        ]);
+    }
+    let more = page.next.as_ref().map(|next| format!("more: --cursor {next}\n")).unwrap_or_default();
+    table.text("no jobs") + &more
+}
+
+fn record_text(record: &JobRecord) -> String {
+    let row = &record.row;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<9}{}", clean(&value));
+    };
+    line("job", row.id.to_string());
+    line("state", row.state.word().to_owned());
+    line("kind", row.kind.clone());
+    line("queue", row.queue.clone());
+    line("created", moment(row.created));
+    line("ended", maybe(row.ended));
+    if let Some(at) = row.retry_at {
+        line("retry", moment(at));
+    }
+    if let Some(run) = row.run {
+        line("run", run.to_string());
+    }
+    if let Some(job) = &record.job {
+        line("args", job.args.text().chars().take(500).collect());
+    }
+    for attempt in &record.attempts {
+        let _ = write!(
+            text,
+            "\nattempt {} by {} on {}\n{}",
+            attempt.report.attempt,
+            clean(&attempt.report.origin.consumer),
+            clean(&attempt.report.origin.host),
+            report_text(&attempt.report)
+        );
+    }
+    text
+}
+
+/// One execution: what it wrote, then how it ended.
+pub(super) fn report_text(report: &Report) -> String {
+    let mut text = String::new();
+    for (captured, name) in [(&report.stdout, "standard output"), (&report.stderr, "standard error")] {
+        text.push_str(&captured_text(captured, name));
+    }
+    let took = report.ended.duration_since(report.started);
+    let exit = match report.exit {
+        Some(exit) => match (exit.code, exit.signal) {
+            (Some(code), _) => format!(", exit status {code}"),
+            (None, Some(signal)) => format!(", ended by signal {signal}"),
+            (None, None) => String::new(),
+        },
+        None => String::new(),
+    };
+    let _ = writeln!(text, "{} after {:.3} s{exit}", report.state.word(), took.as_secs_f64());
+    if let Some(failure) = &report.failure {
+        let _ = writeln!(text, "{}", lines(&failure.message));
+    }
+    if let Some(value) = &report.value {
+        let _ = writeln!(text, "value {}", clean(value.text()));
+    }
+    text
+}
+
+fn captured_text(captured: &Captured, name: &str) -> String {
+    let mut text = lines(&captured.head);
+    if captured.dropped > 0 {
+        let _ = write!(text, "\n[{} bytes of {name} were not kept]\n{}", captured.dropped, lines(&captured.tail));
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// Text of several lines, with nothing in it that moves the cursor.
+fn lines(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c }).collect()
+}

@@ -1,0 +1,39 @@
+//! `spinor queues`: what waits where.
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, ask::Global, output::Output, table::Table};
+use crate::api::QueueRow;
+
+/// What to do with queues.
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub enum Queues {
+    /// List them
+    Ls(Ls),
+}
+
+/// Flags of `queues ls`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Ls {}
+
+const EXAMPLES: &str = "Examples:\n  spinor queues ls\n  spinor queues ls --json";
+
+impl Queues {
+    pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
+        let Self::Ls(Ls {}) = self;
+        let queues = global.client()?.queues().await?;
+        output.value(&queues, |queues| text(queues))
+    }
+}
+
+/// The table.
+pub(super) fn text(queues: &[QueueRow]) -> String {
+    let mut table = Table::new(&["QUEUE", "READY", "UNACKED", "CONSUMERS"]);
+    for QueueRow { stats, .. } in queues {
+        let unacked = stats.unacked.map_or_else(|| "not known".to_owned(), |unacked| unacked.to_string());
+        table.row(vec![stats.name.clone(), stats.ready.to_string(), unacked, stats.consumers.to_string()]);
+    }
+    table.text("no queues")
+}

@@ -1,0 +1,107 @@
+//! `spinor runs`: list, show, analyze.
+
+use std::fmt::Write as _;
+
+use clap::{Args, Subcommand};
+use spinor_consumers::results::{Page, RunRecord, RunRow};
+use uuid::Uuid;
+
+use super::{
+    Failure,
+    ask::Global,
+    output::Output,
+    table::{Table, clean, maybe, moment},
+};
+use crate::{
+    client::StepQuery,
+    orchestrations::analysis::{Analysis, analyse},
+};
+
+/// What to do with runs.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  spinor runs ls\n  spinor runs show ID\n  spinor runs analyze ID --json")]
+pub enum Runs {
+    /// List them, newest first
+    Ls(Ls),
+    /// One run with its nodes
+    Show(One),
+    /// The figures of a run: how long, where, which steps
+    Analyze(One),
+}
+
+/// Flags of `runs ls`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  spinor runs ls --limit 10")]
+pub struct Ls {
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Go on where a list before this one ended
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+/// One run.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  spinor runs show 0198f1d2-0000-7000-8000-000000000000\n  spinor runs analyze 0198f1d2-0000-7000-8000-000000000000"
+)]
+pub struct One {
+    /// Its id
+    id: Uuid,
+}
+
+impl Runs {
+    pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
+        let client = global.client()?;
+        match self {
+            Self::Ls(Ls { limit, cursor }) => output.value(&client.runs(limit, cursor.as_deref()).await?, list_text),
+            Self::Show(One { id }) => output.value(&client.run(id).await?, record_text),
+            Self::Analyze(One { id }) => {
+                let run = client.run(id).await?;
+                let steps = client.steps(id, &StepQuery::default()).await?;
+                output.value(&analyse(id, run.row.started, &steps), Analysis::table)
+            }
+        }
+    }
+}
+
+fn word(row: &RunRow) -> &'static str {
+    match row.succeeded {
+        None => "running",
+        Some(true) => "succeeded",
+        Some(false) => "failed",
+    }
+}
+
+fn list_text(page: &Page<RunRow>) -> String {
+    let mut table = Table::new(&["ID", "STATE", "MEMBERS", "STEPS", "STARTED", "ENDED", "NAME"]);
+    for row in &page.rows {
+        table.row(vec![
+            row.id.to_string(),
+            word(row).to_owned(),
+            row.members.to_string(),
+            row.steps.to_string(),
+            moment(row.started),
+            maybe(row.ended),
+            row.name.clone(),
+        ]);
+    }
+    let more = page.next.as_ref().map(|next| format!("more: --cursor {next}\n")).unwrap_or_default();
+    table.text("no runs") + &more
+}
+
+fn record_text(record: &RunRecord) -> String {
+    let row = &record.row;
+    let mut text = format!("run {} {}: {}\n", row.id, clean(&row.name), word(row));
+    let _ = writeln!(text, "started {}, ended {}", moment(row.started), maybe(row.ended));
+    for problem in &row.problems {
+        let _ = writeln!(text, "problem: {}", clean(problem));
+    }
+    let mut table = Table::new(&["MEMBER", "STATE", "JOB", "ERROR"]);
+    for (name, job) in &record.jobs {
+        let error = job.error.clone().unwrap_or_default();
+        table.row(vec![name.clone(), job.state.word().to_owned(), job.id.to_string(), error]);
+    }
+    text + "\n" + &table.text("no members are recorded yet")
+}
