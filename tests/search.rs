@@ -76,7 +76,11 @@ impl Beside {
 
     pub async fn ask(&self, method: &str, path: &str, body: Value) -> Value {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let answer = self.http.request(method, format!("{}{path}", self.url)).json(&body).send().await.unwrap();
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{path}: {status} {text}");
         serde_json::from_str(&text).unwrap_or(Value::Null)
@@ -84,7 +88,7 @@ impl Beside {
 
     /// Every document, whichever index holds it.
     pub async fn documents(&self) -> Vec<Value> {
-        self.ask("POST", &format!("/{}-*/_refresh", self.prefix), json!({})).await;
+        self.ask("POST", &format!("/{}-*/_refresh", self.prefix), Value::Null).await;
         let all = json!({"size": 10_000, "query": {"match_all": {}}});
         let answer = self.ask("POST", &format!("/{}-*/_search", self.prefix), all).await;
         answer["hits"]["hits"].as_array().unwrap().clone()
