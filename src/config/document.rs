@@ -27,6 +27,10 @@ pub fn file() -> String {
         let value = if key.default.is_empty() { key.example } else { key.default };
         let _ = writeln!(text, "{}# {name} = {value}", wrapped(key.meaning));
     }
+    text.push_str("\n## The secrets file, of mode 0600, may hold these:\n");
+    for (name, goes) in SECRETS {
+        let _ = writeln!(text, "##   {name:<17} {goes}");
+    }
     text
 }
 

@@ -1,0 +1,384 @@
+//! The HTTP API over its real sockets, with a real embedded broker and record behind it.
+
+use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use spinor::{
+    api::{ApiState, DriveRuns, EventFilter, Info, RunOrder, listen, new_job::NewJob},
+    client::{Client, ClientError},
+    config::Ask,
+};
+use spinor_consumers::{
+    broker::{
+        Address, AnyBroker, Broker, Event, QueueSpec, Settlement, Verdict,
+        embedded::{Embedded, EmbeddedSettings},
+    },
+    entry::Entry,
+    message,
+    recorder::{Recorder, RecorderSettings},
+    results::{JobFilter, Results, ResultsTarget},
+};
+use spinor_executors::{BoxFuture, Json, Origin, Outcome, Report, State};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, UnixStream},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::support::scratch::Scratch;
+
+const TOKEN: &str = "hush-hush";
+
+/// Nobody drives runs here.
+struct NoRuns;
+
+impl DriveRuns for NoRuns {
+    fn answering(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        Box::pin(async { Ok(vec!["node-1".to_owned()]) })
+    }
+
+    fn start(&self, _: RunOrder, _: CancellationToken) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A Spinor without consumers, served on both sockets.
+struct Stage {
+    broker: AnyBroker,
+    results: Results,
+    client: Client,
+    tcp: String,
+    shutdown: CancellationToken,
+    tasks: JoinSet<()>,
+    scratch: Scratch,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let scratch = Scratch::new("api");
+        let toml = format!(
+            "data = {:?}\n[api]\nlisten = '127.0.0.1:0'\ntoken = '{TOKEN}'\nmax_body = '64KiB'\n[queues.quiet]\njournal = 'ends'\n",
+            scratch.join("data")
+        );
+        let file = scratch.write("spinor.toml", toml);
+        let config = Arc::new(Ask { file: Some(file), ..Ask::default() }.load().unwrap().config);
+        let listening = listen::bind(&config).await.unwrap();
+        let settings = EmbeddedSettings { dir: config.data.join("broker"), search: false, socket: None };
+        let broker = AnyBroker::Embedded(Embedded::open(settings).await.unwrap());
+        let queue = |name: &str| QueueSpec { name: name.to_owned(), foreign: false };
+        broker.declare(&[queue("default"), queue("quiet")]).await.unwrap();
+        let results = Results::open(&ResultsTarget::Sqlite(config.data.join("results.db"))).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let recorder = Recorder::new(broker.clone(), results.clone(), RecorderSettings::default());
+        let tcp = listening.addresses()[1].clone();
+        let state = ApiState {
+            broker: broker.clone(),
+            results: results.clone(),
+            recorder: Some(recorder.view()),
+            runs: Arc::new(NoRuns),
+            config: Arc::clone(&config),
+            info: Arc::new(Info::here(vec!["api".to_owned()])),
+            counters: Arc::default(),
+            tasks: TaskTracker::new(),
+            shutdown: shutdown.clone(),
+        };
+        let mut tasks = JoinSet::new();
+        let stop = shutdown.clone();
+        tasks.spawn(async move { recorder.run(stop).await.unwrap() });
+        tasks.spawn(async move { listening.serve(state).await.unwrap() });
+        let client = Client::unix(config.socket()).unwrap();
+        Self { broker, results, client, tcp, shutdown, tasks, scratch }
+    }
+
+    /// Takes the next job of a queue and answers it with this outcome, as a consumer would.
+    async fn work(&self, queue: &str, outcome: Outcome) -> Report {
+        let mut subscription = self.broker.consume(&Address::Work(queue.to_owned()), 1).await.unwrap();
+        let delivery = subscription.next().await.unwrap();
+        let job = message::decode(&delivery.message, queue, None, Timestamp::now()).unwrap().job;
+        let origin = Origin { consumer: "c-1".into(), group: "default".into(), host: "here".into() };
+        let mut report = Report::of(&job, &origin, Uuid::now_v7(), Timestamp::now());
+        report.end(outcome);
+        let lines = vec![Entry::Report(Box::new(report.clone())).line()];
+        let settlement = Settlement { lines, publish: Vec::new(), verdict: Verdict::Ack };
+        self.broker.settle(delivery, settlement).await.unwrap();
+        self.broker.cast(Event::Ended { report: Box::new(report.clone()) });
+        report
+    }
+
+    async fn end(mut self) {
+        self.shutdown.cancel();
+        while let Some(done) = self.tasks.join_next().await {
+            done.unwrap();
+        }
+        self.broker.close().await;
+        self.results.close().await;
+        assert!(!self.scratch.join("data/spinor.sock").exists(), "the socket is left");
+    }
+
+    /// A raw request over TCP: status and body.
+    async fn raw(&self, request: &[u8]) -> (u16, Value) {
+        let stream = TcpStream::connect(self.tcp.trim_start_matches("http://")).await.unwrap();
+        exchange(stream, request).await
+    }
+
+    /// A raw request over the Unix socket.
+    async fn local(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+        let stream = UnixStream::connect(self.scratch.join("data/spinor.sock")).await.unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        exchange(stream, &[head.as_bytes(), body].concat()).await
+    }
+}
+
+async fn exchange(
+    mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    request: &[u8],
+) -> (u16, Value) {
+    // A refused body may be answered before it is sent whole.
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let text = String::from_utf8_lossy(&answer);
+    let status =
+        text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no HTTP: {text}"));
+    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+}
+
+#[tokio::test]
+async fn a_published_job_is_listed_at_once_and_waited_for_to_its_end() {
+    let stage = Stage::new().await;
+    let mut job = NewJob::new("noop");
+    job.args = Some(Json::new(r#"{"a": [1]}"#).unwrap());
+    job.correlation_id = Some("mine".to_owned());
+    let accepted = stage.client.publish(&job).await.unwrap();
+    let record = stage.client.job(accepted.id).await.unwrap();
+    assert_eq!((record.row.state, record.row.queue.as_str()), (State::Queued, "default"));
+    let published = record.job.unwrap();
+    assert_eq!((published.args.text(), published.correlation_id.as_deref()), (r#"{"a": [1]}"#, Some("mine")));
+    let page = stage.client.jobs(&JobFilter { state: Some(State::Queued), ..JobFilter::default() }).await.unwrap();
+    assert_eq!(page.rows.len(), 1);
+    let (waited, report) = tokio::join!(
+        stage.client.wait(accepted.id, Duration::from_secs(20), true),
+        stage.work("default", Outcome::Succeeded(Json::new("7").unwrap())),
+    );
+    let waited = waited.unwrap();
+    assert!(waited.ended);
+    assert_eq!(
+        waited.report.map(|report| (report.execution, report.state)),
+        Some((report.execution, State::Succeeded))
+    );
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_wait_that_runs_out_says_so_and_an_unknown_id_is_not_found() {
+    let stage = Stage::new().await;
+    let accepted = stage.client.publish(&NewJob::new("noop")).await.unwrap();
+    let waited = stage.client.wait(accepted.id, Duration::from_millis(100), true).await.unwrap();
+    assert!(!waited.ended && waited.report.is_none());
+    let nobody = Uuid::now_v7();
+    for problem in [
+        stage.client.job(nobody).await.map(|_| ()),
+        stage.client.wait(nobody, Duration::from_secs(20), false).await.map(|_| ()),
+        stage.client.run(nobody).await.map(|_| ()),
+    ] {
+        assert!(matches!(problem, Err(ClientError::Refused(problem)) if problem.status == 404));
+    }
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_wait_without_its_event_is_answered_by_the_record() {
+    let stage = Stage::new().await;
+    let accepted = stage.client.publish(&NewJob::new("noop")).await.unwrap();
+    let report = stage.work("default", Outcome::failed("no")).await;
+    // The event has been cast before anybody waits.
+    let waited = stage.client.wait(accepted.id, Duration::from_secs(20), true).await.unwrap();
+    assert_eq!(waited.report.map(|waited| waited.execution), Some(report.execution));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_batch_has_a_result_for_each_and_a_wrong_field_refuses_it_whole() {
+    let stage = Stage::new().await;
+    let mut nowhere = NewJob::new("noop");
+    nowhere.queue = Some("nowhere".to_owned());
+    let answer = stage.client.publish_batch(&[NewJob::new("noop"), nowhere, NewJob::new("noop")]).await.unwrap();
+    let problems: Vec<_> = answer.jobs.iter().map(|job| job.problem.as_ref().map(|problem| problem.status)).collect();
+    assert_eq!(problems, [None, Some(422), None]);
+    assert!(answer.jobs[1].problem.as_ref().unwrap().known.contains(&"default".to_owned()));
+    let (status, problem) =
+        stage.local("POST", "/api/v1/jobs", br#"[{"kind":"noop"},{"kind":"noop","priority":11}]"#).await;
+    assert_eq!((status, &problem["field"]), (422, &json!("[1].priority")));
+    let ready =
+        stage.client.queues().await.unwrap().into_iter().find(|row| row.stats.name == "default").unwrap().stats.ready;
+    assert_eq!(ready, 2, "nothing of the refused batch was published");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn rubbish_is_answered_with_a_problem_that_names_it() {
+    let stage = Stage::new().await;
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    let large = vec![b' '; 100 << 10];
+    let table: [(&str, &str, &[u8], u16); 10] = [
+        ("POST", "/api/v1/jobs", b"\xff\xfe\x00", 400),
+        ("POST", "/api/v1/jobs", b"", 400),
+        ("POST", "/api/v1/jobs", br#"{"kind":7}"#, 422),
+        ("POST", "/api/v1/jobs", deep.as_bytes(), 422),
+        ("POST", "/api/v1/jobs", &large, 413),
+        ("POST", "/api/v1/runs", br#"{"name":"x","plans":[]}"#, 422),
+        ("GET", "/api/v1/jobs?limit=many", b"", 400),
+        ("GET", "/api/v1/jobs/nobody", b"", 422),
+        ("GET", "/api/v1/nothing", b"", 404),
+        ("DELETE", "/api/v1/jobs", b"", 405),
+    ];
+    for (method, path, body, expected) in table {
+        let (status, problem) = stage.local(method, path, body).await;
+        assert_eq!(status, expected, "{method} {path}: {problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{method} {path}: {problem}");
+    }
+    let args = format!(r#"{{"kind":"noop","args":{deep}}}"#);
+    assert_eq!(stage.local("POST", "/api/v1/jobs", args.as_bytes()).await.0, 201, "deep args are args");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn over_tcp_nothing_is_answered_without_the_token_and_a_host_of_this_machine() {
+    let stage = Stage::new().await;
+    let get =
+        |path: &str, headers: &str| format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").into_bytes();
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+    let table = [
+        (get("/api/v1/status", "Host: localhost\r\n"), 401),
+        (get("/api/v1/status", "Host: localhost\r\nAuthorization: Bearer wrong\r\n"), 401),
+        (get("/api/v1/status", &format!("Host: evil.example\r\n{bearer}")), 403),
+        (get("/metrics", "Host: localhost\r\n"), 401),
+        (get("/healthz", "Host: evil.example\r\n"), 403),
+        (get("/healthz", "Host: localhost\r\n"), 200),
+        (get("/api/v1/status", &format!("Host: 127.0.0.1:1\r\n{bearer}")), 200),
+    ];
+    for (request, expected) in table {
+        let (status, body) = stage.raw(&request).await;
+        assert_eq!(status, expected, "{}", String::from_utf8_lossy(&request));
+        assert!(!body.to_string().contains(TOKEN));
+    }
+    let by_token = Client::http(&stage.tcp, Some(TOKEN.to_owned())).unwrap();
+    assert_eq!(by_token.status().await.unwrap().link.state, "up");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn the_socket_is_private_taken_over_when_stale_and_refused_when_live() {
+    let stage = Stage::new().await;
+    let path = stage.scratch.join("data/spinor.sock");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(stage.scratch.join("data")).unwrap().permissions().mode() & 0o777, 0o700);
+    let ask = Ask { file: Some(stage.scratch.join("spinor.toml")), ..Ask::default() };
+    let config = ask.load().unwrap().config;
+    let refused = listen::bind(&config).await.map(|_| ()).unwrap_err().to_string();
+    assert!(
+        refused.contains(&format!("process {}", std::process::id())) && refused.contains("spinor.sock"),
+        "{refused}"
+    );
+    // A second one that is refused must not take the first one's socket away.
+    assert_eq!(stage.client.status().await.unwrap().info.pid, std::process::id());
+
+    let other = Scratch::new("stale");
+    let stale = other.join("spinor.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    let file = other.write("spinor.toml", format!("data = {:?}", other.path()));
+    let config = Ask { file: Some(file), ..Ask::default() }.load().unwrap().config;
+    drop(listen::bind(&config).await.unwrap());
+    assert!(!stale.exists());
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_a_clear_error() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let scratch = Scratch::new("port");
+    let address = taken.local_addr().unwrap();
+    let file = scratch
+        .write("spinor.toml", format!("data = {:?}\n[api]\nlisten = '{address}'\ntoken = 't'", scratch.join("data")));
+    let config = Ask { file: Some(file), ..Ask::default() }.load().unwrap().config;
+    let refused = listen::bind(&config).await.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.starts_with(&format!("cannot listen on {address} (`api.listen`): ")), "{refused}");
+    assert!(!scratch.join("data/spinor.sock").exists());
+}
+
+#[tokio::test]
+async fn why_names_the_one_reason() {
+    let stage = Stage::new().await;
+    let reason = async |id| stage.client.why(id).await.unwrap();
+    let unknown = reason(Uuid::now_v7()).await;
+    assert_eq!(unknown.reason, "unknown");
+    let accepted = stage.client.publish(&NewJob::new("noop")).await.unwrap();
+    let nobody = reason(accepted.id).await;
+    assert_eq!(nobody.reason, "no_consumer");
+    assert!(nobody.detail.contains("`default`"), "{}", nobody.detail);
+    stage.work("default", Outcome::failed("out of paper")).await;
+    stage.client.wait(accepted.id, Duration::from_secs(20), true).await.unwrap();
+    crate::support::eventually("the end is recorded", Duration::from_secs(20), async || {
+        reason(accepted.id).await.reason == "ended"
+    })
+    .await;
+    assert!(reason(accepted.id).await.detail.contains("out of paper"));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_quiet_queue_lists_nothing_until_the_end() {
+    let stage = Stage::new().await;
+    let mut job = NewJob::new("noop");
+    job.queue = Some("quiet".to_owned());
+    let accepted = stage.client.publish(&job).await.unwrap();
+    let missing = stage.client.job(accepted.id).await;
+    assert!(matches!(missing, Err(ClientError::Refused(_))));
+    let (waited, _) = tokio::join!(
+        stage.client.wait(accepted.id, Duration::from_secs(20), true),
+        stage.work("quiet", Outcome::Succeeded(Json::null())),
+    );
+    assert!(waited.unwrap().ended);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn events_are_streamed_until_the_server_stops() {
+    let stage = Stage::new().await;
+    let accepted = stage.client.publish(&NewJob::new("noop")).await.unwrap();
+    let mut events = stage.client.events(EventFilter { job: Some(accepted.id), run: None }).await.unwrap();
+    stage.work("default", Outcome::Succeeded(Json::null())).await;
+    assert!(matches!(events.next().await.unwrap(), Some(Event::Ended { report }) if report.job == accepted.id));
+    stage.end().await;
+    assert!(events.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn metrics_and_health_tell_what_is() {
+    let stage = Stage::new().await;
+    stage.client.publish(&NewJob::new("noop")).await.unwrap();
+    let (status, body) = stage.local("GET", "/metrics", b"").await;
+    let text = body.as_str().unwrap();
+    assert_eq!(status, 200);
+    for line in [
+        "spinor_jobs_published_total 1",
+        "spinor_broker_link_up 1",
+        "spinor_queue_ready{queue=\"default\"} 1",
+        "spinor_recorder_up 1",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+    }
+    assert_eq!(stage.local("GET", "/readyz", b"").await.0, 200);
+    stage.broker.close().await;
+    let (status, problem) = stage.local("GET", "/readyz", b"").await;
+    assert_eq!((status, &problem["title"]), (503, &json!("Not ready")));
+    assert_eq!(stage.local("GET", "/healthz", b"").await.0, 200);
+    stage.end().await;
+}

@@ -1,0 +1,311 @@
+//! The configuration: what wins, what is refused and how, and that its documents are true.
+
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
+
+use spinor::config::{
+    Ask, BrokerChoice, Config, KindConfig, Loaded, Problems, ResultsChoice, SearchChoice, document, keys::KEYS,
+};
+
+use crate::support::scratch::Scratch;
+
+/// What to load: a file with this text, in surroundings that hold nothing else.
+struct Case {
+    scratch: Scratch,
+    ask: Ask,
+}
+
+impl Case {
+    fn new(toml: &str) -> Self {
+        let scratch = Scratch::new("config");
+        scratch.write("spinor.toml", toml);
+        let variables = BTreeMap::from([("HOME".to_owned(), "/home/me".to_owned())]);
+        let ask = Ask { directory: scratch.path().to_owned(), variables, ..Ask::default() };
+        Self { scratch, ask }
+    }
+
+    fn set(mut self, name: &str, value: &str) -> Self {
+        self.ask.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn secrets(self, toml: &str, mode: u32) -> Self {
+        let path = self.scratch.write("secrets.toml", toml);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        self.set("SPINOR_SECRETS", path.to_str().unwrap())
+    }
+
+    fn load(&self) -> Result<Loaded, Problems> {
+        self.ask.load()
+    }
+
+    fn config(&self) -> Config {
+        self.load().unwrap_or_else(|problems| panic!("{problems}")).config
+    }
+
+    /// Every problem as `place: what`, the scratch directory taken out.
+    fn problems(&self) -> Vec<String> {
+        let directory = format!("{}/", self.scratch.path().display());
+        let problems = self.load().expect_err("it is wrong").0;
+        let line =
+            |problem: spinor::config::Problem| format!("{}: {}", problem.place, problem.what).replace(&directory, "");
+        problems.into_iter().map(line).collect()
+    }
+}
+
+/// For each key, TOML that sets it to something that is not its default.
+const OTHER: &[(&str, &str)] = &[
+    ("broker", "broker = 'amqp://u:p@mq/v'"),
+    ("broker_prefix", "broker_prefix = 'other'"),
+    ("results", "results = 'mysql://u:p@db/spinor'"),
+    ("search", "search = 'http://es:9200'"),
+    ("data", "data = '/elsewhere'"),
+    ("consumer.group", "[consumer]\ngroup = 'images'"),
+    ("consumer.queues", "[consumer]\nqueues = ['images']"),
+    ("consumer.kinds", "[consumer]\nkinds = ['image.*']"),
+    ("consumer.slots", "[consumer]\nslots = 1234"),
+    ("consumer.grace", "[consumer]\ngrace = '1s'"),
+    ("consumer.timeout.soft", "[consumer]\ntimeout.soft = '1s'"),
+    ("consumer.timeout.hard", "[consumer]\ntimeout.hard = '2h'"),
+    ("queues.*.foreign", "[queues.images]\nforeign = true"),
+    ("queues.*.default_kind", "[queues.images]\ndefault_kind = 'image.resize'"),
+    ("queues.*.journal", "[queues.images]\njournal = 'ends'"),
+    ("kinds.*.timeout.soft", "[kinds.'image.*'.timeout]\nsoft = '1s'\nhard = '2s'"),
+    ("kinds.*.timeout.hard", "[kinds.'image.*'.timeout]\nhard = '2s'"),
+    ("kinds.*.retry.max", "[kinds.'image.*'.retry]\nmax = 3"),
+    ("kinds.*.retry.first", "[kinds.'image.*'.retry]\nmax = 0\nfirst = '3s'"),
+    ("kinds.*.retry.factor", "[kinds.'image.*'.retry]\nmax = 0\nfactor = 3.5"),
+    ("kinds.*.retry.jitter", "[kinds.'image.*'.retry]\nmax = 0\njitter = 0.9"),
+    ("api.listen", "[api]\nlisten = '127.0.0.1:7070'\ntoken = 't'"),
+    ("api.token", "[api]\ntoken = 't'"),
+    ("api.max_body", "[api]\nmax_body = '1MiB'"),
+    ("recorder.batch", "[recorder]\nbatch = 7"),
+    ("log.format", "[log]\nformat = 'json'"),
+    ("log.level", "[log]\nlevel = 'debug'"),
+];
+
+#[test]
+fn every_key_changes_something_and_is_shown_with_its_line() {
+    let base = Case::new("").config();
+    for key in KEYS.iter().filter(|key| key.path != "secrets") {
+        let (_, toml) =
+            OTHER.iter().find(|(path, _)| *path == key.path).unwrap_or_else(|| panic!("no case for {}", key.path));
+        let loaded = Case::new(toml).load().unwrap_or_else(|problems| panic!("{}: {problems}", key.path));
+        assert_ne!(loaded.config, base, "{} changes nothing", key.path);
+        let from_file = loaded.shown.iter().filter(|line| line.origin.contains("spinor.toml:"));
+        assert!(from_file.count() > 0, "{} is not shown", key.path);
+    }
+    assert_eq!(OTHER.len() + 1, KEYS.len(), "a case for a key that is gone");
+}
+
+#[test]
+fn a_retry_key_alone_changes_the_policy() {
+    let policy = |toml: &str| Case::new(toml).config().limits_of("image.resize").retry;
+    let base = policy("[kinds.'image.*'.retry]\nmax = 0");
+    for (path, toml) in OTHER.iter().filter(|(path, _)| path.starts_with("kinds.*.retry.")) {
+        assert_ne!(policy(toml), base, "{path}");
+    }
+}
+
+#[test]
+fn the_written_file_loads_and_changes_nothing() {
+    let base = Case::new("").config();
+    assert_eq!(Case::new(&document::file()).config(), base);
+    // With every comment of a value taken away, each line must still be a key with a good value.
+    let open: String = document::file()
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ").filter(|rest| rest.contains(" = ") || rest.starts_with('[')).unwrap_or(line)
+        })
+        .filter(|line| !line.contains(" is slots in "))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let case = Case::new(&open.replace("/etc/spinor/secrets.toml", "secrets.toml"));
+    let problems = case.load().map_or_else(|problems| problems.0, |_| Vec::new());
+    let rest: Vec<_> = problems.iter().filter(|problem| !problem.what.contains("`secrets`")).collect();
+    assert!(rest.is_empty(), "{rest:#?}\n{open}");
+}
+
+#[test]
+fn the_page_on_the_configuration_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.md");
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, document::page()).unwrap();
+    }
+    let page = fs::read_to_string(&path).unwrap_or_default();
+    assert!(page == document::page(), "docs/config.md is not what the keys say; WRITE_DOCS=1 cargo test writes it");
+}
+
+#[test]
+fn flags_win_over_variables_and_variables_over_the_file() {
+    let toml = "[consumer]\nslots = 1\ngroup = 'file'\nqueues = ['file']\n";
+    let mut case = Case::new(toml)
+        .set("SPINOR_CONSUMER__GROUP", "variable")
+        .set("SPINOR_CONSUMER__QUEUES", "a, b")
+        .set("SPINOR_LOG", "warn");
+    case.ask.flags.push(("consumer.queues", "flag".to_owned(), "--queues"));
+    let loaded = case.load().unwrap();
+    let consumer = &loaded.config.consumer;
+    assert_eq!(
+        (consumer.slots, consumer.group.as_str(), consumer.queues.as_slice()),
+        (1, "variable", &["flag".to_owned()][..])
+    );
+    let origin = |key: &str| loaded.shown.iter().find(|line| line.key == key).map(|line| line.origin.clone()).unwrap();
+    assert!(origin("consumer.slots").ends_with("spinor.toml:2"));
+    assert_eq!(origin("consumer.group"), "SPINOR_CONSUMER__GROUP");
+    assert_eq!(origin("consumer.queues"), "--queues");
+    assert_eq!(origin("consumer.grace"), "default");
+    assert_eq!((origin("log.level"), loaded.config.log.level), ("SPINOR_LOG".to_owned(), "warn".to_owned()));
+    assert_eq!(Case::new("").set("SPINOR_CONSUMER__QUEUES", "a, b").config().consumer.queues, ["a", "b"]);
+}
+
+#[test]
+fn the_first_file_that_is_there_is_read() {
+    let case = Case::new("broker_prefix = 'here'");
+    let other = case.scratch.write("other.toml", "broker_prefix = 'variable'");
+    let named = case.scratch.write("named.toml", "broker_prefix = 'flag'");
+    fs::create_dir_all(case.scratch.join("xdg/spinor")).unwrap();
+    case.scratch.write("xdg/spinor/config.toml", "broker_prefix = 'xdg'");
+    let mut case = case.set("XDG_CONFIG_HOME", "");
+    let xdg = case.scratch.join("xdg").to_str().unwrap().to_owned();
+    case = case.set("XDG_CONFIG_HOME", &xdg);
+    assert_eq!(case.config().broker_prefix, "here");
+    case.ask.directory = case.scratch.join("nowhere");
+    assert_eq!(case.config().broker_prefix, "xdg");
+    case = case.set("SPINOR_CONFIG", other.to_str().unwrap());
+    assert_eq!(case.config().broker_prefix, "variable");
+    case.ask.file = Some(named);
+    assert_eq!(case.config().broker_prefix, "flag");
+    case.ask.file = Some(case.scratch.join("missing.toml"));
+    assert_eq!(case.problems(), ["missing.toml: cannot be read: No such file or directory (os error 2)"]);
+}
+
+#[test]
+fn every_problem_is_reported_at_once_and_at_its_place() {
+    let toml = "\
+broker = \"ampq://user:hush@mq\"
+[consumer]
+slots = \"many\"
+grace = 60
+qeues = [\"a\"]
+queues = []
+[kinds.\"*.resize\".timeout]
+hard = \"1s\"
+[queues.\"a b\"]
+journal = \"half\"
+[consumre]
+slots = 1
+";
+    let mut case = Case::new(toml).set("SPINOR_CONSUMER__SLOTS", "0").set("SPINOR_COLOUR", "red");
+    case.ask.flags.push(("log.level", "loud".to_owned(), "--log-level"));
+    let problems = case.problems();
+    let expect = [
+        "spinor.toml:1: `broker` is \"ampq://user:***@mq\", expected \"embedded\", or an address such as",
+        "spinor.toml:3: `consumer.slots` is \"many\", expected a whole number from 1 to 4096",
+        "spinor.toml:4: `consumer.grace` is 60, expected a duration such as \"250ms\", \"60s\" or \"5m\"",
+        "spinor.toml:5: `consumer.qeues` is no key; did you mean `consumer.queues`?",
+        "spinor.toml:6: `consumer.queues` is [], expected a list of names",
+        "spinor.toml:10: `queues.a b.journal` is \"half\", expected one of full, ends",
+        "spinor.toml:12: `consumre.slots` is no key; did you mean `consumer.slots`?",
+        "SPINOR_CONSUMER__SLOTS: `consumer.slots` is 0, expected a whole number from 1 to 4096",
+        "SPINOR_COLOUR: `colour` is no key",
+        "--log-level: `log.level` is \"loud\", expected one of error, warn, info, debug, trace",
+    ];
+    for start in expect {
+        assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start}\nnot in\n{problems:#?}");
+    }
+    assert_eq!(problems.len(), expect.len(), "{problems:#?}");
+    assert!(!problems.join("\n").contains("hush"));
+}
+
+#[test]
+fn rules_between_keys_are_reported_at_once_too() {
+    let toml = "\
+broker = 'amqp://mq'
+[api]
+listen = '0.0.0.0:7070'
+[kinds.'a.*'.timeout]
+soft = '1m'
+[kinds.'*.b'.timeout]
+soft = '2m'
+hard = '1m'
+[kinds.c.retry]
+first = '1s'
+";
+    let mut case = Case::new(toml);
+    case.ask.consumes = true;
+    let problems = case.problems();
+    for part in [
+        "spinor.toml:1: `broker`: with a broker that others reach, `consumer.kinds` must list",
+        "spinor.toml:3: `api.listen`: 0.0.0.0:7070 can be reached from other machines",
+        "spinor.toml:3: `api.listen`: needs a token",
+        "spinor.toml:5: `kinds.a.*.timeout`: has no `hard` limit",
+        "`kinds.*.b`: `*.b`: a `*` may stand only at the end",
+        "`soft` is 2m, later than `hard` with 1m",
+        "spinor.toml:10: `kinds.c.retry`: has no `max`",
+    ] {
+        assert!(problems.iter().any(|problem| problem.contains(part)), "{part}\nnot in\n{problems:#?}");
+    }
+    assert_eq!(problems.len(), 7, "{problems:#?}");
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_line_and_column() {
+    let problems = Case::new("[api]\nlisten = 127\n\nx = = 1\n").problems();
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].starts_with("spinor.toml:4:5: is no TOML here: "), "{problems:?}");
+}
+
+#[test]
+fn secrets_go_into_the_addresses_and_are_never_shown() {
+    let toml =
+        "broker = 'amqp://u@mq/v'\nresults = 'mysql://u@db/s'\nsearch = 'http://u@es'\n[api]\nlisten = '127.0.0.1:1'\n";
+    let secrets =
+        "broker_password = 'hush-b@'\nresults_password = 'hush-r'\nsearch_password = 'hush-s'\napi_token = 'hush-t'\n";
+    let loaded = Case::new(toml).secrets(secrets, 0o600).load().unwrap();
+    let config = &loaded.config;
+    match (&config.broker, &config.results, &config.search) {
+        (BrokerChoice::RabbitMq(broker), ResultsChoice::MySql(results), SearchChoice::Http { endpoint, .. }) => {
+            assert_eq!(broker.reveal(), "amqp://u:hush-b%40@mq/v");
+            assert_eq!(results.reveal(), "mysql://u:hush-r@db/s");
+            assert_eq!(endpoint.reveal(), "http://u:hush-s@es");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(config.api.token.as_deref(), Some("hush-t"));
+    let shown = format!("{:?} {config:?}", loaded.shown);
+    assert!(!shown.contains("hush"), "{shown}");
+    assert!(loaded.shown.iter().any(|line| line.key == "secrets:api_token" && line.value == "\"***\""));
+}
+
+#[test]
+fn a_secrets_file_others_may_read_or_with_odd_keys_is_refused() {
+    assert!(
+        Case::new("").secrets("api_token = 'hush'", 0o640).problems()[0]
+            .contains("others may read it (mode 0640), expected 0600")
+    );
+    let problems = Case::new("").secrets("api_tokne = 'hush'\nbroker_password = 7\n", 0o600).problems();
+    assert!(problems[0].starts_with("secrets.toml:1: `api_tokne` is no secret known here"), "{problems:?}");
+    assert!(problems[1].starts_with("secrets.toml:2: `broker_password`: expected one line of text"), "{problems:?}");
+    assert!(!problems.join("").contains("hush"));
+    assert!(Case::new("secrets = '/no/such'").problems()[0].starts_with("spinor.toml:1: `secrets`: /no/such: "));
+}
+
+#[test]
+fn the_longest_pattern_counts_and_an_exact_kind_before_all() {
+    let toml = "\
+[kinds.'*'.timeout]
+hard = '9s'
+[kinds.'image.*'.retry]
+max = 3
+[kinds.'image.*'.timeout]
+hard = '2s'
+[kinds.'image.resize'.timeout]
+hard = '1s'
+";
+    let config = Case::new(toml).config();
+    let seconds = |limits: KindConfig| limits.timeout.map(|timeout| timeout.hard.as_secs());
+    assert_eq!(seconds(config.limits_of("image.resize")), Some(1));
+    assert_eq!(seconds(config.limits_of("image.crop")), Some(2));
+    assert_eq!(seconds(config.limits_of("noop")), Some(9));
+    assert_eq!(config.limits_of("image.resize").retry.map(|retry| retry.max()), Some(3));
+}
