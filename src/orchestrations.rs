@@ -21,3 +21,5 @@ mod run_text;
 pub mod serve;
 mod source;
 pub mod view;
+
+pub use drive::node_queue;

@@ -15,7 +15,7 @@ use super::{
     analysis::{Analysis, analyse},
     compile::{Nodes, compile, needs_answering},
     parse::{File, named, parse},
-    progress::{Display, failed_step},
+    progress::{Display, failed_step, printable},
     view::{Member, RunEnd, RunError, RunRequest, Runner, Update},
 };
 
@@ -43,9 +43,6 @@ pub struct RunArgs {
     /// Run on these nodes instead of those the orchestrations name
     #[arg(long, value_name = "NODE", value_delimiter = ',', value_parser = node)]
     pub target: Vec<String>,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
     /// Show no progress, only problems and failed steps
     #[arg(long)]
     pub no_progress: bool,
@@ -95,10 +92,16 @@ pub fn load(args: &RunArgs) -> Result<Vec<File>, String> {
     if wrong.is_empty() { Ok(files) } else { Err(wrong.join("\n")) }
 }
 
-/// Runs what was loaded and tells how it went; gives the exit code. `leave` is the first Ctrl-C:
-/// the run is left alone and its id told.
-pub async fn run_command<R: Runner>(args: &RunArgs, files: &[File], runner: &R, leave: &CancellationToken) -> u8 {
-    match run(args, files, runner, leave).await {
+/// Runs what was loaded and tells how it went, as JSON if asked; gives the exit code. `leave` is
+/// the first Ctrl-C: the run is left alone and its id told.
+pub async fn run_command<R: Runner>(
+    args: &RunArgs,
+    as_json: bool,
+    files: &[File],
+    runner: &R,
+    leave: &CancellationToken,
+) -> u8 {
+    match run(args, as_json, files, runner, leave).await {
         Ok(code) => code,
         Err(Stop { code, why }) => {
             eprintln!("{why}");
@@ -122,7 +125,13 @@ impl From<RunError> for Stop {
     }
 }
 
-async fn run<R: Runner>(args: &RunArgs, files: &[File], runner: &R, leave: &CancellationToken) -> Result<u8, Stop> {
+async fn run<R: Runner>(
+    args: &RunArgs,
+    as_json: bool,
+    files: &[File],
+    runner: &R,
+    leave: &CancellationToken,
+) -> Result<u8, Stop> {
     let answering = if needs_answering(files, &args.target) { runner.answering().await? } else { Vec::new() };
     let plans = compile(files, Nodes { chosen: &args.target, answering: &answering })
         .map_err(|problems| Stop { code: USAGE, why: problems.join("\n") })?;
@@ -157,7 +166,7 @@ async fn run<R: Runner>(args: &RunArgs, files: &[File], runner: &R, leave: &Canc
         eprintln!("{}", failed_step(step));
     }
     let analysis = analyse(run, end.report.started, &end.steps);
-    let text = if args.json { json(&end, &analysis, &failures) } else { table(&end, &analysis) };
+    let text = if as_json { json(&end, &analysis, &failures) } else { printable(&table(&end, &analysis)) };
     print(&text);
     Ok(if end.report.succeeded == Some(true) { DONE } else { FAILED })
 }

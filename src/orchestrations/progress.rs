@@ -81,7 +81,7 @@ impl Display {
             node.done += 1;
             if let Some(bar) = &node.bar {
                 bar.inc(1);
-                bar.set_message(step.name.clone());
+                bar.set_message(printable(step.name.lines().next().unwrap_or_default()));
             }
         }
         if matches!(step.state, StepState::Failed | StepState::Interrupted) {
@@ -149,7 +149,21 @@ pub fn failed_step(step: &StepReport) -> String {
     for line in last_lines(&step.stderr) {
         _ = write!(text, "\n    {line}");
     }
-    text
+    printable(&text)
+}
+
+/// What a step says must not steer the terminal: control characters but newline and tab are shown
+/// as `\xNN`.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() && !matches!(letter, '\n' | '\t') {
+            _ = write!(shown, "\\x{:02x}", u32::from(letter));
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 fn last_lines(output: &Output) -> Vec<&str> {
@@ -189,6 +203,8 @@ mod tests {
         let told = failed_step(&step);
         assert_eq!(told.lines().next(), Some("web-1: step 1.2 `unit tests` failed with exit code 7"));
         assert_eq!((told.lines().count(), told.lines().last()), (9, Some("    line 20")));
+        step.stderr = Output { bytes: 5, head: "\u{1b}[2Jx\r".to_owned(), ..Output::default() };
+        assert_eq!(failed_step(&step).lines().last(), Some("    \\x1b[2Jx\\x0d"));
         step.exit = None;
         step.stderr = Output::default();
         step.failure = Some(Failure { cause: Cause::Timeout, message: "ended after 5 s".to_owned() });

@@ -56,7 +56,7 @@ impl Fleet {
         fleet.broker.declare(&[]).await.expect("the broker declares its own queues");
         let recorder = Recorder::new(fleet.broker.clone(), fleet.results.clone(), RecorderSettings::default());
         let until = fleet.recording.clone();
-        fleet.tasks.spawn(async move { recorder.run(until).await.expect("the recorder runs") });
+        fleet.tasks.spawn(async move { Box::pin(recorder.run(until)).await.expect("the recorder runs") });
         for node in nodes {
             fleet.add(node);
         }
