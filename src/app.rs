@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::{self, ApiState, Info, listen::Listening},
     config::Config,
+    orchestrations::{drive::Driver, serve::Served},
 };
 
 pub use connect::CannotConnect;
@@ -175,6 +176,7 @@ impl App {
                 broker: broker.clone(),
                 results: results.clone(),
                 config: Arc::clone(config),
+                runs: Arc::new(Served::new(Driver::new(broker.clone(), results.clone(), vec![]), tracker.clone())),
                 info: Arc::new(Info::here(parts.names())),
                 counters: Arc::default(),
                 tasks: tracker.clone(),

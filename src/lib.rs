@@ -3,6 +3,7 @@
 //! The worlds on the engine live here as modules the engine never imports.
 
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod client;
 pub mod config;
