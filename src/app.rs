@@ -190,6 +190,7 @@ impl App {
                 recorder,
                 runs: Arc::new(Served::new(driver, tracker.clone())),
                 config: Arc::clone(config),
+                runs: Arc::new(Served::new(Driver::new(broker.clone(), results.clone(), vec![]), tracker.clone())),
                 info: Arc::new(Info::here(parts.names())),
                 counters: Arc::default(),
                 tasks: tracker.clone(),

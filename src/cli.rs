@@ -13,6 +13,7 @@ mod jobs;
 mod output;
 mod publish;
 mod queues;
+mod run;
 mod runs;
 mod status;
 mod table;
@@ -40,6 +41,7 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   spinor up                                     start everything on this machine
+  spinor run --local 6 docs/examples/fleet.yaml run an orchestration on six nodes in this process
   spinor publish command --wait -- uname -a     run a command as a job
   spinor jobs ls --state failed                 what went wrong
   spinor config init > spinor.toml              a file with every setting
@@ -50,6 +52,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 unreachable.";
 enum Command {
     /// Start Spinor in this process
     Up(up::Up),
+    /// Run orchestration files on nodes
+    Run(run::Run),
     /// Publish a job
     Publish(publish::Publish),
     /// What runs, and how it is
@@ -104,6 +108,7 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Config(command) => command.run(&global, output),
         Command::Guardian => guardian(),
         Command::Up(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Run(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Publish(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Status(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Doctor(command) => runtime.run(Box::pin(command.run(&global, output))),
