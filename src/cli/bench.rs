@@ -1,16 +1,98 @@
-//! `spinor bench`: measures on this machine.
+//! `spinor bench`: measures on this machine, on whatever the configuration names.
 
-use clap::Args;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
 
 use super::{Failure, ask::Global, output::Output};
+use crate::bench::{self, Request, Workload};
 
 /// Flags of `bench`.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  spinor bench")]
-pub struct Bench {}
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  spinor bench record                     embedded: jobs a second, durable and recorded\n  \
+                  spinor bench noop --preloaded --jobs 1000000 --config production.toml\n  spinor bench command"
+)]
+pub struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Jobs that do nothing, not recorded
+    #[command(after_help = "Examples:\n  spinor bench noop --preloaded")]
+    Noop(Flags),
+    /// Jobs that do nothing, recorded
+    #[command(after_help = "Examples:\n  spinor bench record --journal")]
+    Record(Flags),
+    /// The same for jobs of several sizes
+    #[command(after_help = "Examples:\n  spinor bench payload --rounds 3")]
+    Payload(Flags),
+    /// One job at a time, from publish to reply
+    #[command(after_help = "Examples:\n  spinor bench latency --jobs 1000")]
+    Latency(Flags),
+    /// 1000 shells in order on each of 6 nodes of this machine
+    #[command(after_help = "Examples:\n  spinor bench command --jobs 100")]
+    Command(Flags),
+    /// A round's child; started by `bench`, not by people
+    #[command(hide = true, after_help = "Examples:\n  (started by `spinor bench`)")]
+    Inside {
+        #[arg(long)]
+        request: String,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Flags {
+    /// Jobs a round; for `command`: steps on each node [default: the workload's own]
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Bytes of each job
+    #[arg(long, default_value_t = 100)]
+    payload: usize,
+    /// How many jobs run at once
+    #[arg(long, default_value_t = 32)]
+    slots: usize,
+    /// How often product and floors take turns
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Every job is on its queue before the consumer starts
+    #[arg(long)]
+    preloaded: bool,
+    /// Jobs are also listed and recorded while they are queued
+    #[arg(long)]
+    journal: bool,
+}
+
+impl Flags {
+    const fn of(self, workload: Workload) -> Request {
+        let Self { jobs, payload, slots, rounds, preloaded, journal } = self;
+        Request { workload, jobs, payload, slots, rounds, preloaded, journal }
+    }
+}
 
 impl Bench {
-    pub(super) async fn run(self, _global: &Global, _output: Output) -> Result<u8, Failure> {
-        Err(Failure::failed("the benchmarks are not built into this program"))
+    pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
+        let config = Arc::new(global.load()?.config);
+        let failed = |error: anyhow::Error| Failure::failed(format!("{error:#}"));
+        let request = match self.what {
+            What::Noop(flags) => flags.of(Workload::Noop),
+            What::Record(flags) => flags.of(Workload::Record),
+            What::Payload(flags) => flags.of(Workload::Payload),
+            What::Latency(flags) => flags.of(Workload::Latency),
+            What::Command(flags) => flags.of(Workload::Command),
+            What::Inside { request } => {
+                let request = serde_json::from_str(&request).map_err(|error| Failure::usage(error.to_string()))?;
+                let sample = bench::run_inside(&request, config).await.map_err(failed)?;
+                let text = serde_json::to_string(&sample).map_err(|error| Failure::failed(error.to_string()))?;
+                return output.text(&text);
+            }
+        };
+        let summaries = bench::run(&request, config).await.map_err(failed)?;
+        output.value(&summaries, |all| all.iter().map(|one| format!("{one}\n")).collect())
     }
 }
