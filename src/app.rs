@@ -15,6 +15,7 @@ use spinor_consumers::{
     consumer::{Consumer, ConsumerSettings, Shutdown},
     recorder::{Recorder, RecorderSettings, RecorderView},
     results::Results,
+    search::{Search, SearchSettings},
 };
 use spinor_executors::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -69,6 +70,7 @@ pub struct App {
     role: Role,
     broker: AnyBroker,
     results: Results,
+    search: Option<SearchSettings>,
     consumers: Vec<(Arc<ConsumerSettings>, Arc<Registry>)>,
     listening: Option<Listening>,
 }
@@ -83,11 +85,12 @@ impl App {
         let listening = if role.parts.api { Some(api::listen::bind(&config).await?) } else { None };
         let broker = connect::broker(&config, stop).await?;
         let results = connect::results(&config, stop).await?;
+        let search = connect::search(&config);
         let consumers = if role.parts.consumer { consumers::of(&config, &role)? } else { Vec::new() };
         if role.parts.consumer {
             consumers::start_guardian().context("cannot start the guardian process")?;
         }
-        Ok(Self { config, role, broker, results, consumers, listening })
+        Ok(Self { config, role, broker, results, search, consumers, listening })
     }
 
     /// The broker, for who publishes in this process.
@@ -111,7 +114,7 @@ impl App {
         let stop_recording = CancellationToken::new();
         let stop_serving = CancellationToken::new();
         let failed = CancellationToken::new();
-        let (recording, recorder) = self.start_recording(&stop_recording);
+        let (recording, recorder) = self.start_recording(&stop_recording)?;
         let consuming = self.start_consuming(&shutdown, &failed);
         let serving = Self::start_serving(
             recorder,
@@ -138,21 +141,41 @@ impl App {
         Ok(())
     }
 
-    fn start_recording(&self, stop: &CancellationToken) -> (TaskTracker, Option<RecorderView>) {
+    fn start_recording(&self, stop: &CancellationToken) -> anyhow::Result<(TaskTracker, Option<RecorderView>)> {
         let tracker = TaskTracker::new();
         let mut view = None;
         if self.role.parts.recorder {
             let recorder = Recorder::new(self.broker.clone(), self.results.clone(), RecorderSettings::default());
             view = Some(recorder.view());
-            let stop = stop.clone();
+            let until = stop.clone();
             tracker.spawn(async move {
-                if let Err(error) = recorder.run(stop).await {
+                if let Err(error) = recorder.run(until).await {
                     tracing::error!(%error, "The recorder stopped; reports wait in their queue.");
                 }
             });
+            if let Some(settings) = &self.search {
+                self.start_search(settings.clone(), &tracker, stop)?;
+            }
         }
         tracker.close();
-        (tracker, view)
+        Ok((tracker, view))
+    }
+
+    /// Beside the recorder and in nobody's way: neither waits for the other.
+    fn start_search(
+        &self,
+        settings: SearchSettings,
+        tracker: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let search = Search::new(self.broker.clone(), settings, self.results.clone())?;
+        let stop = stop.clone();
+        tracker.spawn(async move {
+            if let Err(error) = search.run(stop).await {
+                tracing::error!(%error, "The search index is no longer fed; it is filled from SQL at the next start.");
+            }
+        });
+        Ok(())
     }
 
     fn start_consuming(&self, shutdown: &Shutdown, failed: &CancellationToken) -> TaskTracker {
@@ -190,7 +213,6 @@ impl App {
                 recorder,
                 runs: Arc::new(Served::new(driver, tracker.clone())),
                 config: Arc::clone(config),
-                runs: Arc::new(Served::new(Driver::new(broker.clone(), results.clone(), vec![]), tracker.clone())),
                 info: Arc::new(Info::here(parts.names())),
                 counters: Arc::default(),
                 tasks: tracker.clone(),

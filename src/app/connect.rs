@@ -12,6 +12,7 @@ use spinor_consumers::{
         rabbitmq::{RabbitMq, RabbitSettings},
     },
     results::{Results, ResultsError, ResultsTarget},
+    search::{SearchAuth, SearchSettings},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -79,6 +80,16 @@ pub async fn results(config: &Config, stop: &CancellationToken) -> Result<Result
         })
     };
     patiently("results database", open, stop).await
+}
+
+/// How the search index is fed, if it is.
+pub fn search(config: &Config) -> Option<SearchSettings> {
+    let SearchChoice::Http { endpoint, api_key } = &config.search else { return None };
+    let mut settings = SearchSettings::new(endpoint.reveal());
+    if let Some(key) = api_key {
+        settings.auth = SearchAuth::ApiKey(key.clone());
+    }
+    Some(settings)
 }
 
 enum Failure {
