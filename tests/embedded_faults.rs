@@ -306,6 +306,32 @@ async fn more_ready_messages_than_memory_keeps_come_in_order() {
     .await;
 }
 
+#[tokio::test]
+async fn an_unread_search_copy_drops_its_oldest_and_the_reports_stay() {
+    bounded(async {
+        const LINES: usize = 40;
+        let scratch = Scratch::new();
+        let settings = EmbeddedSettings { dir: scratch.broker(), search: true, ..EmbeddedSettings::default() };
+        let broker = AnyBroker::Embedded(Embedded::open(settings).await.expect("open"));
+        for number in 0..LINES {
+            let line = format!("{}{number}", "0".repeat(1_000_000)).into();
+            end(broker.report(vec![line])).await.expect("reported");
+        }
+        let mut search = consume(&broker, Address::Search, 1).await;
+        let mut kept = Vec::new();
+        while kept.last() != Some(&(LINES - 1)) {
+            let pack = packs(&broker, &mut search, 1).await;
+            kept.push(pack[0][0].parse::<usize>().expect("a number"));
+        }
+        assert!(kept.len() < LINES / 2, "{} of {LINES} are kept", kept.len());
+        assert!(kept.is_sorted() && kept[0] == LINES - kept.len(), "not the newest: {kept:?}");
+        let mut results = consume(&broker, Address::Results, 1).await;
+        assert_eq!(packs(&broker, &mut results, LINES).await.len(), LINES);
+        broker.close().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "played as a child, on a small disk, by a_full_disk_loses_nothing_and_says_so"]
 async fn a_child_on_a_small_disk() {
@@ -338,6 +364,7 @@ async fn a_child_on_a_small_disk() {
     let receipts: Vec<_> = hand.into_iter().map(|delivery| settle(delivery, MAX_BODY / 20)).collect();
     let again = publish_one(&broker, must(work("images"), message(99))).await;
     assert!(matches!(again, Err(PublishError::Refused(_))), "{again:?}");
+    assert!(matches!(&*link.borrow_and_update(), Link::Blocked { .. }), "the settles do not wait");
     std::fs::remove_file(&ballast).expect("removed");
     for receipt in receipts {
         end(receipt).await.expect("settled in the end");
