@@ -75,7 +75,7 @@ async fn survives(server: &PrivateServer, strike: impl AsyncFn()) {
     tasks.spawn(run_all(broker.clone(), Arc::clone(&ran)));
     let publishing = {
         let broker = broker.clone();
-        tokio::task::JoinSet::from_iter([publish_all(broker)])
+        JoinSet::from_iter([publish_all(broker)])
     };
     let mut collecting = JoinSet::from_iter([collect_all(broker.clone())]);
     for round in 1..=3 {
