@@ -50,7 +50,7 @@ use self::{
     lanes::Flight,
     names::Names,
     sink::{Item, Sink},
-    tracker::Tracker,
+    tracker::{Answer, Tracker},
 };
 use super::{
     Address, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Link, Outgoing, PublishError, QueueSpec,
@@ -89,8 +89,11 @@ struct Inner {
     ring: Arc<Ring>,
     /// Intake ends.
     closing: CancellationToken,
+    /// Channels are closed, with what is settled answered.
+    ending: CancellationToken,
     /// Everything ends.
     stop: CancellationToken,
+    feeds: TaskTracker,
     tasks: TaskTracker,
 }
 
@@ -132,6 +135,8 @@ impl RabbitMq {
             loose: Mutex::default(),
             ring: Arc::default(),
             closing: CancellationToken::new(),
+            ending: CancellationToken::new(),
+            feeds: TaskTracker::new(),
             stop,
             tasks,
         });
@@ -182,8 +187,8 @@ impl Inner {
         lock(&self.trackers).get(&generation).cloned()
     }
 
-    fn new_tracker(&self) -> Arc<Tracker> {
-        let tracker = Arc::new(Tracker::new(self.generations.fetch_add(1, Ordering::Relaxed)));
+    fn new_tracker(&self, say: impl Fn(Answer) + Send + Sync + 'static) -> Arc<Tracker> {
+        let tracker = Arc::new(Tracker::new(self.generations.fetch_add(1, Ordering::Relaxed), say));
         lock(&self.trackers).insert(tracker.id, Arc::clone(&tracker));
         tracker
     }
@@ -394,7 +399,7 @@ impl Broker for RabbitMq {
             leaving: false,
             deaf: false,
         };
-        self.0.tasks.spawn(feed.run());
+        self.0.feeds.spawn(feed.run());
         let subscription = Subscription::new(deliveries, control);
         match timeout(DRAIN, subscribed).await {
             Ok(Ok(())) => Ok(subscription),
@@ -453,6 +458,11 @@ impl Broker for RabbitMq {
     async fn close(&self) {
         self.0.closing.cancel();
         self.0.sink.drain(DRAIN).await;
+        self.0.ending.cancel();
+        self.0.feeds.close();
+        if timeout(DRAIN, self.0.feeds.wait()).await.is_err() {
+            tracing::warn!("Some subscriptions did not end in time; what they had in hand comes again.");
+        }
         self.0.stop.cancel();
         self.0.tasks.close();
         if timeout(DRAIN, self.0.tasks.wait()).await.is_err() {

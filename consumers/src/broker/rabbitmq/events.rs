@@ -153,15 +153,18 @@ impl Caster {
                 lines.push(b'\n');
             }
         }
-        let mut writing: Vec<_> = keyed.iter().map(|(key, lines)| Box::pin(self.one(&open, key, lines))).collect();
-        for one in &mut writing {
-            // All are queued first, then the last one's end means that all are written.
-            if let Some(Err(error)) = one.as_mut().now_or_never() {
-                return Err(error.to_string());
+        let mut writing = Vec::new();
+        for (key, lines) in &keyed {
+            let mut one = Box::pin(self.one(&open, key, lines));
+            // All are queued first; once the last is written, all are.
+            match one.as_mut().now_or_never() {
+                None => writing.push(one),
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(error.to_string()),
             }
         }
         if let Some(last) = writing.pop() {
-            let _ = last.await.map_err(|error| error.to_string())?;
+            last.await.map_err(|error| error.to_string())?;
         }
         drop(writing);
         *channel = Some(open);

@@ -14,10 +14,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::Stream;
+use futures_util::{FutureExt, Stream};
 use lapin::{
     Channel, Connection, Consumer,
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
     protocol::AMQPSoftError,
     types::FieldTable,
 };
@@ -31,7 +31,7 @@ use super::{
     connection::{State, jitter},
     intake::Intake,
     topology,
-    tracker::{PATIENCE, Tracker},
+    tracker::{Answer, PATIENCE, Tracker, When},
 };
 use crate::broker::{Control, Delivery, DeliveryTag, QueueSpec};
 
@@ -96,7 +96,8 @@ struct Generation {
     /// Not subscribed again before this.
     not_before: Instant,
     pause: Duration,
-    late: bool,
+    /// When to look for what waited too long for its elders.
+    late: Option<Instant>,
 }
 
 impl Feed {
@@ -171,17 +172,29 @@ impl Feed {
 
     async fn serve(&mut self, connection: &Connection) -> lapin::Result<Ended> {
         let channel = connection.create_channel().await?;
+        let wire = channel.clone();
+        // The first poll queues the frame, and the frames keep their order; nobody waits for it to
+        // be written, because if the channel breaks the delivery comes again anyway.
+        let say = move |answer| {
+            let _ = match answer {
+                Answer::One(number) => wire.basic_ack(number, BasicAckOptions { multiple: false }).now_or_never(),
+                Answer::UpTo(number) => wire.basic_ack(number, BasicAckOptions { multiple: true }).now_or_never(),
+                Answer::Back(number) => {
+                    wire.basic_nack(number, BasicNackOptions { multiple: false, requeue: true }).now_or_never()
+                }
+            };
+        };
         let now = Instant::now();
         let mut this = Generation {
             channel,
-            tracker: self.broker.new_tracker(),
+            tracker: self.broker.new_tracker(say),
             consumers: Vec::new(),
             granted: 0,
             waiting: VecDeque::new(),
             last_arrival: now,
             not_before: now,
             pause: Duration::from_millis(100),
-            late: false,
+            late: None,
         };
         let ended = self.work(&mut this, connection).await;
         // What was not forwarded is stale with the rest: it comes again.
@@ -200,30 +213,48 @@ impl Feed {
             }
             self.forward(this);
             if self.out.is_none() && this.tracker.len() == 0 {
-                return Ok(Ended::Done);
+                return self.end(this).await;
             }
             let room = this.waiting.len() < GULP;
             let late = this.late;
             let again = this.not_before;
+            let due = late.unwrap_or(again);
             let starved = this.consumers.is_empty() && Instant::now() < again;
             tokio::select! {
+                // A new credit is heard before an answer makes room for more under the old one.
+                biased;
+                said = self.control.recv(), if !self.deaf => self.hear(this, said).await?,
+                () = this.tracker.changed.notified() => {
+                    let wait = this.tracker.answer(When::Now);
+                    this.late = late.or_else(|| wait.then(|| Instant::now() + PATIENCE));
+                }
+                () = tokio::time::sleep_until(due), if late.is_some() => {
+                    this.late = this.tracker.answer(When::Late).then(|| Instant::now() + PATIENCE);
+                }
+                () = self.broker.closing.cancelled(), if self.out.is_some() => self.leave(this, Vec::new()).await?,
+                () = self.broker.ending.cancelled() => return self.end(this).await,
+                _ = self.state.changed() => {}
+                () = tokio::time::sleep_until(again), if starved => {}
+                _ = look.tick() => if self.is_stuck(this, connection).await { return Ok(Ended::Lost) },
+                () = has_room(self.out.as_ref()), if !this.waiting.is_empty() => {}
                 arrived = arrive(&mut this.consumers), if room && !this.consumers.is_empty() => {
                     self.take_up(this, arrived).await?;
                 }
-                said = self.control.recv(), if !self.deaf => self.hear(this, said).await?,
-                () = has_room(self.out.as_ref()), if !this.waiting.is_empty() => {}
-                () = this.tracker.changed.notified() => this.late = true,
-                () = tokio::time::sleep(PATIENCE), if late => this.late = this.tracker.ack_late(),
-                () = tokio::time::sleep_until(again), if starved => {}
-                _ = look.tick() => if self.is_stuck(this, connection).await { return Ok(Ended::Lost) },
-                _ = self.state.changed() => {}
-                () = self.broker.closing.cancelled(), if self.out.is_some() => self.leave(this, Vec::new()).await?,
-                () = self.broker.stop.cancelled() => return Ok(Ended::Done),
             }
             if !this.channel.status().connected() {
                 return Ok(Ended::Lost);
             }
         }
+    }
+
+    /// Says everything there is to say, and waits until the broker heard it: it forgets acks that a
+    /// closing connection overtakes.
+    async fn end(&self, this: &Generation) -> lapin::Result<Ended> {
+        this.tracker.answer(When::End);
+        let close = this.channel.close(200, "closed".into());
+        // Whatever it ends with, the connection is closed next.
+        let _ = tokio::time::timeout(Duration::from_secs(2), close).await;
+        Ok(Ended::Done)
     }
 
     /// Brings the consumers in line with the credit.

@@ -27,7 +27,7 @@ impl Intake<'_> {
     /// The delivery; none when it came too early and hops on.
     pub fn take(&self, from: lapin::message::Delivery) -> Option<Delivery> {
         let number = from.delivery_tag;
-        self.tracker.take_in(number, from.acker);
+        self.tracker.take_in(number);
         let message = wire::message(&from.properties, from.data);
         let delivery = Delivery {
             redelivered: from.redelivered || was_elsewhere(&message.properties),

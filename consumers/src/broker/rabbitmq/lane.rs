@@ -14,7 +14,7 @@ use lapin::{
     BasicProperties, Channel, Confirmation, PublisherConfirm,
     message::BasicReturnMessage,
     options::{BasicPublishOptions, ConfirmSelectOptions},
-    types::{AMQPValue, FieldTable, ShortString},
+    types::{AMQPValue, ShortString},
 };
 use tokio::{sync::watch, time::timeout};
 
@@ -253,7 +253,7 @@ fn unroutable(message: &BasicReturnMessage, parcels: &[Parcel], results: &mut [O
 async fn send(channel: &Channel, parcel: &Parcel, again: bool) -> lapin::Result<PublisherConfirm> {
     let mut properties = parcel.properties.clone();
     if again && parcel.job {
-        let mut headers = properties.headers().clone().unwrap_or_else(FieldTable::default);
+        let mut headers = properties.headers().clone().unwrap_or_default();
         headers.insert(header::CLAIM.into(), AMQPValue::Boolean(true));
         properties = properties.with_headers(headers);
     }

@@ -135,7 +135,7 @@ impl Declarer<'_> {
         if let Some(channel) = self.channel.as_ref().filter(|channel| channel.status().connected()) {
             return Ok(channel.clone());
         }
-        let channel = self.connection.create_channel().await.map_err(away)?;
+        let channel = self.connection.create_channel().await.map_err(|error| away(&error))?;
         self.channel = Some(channel.clone());
         Ok(channel)
     }
@@ -171,8 +171,9 @@ impl Declarer<'_> {
 
     async fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), BrokerError> {
         let channel = self.channel().await?;
-        let key = name(key).map_err(away)?;
-        let (queue_name, exchange) = (name(queue).map_err(away)?, name(exchange).map_err(away)?);
+        let key = name(key).map_err(|error| away(&error))?;
+        let (queue_name, exchange) =
+            (name(queue).map_err(|error| away(&error))?, name(exchange).map_err(|error| away(&error))?);
         channel
             .queue_bind(queue_name, exchange, key, QueueBindOptions::default(), FieldTable::default())
             .await
@@ -180,7 +181,7 @@ impl Declarer<'_> {
     }
 }
 
-fn away(error: lapin::Error) -> BrokerError {
+fn away(error: &lapin::Error) -> BrokerError {
     BrokerError::Unreachable(error.to_string())
 }
 

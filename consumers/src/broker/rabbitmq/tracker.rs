@@ -1,9 +1,12 @@
 //! What is in hand on one channel, and when it may be acked.
 //!
-//! Owns the handles of unanswered deliveries. Acks are `multiple` up to the longest finished
-//! prefix; what is finished beyond it waits a moment, so that slight reordering costs nothing,
-//! and is then acked alone. Always through the delivery's own handle, never by number: an old
-//! number would ack a new delivery. Once stale, it answers nothing more.
+//! Acks are `multiple` up to the longest finished prefix; what is finished beyond it waits a
+//! moment, so that slight reordering costs nothing, and is then acked alone. Whoever settles only
+//! marks; the feed answers, after it heard of a new credit, and one answer after the other: an ack
+//! that overtakes another names a number the broker no longer knows, and closes the channel (the
+//! client's own handle for a delivery sends each ack from a task of its own, in any order). A
+//! number is only valid on the channel it came on: once that is lost the tracker is retired and
+//! answers nothing more.
 
 use std::{
     collections::BTreeMap,
@@ -11,19 +14,37 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
-use lapin::{
-    Acker,
-    options::{BasicAckOptions, BasicNackOptions},
-};
 use tokio::{sync::Notify, time::Instant};
 
 /// How long a finished delivery waits for its elders.
 pub const PATIENCE: Duration = Duration::from_millis(20);
 
+/// What is said to the broker about deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done with this one.
+    One(u64),
+    /// Done with this one and all before it.
+    UpTo(u64),
+    /// This one goes back to its queue.
+    Back(u64),
+}
+
+/// Which of the finished are acked beyond the prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// None.
+    Now,
+    /// Those that waited long enough.
+    Late,
+    /// All.
+    End,
+}
+
 enum Slot {
-    InHand(Acker),
-    Finished(Acker, Instant),
+    InHand,
+    Finished(Instant),
+    Returning,
     /// A number that never reached us: nothing may be acked across it.
     Hole,
 }
@@ -39,7 +60,8 @@ struct Open {
     old: usize,
     /// Finished, not acked.
     beyond: usize,
-    stale: bool,
+    /// To be handed back.
+    returning: Vec<u64>,
 }
 
 /// The deliveries of one channel.
@@ -47,14 +69,16 @@ pub struct Tracker {
     /// What a delivery's tag says: its channel's generation.
     pub id: u64,
     open: Mutex<Open>,
-    /// Something is to be looked at: late acks, credit, or the last answer.
+    /// Hands an answer to the channel without waiting, in the order of the calls.
+    say: Box<dyn Fn(Answer) + Send + Sync>,
+    /// Something is to be answered.
     pub changed: Notify,
 }
 
 impl Tracker {
     /// For a new channel.
-    pub fn new(id: u64) -> Self {
-        Self { id, open: Mutex::default(), changed: Notify::new() }
+    pub fn new(id: u64, say: impl Fn(Answer) + Send + Sync + 'static) -> Self {
+        Self { id, open: Mutex::default(), say: Box::new(say), changed: Notify::new() }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -62,78 +86,93 @@ impl Tracker {
     }
 
     /// Takes in a delivery, in the channel's order.
-    pub fn take_in(&self, number: u64, acker: Acker) {
+    pub fn take_in(&self, number: u64) {
         let mut open = self.open();
         for missing in open.last + 1..number {
             open.slots.insert(missing, Slot::Hole);
         }
         open.last = open.last.max(number);
-        open.slots.insert(number, Slot::InHand(acker));
+        open.slots.insert(number, Slot::InHand);
     }
 
     /// The channel is gone: from now on nothing is answered.
     pub fn retire(&self) {
         let mut open = self.open();
-        open.stale = true;
         open.slots.clear();
+        open.returning.clear();
         (open.old, open.beyond) = (0, 0);
         drop(open);
         self.changed.notify_one();
     }
 
-    /// Finishes these deliveries and acks what can be acked.
+    /// Finishes these deliveries: they can be acked.
     pub fn finish(&self, numbers: impl IntoIterator<Item = u64>) {
         let now = Instant::now();
         let mut open = self.open();
         for number in numbers {
             if let Some(slot) = open.slots.get_mut(&number)
-                && let Slot::InHand(acker) = slot
+                && matches!(slot, Slot::InHand)
             {
-                *slot = Slot::Finished(acker.clone(), now);
+                *slot = Slot::Finished(now);
                 open.beyond += 1;
             }
         }
-        open.ack_prefix();
-        let look = open.beyond > 0 || open.slots.is_empty() || open.elders > 0;
         drop(open);
-        if look {
-            self.changed.notify_one();
-        }
+        self.changed.notify_one();
     }
 
     /// Gives one delivery back to its queue.
     pub fn hand_back(&self, number: u64) {
         let mut open = self.open();
-        let Some(slot) = open.remove(number) else { return };
-        if let Slot::InHand(acker) | Slot::Finished(acker, _) = slot {
-            // Queued by the first poll; if the channel breaks, the delivery comes again anyway.
-            let _ = acker.nack(BasicNackOptions { multiple: false, requeue: true }).now_or_never();
+        if let Some(slot) = open.slots.get_mut(&number)
+            && matches!(slot, Slot::InHand)
+        {
+            *slot = Slot::Returning;
+            open.returning.push(number);
         }
-        open.ack_prefix();
         drop(open);
         self.changed.notify_one();
     }
 
-    /// Acks alone what waited long enough for its elders; true when some still wait.
-    pub fn ack_late(&self) -> bool {
-        let now = Instant::now();
+    /// Says what can be said now, with what waited long enough for its elders when `late`, and
+    /// with all that is finished at the `end`; true when some still wait.
+    pub fn answer(&self, when: When) -> bool {
         let mut open = self.open();
-        if open.beyond == 0 {
-            return false;
+        for number in std::mem::take(&mut open.returning) {
+            open.remove(number);
+            (self.say)(Answer::Back(number));
         }
-        let due: Vec<u64> = open
-            .slots
-            .iter()
-            .filter(|(_, slot)| matches!(slot, Slot::Finished(_, since) if now.duration_since(*since) >= PATIENCE))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in due {
-            if let Some(Slot::Finished(acker, _)) = open.remove(number) {
+        self.ack_prefix(&mut open);
+        if open.beyond > 0 && when != When::Now {
+            let now = Instant::now();
+            let waited = |since: &Instant| when == When::End || now.duration_since(*since) >= PATIENCE;
+            let due = open.slots.iter().filter(|(_, slot)| matches!(slot, Slot::Finished(since) if waited(since)));
+            let due: Vec<u64> = due.map(|(number, _)| *number).collect();
+            for number in due {
+                open.remove(number);
                 open.beyond -= 1;
-                let _ = acker.ack(BasicAckOptions { multiple: false }).now_or_never();
+                (self.say)(Answer::One(number));
             }
         }
         open.beyond > 0
+    }
+
+    fn ack_prefix(&self, open: &mut Open) {
+        let mut last = None;
+        let mut count = 0;
+        while let Some(first) = open.slots.first_entry() {
+            if !matches!(first.get(), Slot::Finished(_)) {
+                break;
+            }
+            let number = *first.key();
+            open.remove(number);
+            open.beyond -= 1;
+            count += 1;
+            last = Some(number);
+        }
+        if let Some(last) = last {
+            (self.say)(if count > 1 { Answer::UpTo(last) } else { Answer::One(last) });
+        }
     }
 
     /// How many are in hand or not yet acked.
@@ -167,84 +206,88 @@ impl Open {
         }
         Some(slot)
     }
-
-    fn ack_prefix(&mut self) {
-        let mut last = None;
-        let mut count = 0;
-        while let Some(first) = self.slots.first_entry() {
-            if !matches!(first.get(), Slot::Finished(..)) {
-                break;
-            }
-            let number = *first.key();
-            if let Some(Slot::Finished(acker, _)) = self.remove(number) {
-                self.beyond -= 1;
-                count += 1;
-                last = Some(acker);
-            }
-        }
-        if let Some(acker) = last {
-            let _ = acker.ack(BasicAckOptions { multiple: count > 1 }).now_or_never();
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use lapin::message::Delivery;
+    use std::sync::Arc;
 
     use super::*;
 
-    fn with(numbers: impl IntoIterator<Item = u64>) -> Tracker {
-        let tracker = Tracker::new(1);
-        for number in numbers {
-            tracker.take_in(number, Delivery::mock(number, "".into(), "".into(), false, vec![]).acker);
-        }
-        tracker
+    fn with(numbers: impl IntoIterator<Item = u64>) -> (Tracker, Arc<Mutex<Vec<Answer>>>) {
+        let said: Arc<Mutex<Vec<Answer>>> = Arc::default();
+        let to = Arc::clone(&said);
+        let tracker = Tracker::new(1, move |answer| to.lock().unwrap().push(answer));
+        numbers.into_iter().for_each(|number| tracker.take_in(number));
+        (tracker, said)
     }
 
     #[test]
     fn a_finished_prefix_is_acked_at_once_and_the_rest_waits() {
-        let tracker = with(1..=5);
+        let (tracker, said) = with(1..=5);
         tracker.finish([2, 3, 5]);
-        assert_eq!(tracker.len(), 5);
+        assert!(tracker.answer(When::Now));
+        assert!(said.lock().unwrap().is_empty());
         tracker.finish([1]);
-        assert_eq!(tracker.len(), 2);
+        assert!(tracker.answer(When::Now));
         tracker.finish([4]);
+        assert!(!tracker.answer(When::Now));
+        assert_eq!(*said.lock().unwrap(), [Answer::UpTo(3), Answer::UpTo(5)]);
         assert_eq!(tracker.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_waited_for_an_elder_is_acked_alone() {
-        let tracker = with(1..=3);
+        let (tracker, said) = with(1..=3);
         tracker.finish([2]);
-        assert!(tracker.ack_late());
+        assert!(tracker.answer(When::Late));
         tokio::time::advance(PATIENCE).await;
-        assert!(!tracker.ack_late());
-        assert_eq!(tracker.len(), 2);
+        assert!(!tracker.answer(When::Late));
+        tracker.finish([1]);
+        tracker.answer(When::Now);
+        assert_eq!(*said.lock().unwrap(), [Answer::One(2), Answer::One(1)]);
     }
 
     #[test]
     fn nothing_is_acked_across_a_number_that_never_came() {
-        let tracker = with([1, 3]);
+        let (tracker, said) = with([1, 3]);
         tracker.finish([1, 3]);
-        assert_eq!(tracker.len(), 2);
+        tracker.answer(When::Now);
+        assert_eq!(*said.lock().unwrap(), [Answer::One(1)]);
+        tracker.answer(When::End);
+        assert_eq!(*said.lock().unwrap(), [Answer::One(1), Answer::One(3)]);
     }
 
     #[test]
-    fn a_stale_channel_answers_nothing() {
-        let tracker = with(1..=2);
-        tracker.retire();
-        tracker.finish([1]);
+    fn a_delivery_is_answered_once() {
+        let (tracker, said) = with(1..=2);
+        tracker.hand_back(1);
+        tracker.finish([1, 2, 2]);
         tracker.hand_back(2);
+        tracker.answer(When::End);
+        tracker.answer(When::End);
+        assert_eq!(*said.lock().unwrap(), [Answer::Back(1), Answer::One(2)]);
+    }
+
+    #[test]
+    fn a_lost_channel_is_answered_nothing() {
+        let (tracker, said) = with(1..=3);
+        tracker.finish([1]);
+        tracker.hand_back(3);
+        tracker.retire();
+        tracker.finish([2]);
+        tracker.answer(When::End);
+        assert!(said.lock().unwrap().is_empty());
         assert_eq!(tracker.len(), 0);
     }
 
     #[test]
     fn old_deliveries_are_counted_against_a_new_consumer_until_answered() {
-        let tracker = with(1..=4);
+        let (tracker, _) = with(1..=4);
         assert_eq!(tracker.start_over(), 4);
         tracker.hand_back(4);
         tracker.finish([1, 2]);
+        tracker.answer(When::Now);
         assert_eq!(tracker.old(), 1);
     }
 }
