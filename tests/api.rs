@@ -11,7 +11,7 @@ use spinor::{
 };
 use spinor_consumers::{
     broker::{
-        Address, AnyBroker, Broker, Event, QueueSpec, Settlement, Verdict,
+        Address, AnyBroker, Broker, BrokerError, Event, QueueSpec, Settlement, Verdict,
         embedded::{Embedded, EmbeddedSettings},
     },
     entry::Entry,
@@ -87,7 +87,11 @@ impl Stage {
         };
         let mut tasks = JoinSet::new();
         let stop = shutdown.clone();
-        tasks.spawn(async move { recorder.run(stop).await.unwrap() });
+        tasks.spawn(async move {
+            if let Err(error) = recorder.run(stop).await {
+                assert!(matches!(error, BrokerError::Closed), "{error}");
+            }
+        });
         tasks.spawn(async move { listening.serve(state).await.unwrap() });
         let client = Client::unix(config.socket()).unwrap();
         Self { broker, results, client, tcp, shutdown, tasks, scratch }

@@ -5,7 +5,9 @@
 #![allow(missing_docs, reason = "tests are not an interface")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod api;
 mod architecture;
+mod config;
 mod conformance;
 mod consumer;
 mod embedded_faults;
