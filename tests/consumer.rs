@@ -52,3 +52,4 @@ macro_rules! suite {
 }
 
 suite!(embedded, crate::conformance::on_embedded::OnEmbedded);
+suite!(rabbitmq, crate::conformance::on_rabbitmq::OnRabbitMq);
