@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, ask::Global, output::Output};
 use crate::{
     app::{App, Parts, Role},
+    config::Config,
+    log,
     orchestrations::{
         command::{RunArgs, load, run_command},
         drive::Driver,
@@ -58,7 +60,8 @@ impl Run {
         global: &Global,
         leave: &CancellationToken,
     ) -> Result<u8, Failure> {
-        let config = Arc::new(global.load()?.config);
+        let config = Arc::new(own(global)?);
+        log::start(&config.log);
         let nodes: Vec<String> = (1..=nodes).map(|number| format!("node-{number}")).collect();
         let parts = Parts { api: false, consumer: true, recorder: true };
         let role = Role { parts, nodes: nodes.clone(), jobs: false };
@@ -80,4 +83,16 @@ impl Run {
         stopped.map_err(|error| Failure::failed(format!("{error:#}")))?;
         Ok(code)
     }
+}
+
+/// The configuration for nodes of this process: nothing that others reach, so that a laptop never
+/// plays the nodes of a fleet.
+fn own(global: &Global) -> Result<Config, Failure> {
+    let mut ask = global.ask();
+    for (key, value) in [("broker", "embedded"), ("results", "sqlite")] {
+        ask.flags.push((key, value.to_owned(), "--local"));
+    }
+    // The run tells what happens; the log only what is wrong.
+    ask.variables.entry("SPINOR_LOG".to_owned()).or_insert_with(|| "warn".to_owned());
+    Ok(ask.load()?.config)
 }

@@ -1,16 +1,185 @@
-//! `spinor up`: everything in this process.
+//! `spinor up`: the parts in this process, until it is told to stop.
+//!
+//! Owns what the flags mean and the two signals: the first drains, the second ends at once.
 
-use clap::Args;
+use std::sync::Arc;
 
-use super::{Failure, ask::Global, output::Output};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use spinor_consumers::consumer::Shutdown;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
+
+use super::{Failure, ask::Global, failure::DONE, output::Output};
+use crate::{
+    api::listen::ListenError,
+    app::{App, CannotConnect, Parts, Role},
+    config::{Config, keys},
+    log,
+};
 
 /// Flags of `up`.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  spinor up")]
-pub struct Up {}
+#[command(after_help = EXAMPLES)]
+pub struct Up {
+    /// Run only these parts; on a broker that others reach
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Be this node, too: take plans from its queue; may be repeated
+    #[arg(long = "node", value_name = "NAME", value_parser = node)]
+    nodes: Vec<String>,
+    /// Instead of `broker`
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
+    /// Instead of `results`
+    #[arg(long, value_name = "URL")]
+    results: Option<String>,
+    /// Instead of `consumer.queues`
+    #[arg(long, value_name = "NAME,...")]
+    queues: Option<String>,
+    /// Instead of `consumer.kinds`
+    #[arg(long, value_name = "KIND,...")]
+    kinds: Option<String>,
+    /// Instead of `consumer.slots`
+    #[arg(long, value_name = "N")]
+    slots: Option<String>,
+    /// Instead of `api.listen`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Instead of `log.level`
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  spinor up                                  everything on this machine
+  spinor up --slots 16 --queues default,images
+  spinor up --only consumer --broker amqp://user@mq/vhost --kinds 'image.*'
+  spinor up --node web-1                     and run plans addressed to web-1";
+
+/// A part of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Answers people and programs
+    Api,
+    /// Runs jobs
+    Consumer,
+    /// Keeps the record
+    Recorder,
+}
+
+fn node(text: &str) -> Result<String, String> {
+    if keys::is_name(text) { Ok(text.to_owned()) } else { Err(format!("expected {}", keys::Form::Name.expected())) }
+}
+
+#[derive(Serialize)]
+struct Listening {
+    pid: u32,
+    parts: Vec<String>,
+    nodes: Vec<String>,
+    listening: Vec<String>,
+}
 
 impl Up {
-    pub(super) async fn run(self, _global: &Global, _output: Output) -> Result<u8, Failure> {
-        Err(Failure::failed("not wired yet"))
+    pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
+        let config = Arc::new(self.config(global)?);
+        let parts = self.parts(&config)?;
+        log::start(&config.log);
+        let shutdown = Shutdown::default();
+        let mut signals = JoinSet::new();
+        signals.spawn(follow(signals_of(), shutdown.clone()));
+        let role = Role { parts, nodes: self.nodes.clone(), jobs: true };
+        let app = build(config, role, &shutdown).await?;
+        let listening =
+            Listening { pid: std::process::id(), parts: parts.names(), nodes: self.nodes, listening: app.addresses() };
+        output.value(&listening, text)?;
+        app.run(shutdown).await.map_err(|error| Failure::failed(format!("{error:#}")))?;
+        Ok(DONE)
+    }
+
+    fn config(&self, global: &Global) -> Result<Config, Failure> {
+        let mut ask = global.ask();
+        ask.consumes = self.only.is_empty() || self.only.contains(&Part::Consumer);
+        let flags = [
+            ("broker", &self.broker, "--broker"),
+            ("results", &self.results, "--results"),
+            ("consumer.queues", &self.queues, "--queues"),
+            ("consumer.kinds", &self.kinds, "--kinds"),
+            ("consumer.slots", &self.slots, "--slots"),
+            ("api.listen", &self.listen, "--listen"),
+            ("log.level", &self.log_level, "--log-level"),
+        ];
+        ask.flags.extend(flags.into_iter().filter_map(|(key, text, flag)| Some((key, text.clone()?, flag))));
+        Ok(ask.load()?.config)
+    }
+
+    fn parts(&self, config: &Config) -> Result<Parts, Failure> {
+        if self.only.is_empty() {
+            return Ok(Parts::ALL);
+        }
+        let has = |part| self.only.contains(&part);
+        let parts = Parts { api: has(Part::Api), consumer: has(Part::Consumer), recorder: has(Part::Recorder) };
+        if parts != Parts::ALL && !config.is_remote() {
+            return Err(Failure::usage(
+                "--only: the embedded broker lives in one process, which has all parts; set `broker` to a server's address",
+            ));
+        }
+        if !parts.consumer && !self.nodes.is_empty() {
+            return Err(Failure::usage("--node needs the part `consumer`; add it to --only"));
+        }
+        Ok(parts)
+    }
+}
+
+/// Builds the parts; the errors with their exit codes.
+pub(super) async fn build(config: Arc<Config>, role: Role, shutdown: &Shutdown) -> Result<App, Failure> {
+    App::build(config, role, &shutdown.drain).await.map_err(|error| {
+        match (error.downcast_ref::<ListenError>(), error.downcast_ref::<CannotConnect>()) {
+            (Some(listen), _) => Failure::failed(listen.to_string()),
+            (_, Some(stopped @ CannotConnect::Stopped(_))) => Failure::unreachable(stopped.to_string()),
+            _ => Failure::failed(format!("{error:#}")),
+        }
+    })
+}
+
+fn text(listening: &Listening) -> String {
+    let nodes = match listening.nodes.as_slice() {
+        [] => String::new(),
+        nodes => format!(", as {}", nodes.join(" and ")),
+    };
+    let places: String = listening.listening.iter().map(|place| format!("  {place}\n")).collect();
+    format!("spinor is up, process {}: {}{nodes}\n{places}", listening.pid, listening.parts.join(", "))
+}
+
+/// Interrupt and terminate; `None` where the system refuses them.
+pub(super) fn signals_of() -> (Option<Signal>, Option<Signal>) {
+    (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok())
+}
+
+/// The first signal drains, the second ends at once.
+async fn follow(mut signals: (Option<Signal>, Option<Signal>), shutdown: Shutdown) {
+    next(&mut signals).await;
+    tracing::info!("Asked to stop: nothing new is taken, what runs gets its grace period.");
+    shutdown.drain.cancel();
+    next(&mut signals).await;
+    tracing::warn!("Asked to stop again: ending now, what is in hand goes back.");
+    shutdown.now.cancel();
+}
+
+/// The next of either.
+pub(super) async fn next((interrupt, terminate): &mut (Option<Signal>, Option<Signal>)) {
+    tokio::select! {
+        () = one(interrupt) => {}
+        () = one(terminate) => {}
+    }
+}
+
+async fn one(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => _ = signal.recv().await,
+        None => std::future::pending().await,
     }
 }
