@@ -4,7 +4,7 @@
 //! queue, after the work queue is empty, so that reading does not slow the work down. Anything
 //! missing or double fails the run.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Result, bail};
 use jiff::Timestamp;
@@ -34,6 +34,8 @@ pub struct Found {
     pub packs: Option<u64>,
     /// Transactions that recorded.
     pub commits: Option<u64>,
+    /// Reports that came more than once, of one execution.
+    pub repeated: u64,
 }
 
 /// Waits until all is recorded, and compares.
@@ -68,34 +70,78 @@ pub async fn recorded(results: &Results, ids: &[Uuid]) -> Result<Found> {
         last: moment(tally.last_commit)?,
         packs: None,
         commits: Some(tally.commits),
+        repeated: 0,
     })
 }
 
 /// Waits until the work queue is empty, reads all reports, and compares.
 pub async fn reported(broker: &AnyBroker, ids: &[Uuid]) -> Result<Found> {
     empty(broker).await?;
-    let mut missing: HashSet<Uuid> = ids.iter().copied().collect();
-    let (mut first, mut last) = (Timestamp::MAX, Timestamp::MIN);
-    let mut packs = 0;
+    let mut reports = Reports::of(ids);
     let mut subscription = broker.consume(&Address::Results, CREDIT).await?;
     let mut hand = Vec::new();
-    while !missing.is_empty() {
+    while reports.seen < ids.len() {
         let taken = timeout(PATIENCE, subscription.next_many(&mut hand, 100)).await;
         if taken.is_err() || hand.is_empty() {
-            bail!("{} of {} jobs never reported", missing.len(), ids.len());
+            bail!("{} of {} jobs never reported", ids.len() - reports.seen, ids.len());
         }
         for delivery in hand.drain(..) {
-            packs += u64::from(take(&delivery.message.body, &mut missing, &mut first, &mut last)?);
+            reports.take(&delivery.message.body)?;
             drop(broker.settle(delivery, Settlement::default()));
         }
     }
     // A double would be behind the last one.
     sleep(Duration::from_millis(200)).await;
     while let Some(delivery) = subscription.try_next() {
-        take(&delivery.message.body, &mut missing, &mut first, &mut last)?;
+        reports.take(&delivery.message.body)?;
         drop(broker.settle(delivery, Settlement::default()));
     }
-    Ok(Found { first, last, packs: Some(packs), commits: None })
+    let Reports { first, last, packs, repeated, .. } = reports;
+    Ok(Found { first, last, packs: Some(packs), commits: None, repeated })
+}
+
+/// The reports read so far.
+struct Reports {
+    /// The execution of each job, once it is known.
+    executions: HashMap<Uuid, Option<Uuid>>,
+    seen: usize,
+    repeated: u64,
+    packs: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Reports {
+    fn of(ids: &[Uuid]) -> Self {
+        let executions = ids.iter().map(|id| (*id, None)).collect();
+        Self { executions, seen: 0, repeated: 0, packs: 0, first: Timestamp::MAX, last: Timestamp::MIN }
+    }
+
+    /// One pack.
+    fn take(&mut self, body: &[u8]) -> Result<()> {
+        let mut carried = false;
+        for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let Entry::Report(report) = serde_json::from_slice(line)? else { continue };
+            carried = true;
+            if report.state != State::Succeeded {
+                bail!("job {} ended as {}", report.job, report.state.word());
+            }
+            match self.executions.get_mut(&report.job) {
+                None => bail!("job {} was not published by this round", report.job),
+                // A report may come twice, and is recorded once: the effect is the execution.
+                Some(Some(execution)) if *execution == report.execution => self.repeated += 1,
+                Some(Some(_)) => bail!("job {} ran twice", report.job),
+                Some(unknown) => {
+                    *unknown = Some(report.execution);
+                    self.seen += 1;
+                }
+            }
+            self.first = self.first.min(report.started);
+            self.last = self.last.max(report.ended);
+        }
+        self.packs += u64::from(carried);
+        Ok(())
+    }
 }
 
 async fn empty(broker: &AnyBroker) -> Result<()> {
@@ -114,22 +160,4 @@ async fn empty(broker: &AnyBroker) -> Result<()> {
         }
         sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// One pack; tells whether it carried reports.
-fn take(body: &[u8], missing: &mut HashSet<Uuid>, first: &mut Timestamp, last: &mut Timestamp) -> Result<bool> {
-    let mut reports = false;
-    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let Entry::Report(report) = serde_json::from_slice(line)? else { continue };
-        if report.state != State::Succeeded {
-            bail!("job {} ended as {}", report.job, report.state.word());
-        }
-        if !missing.remove(&report.job) {
-            bail!("job {} reported twice", report.job);
-        }
-        reports = true;
-        *first = (*first).min(report.started);
-        *last = (*last).max(report.ended);
-    }
-    Ok(reports)
 }

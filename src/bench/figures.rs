@@ -40,6 +40,8 @@ pub struct Sample {
     /// Messages, each confirmed once, that carried the reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packs: Option<u64>,
+    /// Reports that came more than once, of one execution each.
+    pub repeated: u64,
     /// Latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub median_ms: Option<f64>,
@@ -214,6 +216,10 @@ pub fn remarks(samples: &[Sample]) -> Vec<String> {
     }
     if let Some(reports) = per(|sample| sample.packs) {
         notes.push(format!("reports per message (one confirm each, then one ack up to there): {:.0}", reports.median));
+    }
+    let repeated: u64 = samples.iter().map(|sample| sample.repeated).sum();
+    if repeated > 0 {
+        notes.push(format!("reports that came twice, of one execution each: {repeated} in all rounds"));
     }
     match samples.iter().find_map(|sample| sample.fsyncs) {
         Some(Fsyncs { by: Counter::SystemCalls, .. }) => {

@@ -80,7 +80,7 @@ pub async fn run(request: &Request, config: Arc<Config>) -> Result<Sample> {
             false => check::reported(&broker, &ids).await?,
         };
         let seconds = noop::seconds(request, begun, &found)?;
-        Sample { seconds, commits: found.commits, packs: found.packs, ..Sample::default() }
+        Sample { seconds, commits: found.commits, packs: found.packs, repeated: found.repeated, ..Sample::default() }
     };
     sample.jobs = jobs as u64;
     sample.cpu_seconds = cpu.zip(system::cpu_seconds(own)).map(|(before, after)| after - before);

@@ -181,6 +181,7 @@ async fn remote_round(request: &Request, place: &Place, jobs: usize) -> Result<S
         fsyncs: counting.stop().await,
         commits: found.commits,
         packs: found.packs,
+        repeated: found.repeated,
         ..Sample::default()
     };
     running.stop().await?;
