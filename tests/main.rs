@@ -10,11 +10,11 @@
 mod architecture;
 mod conformance;
 mod consumer;
+#[cfg(test)]
+mod embedded_faults;
 mod message;
-mod rabbitmq;
 mod orchestrations;
+mod rabbitmq;
 mod recorder;
 mod search;
 mod support;
-#[cfg(test)]
-mod embedded_faults;
