@@ -10,6 +10,7 @@ mod architecture;
 mod config;
 mod conformance;
 mod consumer;
+#[cfg(test)]
 mod embedded_faults;
 mod message;
 mod orchestrations;

@@ -167,8 +167,10 @@ impl<B: Broker> Recorder<B> {
     /// Records until `shutdown`, then commits what is in hand. Ends early with an error when the
     /// broker was closed or refuses the queues for good.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), BrokerError> {
-        let (reports, dead) =
-            tokio::join!(self.follow(&Address::Results, &shutdown), self.follow(&Address::Dead, &shutdown));
+        let (reports, dead) = tokio::join!(
+            Box::pin(self.follow(&Address::Results, &shutdown)),
+            Box::pin(self.follow(&Address::Dead, &shutdown))
+        );
         reports.and(dead)
     }
 
