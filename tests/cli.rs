@@ -1,0 +1,134 @@
+//! The command line from outside: every command, its help, its JSON, and bad weather.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::process::Spinor;
+
+const NOBODY: &str = "0198f1d2-0000-7000-8000-000000000000";
+
+/// Every command that people type.
+const COMMANDS: &[&[&str]] = &[
+    &[],
+    &["up"],
+    &["run"],
+    &["publish"],
+    &["status"],
+    &["doctor"],
+    &["bench"],
+    &["jobs"],
+    &["jobs", "ls"],
+    &["jobs", "show"],
+    &["jobs", "wait"],
+    &["jobs", "why"],
+    &["queues"],
+    &["queues", "ls"],
+    &["runs"],
+    &["runs", "ls"],
+    &["runs", "show"],
+    &["runs", "analyze"],
+    &["config"],
+    &["config", "init"],
+    &["config", "check"],
+    &["config", "show"],
+];
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn installation(rest: &str) -> Spinor {
+    Spinor::new(&format!("data = 'data'\n{rest}"))
+}
+
+#[tokio::test]
+async fn every_help_has_examples() {
+    let spinor = installation("");
+    for command in COMMANDS {
+        let help = spinor.run(&[*command, &["--help"]].concat()).await.expect_success();
+        assert!(help.stdout.contains("Examples:\n"), "{command:?}: {}", help.stdout);
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_published_run_and_looked_at_and_every_answer_is_json() {
+    let spinor = installation("");
+    let mut up = spinor.start(&["up"]);
+    up.says("spinor is up", Duration::from_secs(30)).await;
+    let done =
+        spinor.run(&["publish", "command", "--wait", "--json", "--", "sh", "-c", "echo hello"]).await.expect_success();
+    let published = json(&done.stdout);
+    assert_eq!(published["report"]["state"], "succeeded");
+    assert_eq!(published["report"]["stdout"]["head"], "hello\n");
+    let id = published["id"].as_str().unwrap();
+    for command in [
+        vec!["status"],
+        vec!["doctor"],
+        vec!["jobs", "ls"],
+        vec!["jobs", "show", id],
+        vec!["jobs", "wait", id],
+        vec!["jobs", "why", id],
+        vec!["queues", "ls"],
+        vec!["runs", "ls"],
+        vec!["config", "init"],
+        vec!["config", "check"],
+        vec!["config", "show"],
+    ] {
+        json(&spinor.run(&[command, vec!["--json"]].concat()).await.expect_success().stdout);
+    }
+    let failed = spinor.run(&["publish", "command", "--wait", "--", "false"]).await;
+    assert_eq!(failed.code(), 1);
+    let second = spinor.run(&["up"]).await;
+    assert_eq!(second.code(), 1);
+    assert!(second.stderr.contains(&format!("process {} serves", up.id())), "{}", second.stderr);
+    up.terminate();
+    assert!(up.wait(Duration::from_secs(30)).await.success());
+    assert!(!spinor.join("data/spinor.sock").exists());
+}
+
+#[tokio::test]
+async fn bad_weather_has_its_exit_code_and_shows_no_secret() {
+    let spinor = installation(
+        "broker = 'amqp://u:hush@127.0.0.1:1/v'\nresults = 'mysql://u:hush@127.0.0.1:1/s'\n[api]\ntoken = 'hush'\n",
+    );
+    spinor_write(&spinor, "wrong.toml", "broker = 'ampq://u:hush@mq'\n[consumer]\nslots = 'many'\n");
+    spinor_write(&spinor, "args.json", "{\n  \"a\": ]\n");
+    spinor_write(&spinor, "wrong.yaml", "- jobs:\n  - RUN: [\n");
+    let table: &[(&[&str], i32, &str)] = &[
+        (&["status"], 3, "no Spinor answers at unix:"),
+        (&["jobs", "show", NOBODY], 3, "spinor up"),
+        (&["--api", "http://127.0.0.1:1", "status"], 3, "http://127.0.0.1:1"),
+        (&["--api", "nonsense", "status"], 2, "expected an address"),
+        (&["jobs", "show", "nobody"], 2, "nobody"),
+        (&["jobs", "ls", "--state", "asleep"], 2, "expected one of queued"),
+        (&["nonsense"], 2, "nonsense"),
+        (&["publish", "noop", "--args", "{"], 2, "this is no JSON"),
+        (&["publish", "noop", "--args", "@args.json"], 2, "args.json:2:8"),
+        (&["publish", "noop", "--args", "@missing.json"], 2, "missing.json"),
+        (&["publish", "noop", "--", "echo"], 2, "kind `command`"),
+        (&["run", "missing.yaml"], 2, "missing.yaml"),
+        (&["run", "wrong.yaml"], 2, "wrong.yaml"),
+        (&["config", "check"], 2, "consumer.kinds"),
+        (&["config", "check", "--config", "wrong.toml"], 2, "2 problems"),
+        (&["config", "check", "--config", "missing.toml"], 2, "missing.toml"),
+        (&["doctor"], 1, ""),
+        (&["up", "--only", "api", "--broker", "embedded"], 2, "--only"),
+        (&["up", "--listen", "0.0.0.0:1", "--kinds", "*"], 2, "TLS"),
+    ];
+    for (command, code, part) in table {
+        let done = spinor.run(command).await;
+        assert_eq!(done.code(), *code, "{command:?}: {}{}", done.stdout, done.stderr);
+        let all = format!("{}{}", done.stdout, done.stderr);
+        assert!(all.contains(part), "{command:?}: {part} not in {all}");
+        assert!(!all.contains("hush") && !all.contains("panicked"), "{command:?}: {all}");
+    }
+    let done = spinor.run(&["status", "--json"]).await;
+    assert_eq!(json(&done.stdout)["exit_code"], 3);
+    let shown = spinor.run(&["config", "show", "--origin"]).await.expect_success();
+    assert!(shown.stdout.contains("amqp://u:***@127.0.0.1:1/v") && !shown.stdout.contains("hush"), "{}", shown.stdout);
+}
+
+fn spinor_write(spinor: &Spinor, name: &str, text: &str) {
+    std::fs::write(spinor.join(name), text).unwrap();
+}
