@@ -145,7 +145,8 @@ impl App {
         let tracker = TaskTracker::new();
         let mut view = None;
         if self.role.parts.recorder {
-            let recorder = Recorder::new(self.broker.clone(), self.results.clone(), RecorderSettings::default());
+            let settings = RecorderSettings { batch: self.config.recorder.batch, ..RecorderSettings::default() };
+            let recorder = Recorder::new(self.broker.clone(), self.results.clone(), settings);
             view = Some(recorder.view());
             let until = stop.clone();
             tracker.spawn(async move {

@@ -37,12 +37,7 @@ pub async fn broker(config: &Config, stop: &CancellationToken) -> Result<AnyBrok
     let search = config.search != SearchChoice::Off;
     match &config.broker {
         BrokerChoice::Embedded => {
-            let settings = EmbeddedSettings {
-                dir: config.data.join("broker"),
-                search,
-                socket: Some(config.socket()),
-                ..EmbeddedSettings::default()
-            };
+            let settings = EmbeddedSettings { dir: config.data.join("broker"), search, socket: Some(config.socket()) };
             let embedded =
                 Embedded::open(settings).await.map_err(|error| CannotConnect::Misconfigured(error.to_string()))?;
             Ok(AnyBroker::Embedded(embedded))
