@@ -115,7 +115,7 @@ pub async fn a_failed_settle_does_not_hold_its_neighbours<F: Fixture>() {
 
 pub async fn a_reply_reaches_its_queue<F: Fixture>() {
     let (_fixture, broker) = with_queues::<F>(&["images"]).await;
-    let replies = Address::Reply("answers-1".to_owned());
+    let replies = Address::Reply(format!("answers-{}", uuid::Uuid::now_v7()));
     let mut answers = consume(&broker, replies.clone(), 10).await;
     publish(&broker, "images", 0..1).await;
     let mut subscription = consume(&broker, work("images"), 1).await;

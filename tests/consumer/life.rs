@@ -14,7 +14,7 @@ use spinor_consumers::broker::{Address, Broker};
 use spinor_executors::{HeaderValue, Json, Outcome, Output, RetryPolicy, State, StepReport, StepState};
 
 use super::stage::{Cast, QUEUE, Stage, job, settings, with_policy};
-use crate::conformance::fixture::{Fixture, consume, take};
+use crate::conformance::fixture::{Fixture, acked, consume, take};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -83,9 +83,11 @@ pub async fn a_discarded_job_is_not_retried<F: Fixture>() {
 
 pub async fn a_reply_reaches_the_one_who_asked<F: Fixture>() {
     let (_fixture, stage) = Stage::open::<F>(settings(2), Cast::default().noop()).await;
-    let mut answers = consume(&stage.broker, Address::Reply("answers-stage".into()), 1).await;
+    // Reply queues have no prefix of the installation, and outlive a test for a while.
+    let name = format!("answers-{}", uuid::Uuid::now_v7());
+    let mut answers = consume(&stage.broker, Address::Reply(name.clone()), 1).await;
     let mut job = job("noop");
-    job.reply_to = Some("answers-stage".into());
+    job.reply_to = Some(name);
     job.correlation_id = Some("mine".into());
     stage.publish(&[job.clone()]).await;
     let reply = take(&mut answers).await;
@@ -95,6 +97,7 @@ pub async fn a_reply_reaches_the_one_who_asked<F: Fixture>() {
         (report["job"].as_str(), report["state"].as_str()),
         (Some(job.id.to_string().as_str()), Some("succeeded"))
     );
+    acked(&stage.broker, reply).await;
     stage.drain().await;
 }
 

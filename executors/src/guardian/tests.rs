@@ -1,3 +1,5 @@
+//! The guardian, with a consumer that is really killed.
+
 use std::{
     io::{BufRead, BufReader, Lines},
     os::unix::process::CommandExt,

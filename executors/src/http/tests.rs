@@ -1,3 +1,5 @@
+//! The `http` kind against a small server in the test itself.
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,

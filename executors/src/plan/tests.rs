@@ -1,3 +1,5 @@
+//! Plans with real shells: order, failure, cuts in the journal, drains.
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,3 +1,5 @@
+//! Real processes: output, ends, trees, what holds a pipe.
+
 use std::{fs, path::Path, time::Duration};
 
 use rustix::{
