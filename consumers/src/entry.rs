@@ -19,6 +19,9 @@ pub const PACK_LINES: usize = 500;
 /// At most so many bytes to a pack, but for a single line that is larger.
 pub const PACK_BYTES: usize = 1 << 20;
 
+/// The largest line: the report of a job that is as large as a message may be.
+pub const MAX_LINE: usize = crate::message::MAX_BODY + PACK_BYTES;
+
 /// One line of a pack. Its first field is `is`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "is", rename_all = "snake_case")]

@@ -145,8 +145,9 @@ impl Slots {
 
     fn expire(&self, job: &Job, journaled: bool, delivery: Delivery, now: Timestamp) {
         let report = self.blank(job, journaled, Uuid::nil(), now);
-        let report = verdict::unrun(report, State::Expired, Cause::Error, "it expired before it started".to_owned());
-        let settlement = verdict::settlement(&report, job, None, journaled);
+        let mut report =
+            verdict::unrun(report, State::Expired, Cause::Error, "it expired before it started".to_owned());
+        let settlement = verdict::settlement(&mut report, job, None, journaled);
         self.settle(delivery, settlement);
     }
 
@@ -203,7 +204,7 @@ impl Slots {
         (report.stdout, report.stderr, report.exit, report.usage) = (kept.stdout, kept.stderr, kept.exit, kept.usage);
         let policy = job.retry.or_else(|| kind.and_then(|kind| kind.retry)).unwrap_or(RetryPolicy::NONE);
         let again = verdict::decide(&mut report, outcome, policy, draw());
-        let settlement = verdict::settlement(&report, &job, again, journaled);
+        let settlement = verdict::settlement(&mut report, &job, again, journaled);
         self.lately.remember(key, &settlement);
         self.settle(delivery, settlement);
         ears.ended(report);

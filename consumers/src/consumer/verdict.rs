@@ -51,7 +51,8 @@ pub fn decide(report: &mut Report, outcome: Outcome, policy: RetryPolicy, draw: 
 }
 
 /// The settlement of an execution whose report is complete.
-pub fn settlement(report: &Report, job: &Job, again_after: Option<Duration>, journaled: bool) -> Settlement {
+pub fn settlement(report: &mut Report, job: &Job, again_after: Option<Duration>, journaled: bool) -> Settlement {
+    let line = line(report);
     let mut publish = Vec::new();
     if let Some(after) = again_after {
         let mut next = job.clone();
@@ -64,7 +65,26 @@ pub fn settlement(report: &Report, job: &Job, again_after: Option<Duration>, jou
     } else if let Some(reply_to) = &job.reply_to {
         publish.push(reply(reply_to, report, job));
     }
-    Settlement { lines: vec![entry::report_line(report)], publish, verdict: Verdict::Ack }
+    Settlement { lines: vec![line], publish, verdict: Verdict::Ack }
+}
+
+/// The report's line. One that no broker would carry would come back for ever: a value that is
+/// too large fails its job, since what succeeded without its value is of no use to who waits.
+fn line(report: &mut Report) -> bytes::Bytes {
+    let line = entry::report_line(report);
+    if line.len() < entry::MAX_LINE {
+        return line;
+    }
+    if let Some(value) = report.value.take() {
+        let size = value.bytes().len();
+        report.state = State::Failed;
+        report.failure = Some(Failure {
+            cause: Cause::Error,
+            message: format!("it succeeded with a value of {size} bytes, more than a report can carry"),
+        });
+    }
+    report.whole = None;
+    entry::report_line(report)
 }
 
 /// A reply is the report as JSON; its queue may be gone, so nothing waits for it.
@@ -118,7 +138,7 @@ mod tests {
         let (job, mut first) = report(1);
         let after = decide(&mut first, Outcome::failed("no"), policy, 0.5);
         assert_eq!((after, first.state), (Some(Duration::from_secs(3)), State::Retrying));
-        let sent = settlement(&first, &job, after, true);
+        let sent = settlement(&mut first, &job, after, true);
         assert!(matches!(&sent.publish[0].to, Address::Delayed { queue, .. } if queue == "q"));
         assert_eq!(sent.publish[0].message.properties.int(header::ATTEMPT), Some(2));
         let (_, mut last) = report(2);
@@ -146,16 +166,26 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_no_report_carries_fails_its_job_and_says_how_large_it_was() {
+        let (job, mut done) = report(1);
+        let value = Json::of(&"x".repeat(entry::MAX_LINE)).unwrap_or(Json::null());
+        decide(&mut done, Outcome::Succeeded(value), RetryPolicy::NONE, 0.5);
+        let sent = settlement(&mut done, &job, None, false);
+        assert!(sent.lines[0].len() < 2000 && done.state == State::Failed);
+        assert!(done.failure.is_some_and(|failure| failure.message.contains("bytes")));
+    }
+
+    #[test]
     fn only_a_final_report_is_replied() -> Result<(), String> {
         let policy = RetryPolicy::new(1, Duration::from_secs(3), 2.0, 0.0)?;
         let (mut job, mut first) = report(1);
         job.reply_to = Some("answers".into());
         let after = decide(&mut first, Outcome::failed("no"), policy, 0.5);
-        assert!(settlement(&first, &job, after, false).publish.iter().all(|out| out.must));
+        assert!(settlement(&mut first, &job, after, false).publish.iter().all(|out| out.must));
         let (_, mut done) = report(1);
         decide(&mut done, Outcome::Succeeded(Json::null()), policy, 0.5);
         assert!(
-            matches!(&settlement(&done, &job, None, false).publish[..], [Outgoing { to: Address::Reply(to), must: false, .. }] if to == "answers")
+            matches!(&settlement(&mut done, &job, None, false).publish[..], [Outgoing { to: Address::Reply(to), must: false, .. }] if to == "answers")
         );
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     broker::{Address, BrokerError, Delivery, PublishError, QueueStats, Subscription},
-    message::MAX_BODY,
+    entry::MAX_LINE,
 };
 
 /// Where an address leads.
@@ -233,6 +233,6 @@ impl Writer {
 }
 
 fn too_large(lines: &[bytes::Bytes]) -> Option<PublishError> {
-    let size = lines.iter().map(bytes::Bytes::len).find(|size| *size > MAX_BODY)?;
-    Some(PublishError::TooLarge { size, limit: MAX_BODY })
+    let size = lines.iter().map(bytes::Bytes::len).find(|size| *size > MAX_LINE)?;
+    Some(PublishError::TooLarge { size, limit: MAX_LINE })
 }

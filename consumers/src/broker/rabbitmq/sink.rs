@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     broker::{Address, DeliveryTag, Outgoing, PublishError, Verdict},
-    message::MAX_BODY,
+    entry::MAX_LINE,
 };
 
 /// From here on a second flush may be in flight beside the first.
@@ -198,10 +198,10 @@ impl Inner {
         for item in items.iter_mut() {
             self.forget_the_future_of_a_stale_one(item);
             let size = item.lines.iter().map(Bytes::len).max().unwrap_or_default();
-            shares.push(if size < MAX_BODY {
+            shares.push(if size < MAX_LINE {
                 Share { packs: packer.add(&item.lines), ..Share::default() }
             } else {
-                Share { hopeless: Some(PublishError::TooLarge { size, limit: MAX_BODY }), ..Share::default() }
+                Share { hopeless: Some(PublishError::TooLarge { size, limit: MAX_LINE }), ..Share::default() }
             });
         }
         let mut parcels = Vec::new();
