@@ -7,6 +7,7 @@
 
 mod api;
 mod architecture;
+mod bench;
 mod cli;
 mod config;
 mod conformance;

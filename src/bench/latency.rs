@@ -28,8 +28,8 @@ const JOBS: usize = 2000;
 pub async fn run(request: &Request, place: &Place) -> Result<Summary> {
     let jobs = request.jobs.unwrap_or(JOBS);
     let what = |broker: &str| format!("{jobs} no-op jobs of {} bytes, one at a time, {broker}", request.payload);
-    let mut product = Side { name: "product".to_owned(), samples: Vec::new() };
     let Some(url) = place.amqp() else {
+        let mut product = Side { name: "product".to_owned(), samples: Vec::new() };
         for _ in 0..request.rounds {
             product.samples.push(inside::round(request, place, jobs).await?);
         }
@@ -39,8 +39,18 @@ pub async fn run(request: &Request, place: &Place) -> Result<Summary> {
     if floors::program().is_none() {
         bail!("`spinor-floor` is not beside this program: over RabbitMQ it is the client that asks");
     }
-    let mut floor = Side { name: "raw worker".to_owned(), samples: Vec::new() };
     let site = Site::new(place, request)?;
+    let sides = on_site(&site, request, place, url, jobs).await;
+    // Rounds that failed leave nothing behind either.
+    site.sweep(place).await?;
+    let notes = vec!["every reply was the asked job's own; the same client asked both".to_owned()];
+    Ok(Summary::new(what("RabbitMQ"), Measure::Latency, sides?, notes))
+}
+
+/// All rounds over RabbitMQ, with one product that stays up: product and floor.
+async fn on_site(site: &Site, request: &Request, place: &Place, url: &str, jobs: usize) -> Result<Vec<Side>> {
+    let mut product = Side { name: "product".to_owned(), samples: Vec::new() };
+    let mut floor = Side { name: "raw worker".to_owned(), samples: Vec::new() };
     let app = site.open().await?;
     let broker = app.broker();
     site.declare(&broker).await?;
@@ -62,9 +72,7 @@ pub async fn run(request: &Request, place: &Place) -> Result<Summary> {
     }
     running.stop().await?;
     broker.close().await;
-    site.sweep(place).await?;
-    let notes = vec!["every reply was the asked job's own; the same client asked both".to_owned()];
-    Ok(Summary::new(what("RabbitMQ"), Measure::Latency, vec![product, floor], notes))
+    Ok(vec![product, floor])
 }
 
 /// In the child of an embedded round.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use jiff::Timestamp;
+use spinor_consumers::broker::Broker;
 use tokio::time::sleep;
 
 use super::{
@@ -142,6 +143,15 @@ fn local((host, port): &(String, u16)) -> Option<u32> {
 /// One round of the product as processes of its own on a broker that others use.
 async fn remote_round(request: &Request, place: &Place, jobs: usize) -> Result<Sample> {
     let site = Site::new(place, request)?;
+    let sample = on_site(&site, request, place, jobs).await;
+    // A round that failed leaves nothing behind either.
+    site.sweep(place).await?;
+    let sample = sample?;
+    durable(&sample)?;
+    Ok(sample)
+}
+
+async fn on_site(site: &Site, request: &Request, place: &Place, jobs: usize) -> Result<Sample> {
     let app = site.open().await?;
     let (broker, results) = (app.broker(), app.results());
     site.declare(&broker).await?;
@@ -185,9 +195,7 @@ async fn remote_round(request: &Request, place: &Place, jobs: usize) -> Result<S
         ..Sample::default()
     };
     running.stop().await?;
-    spinor_consumers::broker::Broker::close(&broker).await;
-    site.sweep(place).await?;
-    durable(&sample)?;
+    broker.close().await;
     Ok(sample)
 }
 

@@ -138,7 +138,7 @@ fn text(place: &Place, config: &Config, request: &Request) -> Result<String> {
     )?;
     writeln!(text, "[consumer]\nqueues = [\"{QUEUE}\"]\nkinds = [\"noop\"]\nslots = {}", request.slots)?;
     let journal = if request.journal { "full" } else { "ends" };
-    writeln!(text, "[queues.{QUEUE}]\njournal = \"{journal}\"\n[log]\nlevel = \"warn\"")?;
+    writeln!(text, "[queues.{QUEUE}]\njournal = \"{journal}\"\n[log]\nlevel = \"{}\"", config.log.level)?;
     Ok(text)
 }
 
