@@ -84,6 +84,9 @@ impl App {
         // Sockets before anything starts: a clash is a start-up error.
         let listening = if role.parts.api { Some(api::listen::bind(&config).await?) } else { None };
         let broker = connect::broker(&config, stop).await?;
+        if role.parts.api {
+            connect::queues(&config, &broker, stop).await?;
+        }
         let results = connect::results(&config, stop).await?;
         let search = connect::search(&config);
         let consumers = if role.parts.consumer { consumers::of(&config, &role)? } else { Vec::new() };

@@ -1,14 +1,15 @@
 //! Log lines: for people on a terminal, JSON elsewhere; always to standard error.
 //!
 //! Owns the set-up, once a process. Refuses per-module filters: one level, and the libraries we
-//! use stay one step quieter.
+//! use stay one step quieter. The AMQP client is heard only when everything is asked for: a closed
+//! channel is an error to it, and to us mostly an answer ("no such queue").
 
 use std::io::IsTerminal as _;
 
 use tracing::{Level, Metadata, subscriber::set_global_default};
 use tracing_subscriber::{
     Layer, Registry,
-    filter::{FilterFn, LevelFilter},
+    filter::FilterFn,
     fmt,
     layer::SubscriberExt as _,
 };
@@ -37,6 +38,8 @@ pub fn start(config: &LogConfig) {
 /// Ours at the level asked for; others' only when it matters, or when everything is asked for.
 fn shown(level: Level, of: &Metadata<'_>) -> bool {
     let ours = of.target().starts_with("spinor");
-    let limit = if ours || level == Level::TRACE { level } else { level.min(Level::WARN) };
-    LevelFilter::from_level(limit) >= *of.level()
+    if !ours && level != Level::TRACE {
+        return !of.target().starts_with("lapin") && level.min(Level::WARN) >= *of.level();
+    }
+    level >= *of.level()
 }

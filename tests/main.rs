@@ -14,8 +14,10 @@ mod conformance;
 mod consumer;
 #[cfg(test)]
 mod embedded_faults;
+mod kill;
 mod message;
 mod orchestrations;
+mod production;
 mod rabbitmq;
 mod recorder;
 mod search;

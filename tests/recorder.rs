@@ -78,13 +78,14 @@ impl Record {
 }
 
 /// The same URL with another database.
-fn with_database(url: &str, name: &str) -> String {
+pub fn with_database(url: &str, name: &str) -> String {
     let start = url.find("://").map_or(0, |at| at + 3);
     let end = url[start..].find('/').map_or(url.len(), |at| start + at);
     format!("{}/{name}", &url[..end])
 }
 
-async fn admin(url: &str, sql: &str) {
+/// Runs one statement as the user who may create databases.
+pub async fn admin(url: &str, sql: &str) {
     let options = MySqlConnectOptions::from_str(url).expect("SPINOR_TEST_MYSQL_URL is a MySQL URL");
     let mut connection = options.connect().await.expect("the server of SPINOR_TEST_MYSQL_URL answers");
     connection.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.expect("the test's user may create databases");

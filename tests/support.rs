@@ -9,6 +9,7 @@ pub mod process;
 pub mod proxy;
 pub mod scratch;
 pub mod servers;
+pub mod site;
 
 mod fixtures;
 

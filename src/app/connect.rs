@@ -3,11 +3,11 @@
 //! Owns the difference between "wrong for good" (an error at once) and "not there yet" (one log
 //! line, then patience).
 
-use std::{fmt::Display, future::Future, time::Duration};
+use std::{collections::BTreeSet, fmt::Display, future::Future, time::Duration};
 
 use spinor_consumers::{
     broker::{
-        AnyBroker, BrokerError,
+        AnyBroker, Broker as _, BrokerError, QueueSpec,
         embedded::{Embedded, EmbeddedSettings},
         rabbitmq::{RabbitMq, RabbitSettings},
     },
@@ -75,6 +75,21 @@ pub async fn results(config: &Config, stop: &CancellationToken) -> Result<Result
         })
     };
     patiently("results database", open, stop).await
+}
+
+/// Sees that our queues of the configuration exist, so that jobs can be published before the first
+/// consumer comes. Somebody else's are theirs to declare.
+pub async fn queues(config: &Config, broker: &AnyBroker, stop: &CancellationToken) -> Result<(), CannotConnect> {
+    let names: BTreeSet<&String> = config.consumer.queues.iter().chain(config.queues.keys()).collect();
+    let ours = names.into_iter().filter(|name| !config.queue(name).foreign);
+    let specs: Vec<QueueSpec> = ours.map(|name| QueueSpec { name: name.clone(), foreign: false }).collect();
+    let declare = || async {
+        broker.declare(&specs).await.map_err(|error| match error {
+            BrokerError::Unreachable(why) => Later(why),
+            other => Never(other.to_string()),
+        })
+    };
+    patiently("broker", declare, stop).await
 }
 
 /// How the search index is fed, if it is.

@@ -1,0 +1,126 @@
+//! Servers that are not there, go away, or refuse us.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use super::{PATIENCE, drained, installation, own, up};
+use crate::support::{
+    eventually,
+    process::Spinor,
+    servers::{self, PrivateServer},
+    site::Site,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_stopped_in_the_middle_of_jobs_and_started_again_has_them_all() {
+    let database = PrivateServer::start("mariadb").await;
+    let site = Site::on(&servers::rabbitmq_url(), database.url()).await;
+    let spinor = installation(&site, "");
+    let process = up(&spinor, &[]).await;
+    let publish = ["publish", "noop", "--queue", "one", "--count", "1000"];
+    let sql = "SELECT COUNT(*) FROM jobs WHERE state = 'succeeded'";
+    let count = async || -> i64 { sqlx::query_scalar(sql).fetch_one(&mut site.sql().await).await.unwrap() };
+    let first = spinor.start(&publish);
+    eventually("the first to be recorded", PATIENCE, async || count().await > 0).await;
+    database.stop().await;
+    first.finish(PATIENCE).await.expect_success();
+    // Jobs are taken and run without it.
+    spinor.run(&publish).await.expect_success();
+    eventually("all jobs to have run", PATIENCE, async || site.ready("jobs.one").await == 0).await;
+    database.restart().await;
+    eventually("all to be recorded", PATIENCE, async || count().await == 2000).await;
+    let attempts: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM attempts").fetch_one(&mut site.sql().await).await.unwrap();
+    assert_eq!(attempts, 2000, "no job ran twice");
+    assert_eq!(site.ready("dead").await, 0);
+    let log = process.stderr();
+    assert_eq!(log.matches(r#""level":"ERROR""#).count(), 0, "{log}");
+    drained(process).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_not_there_at_the_start_is_waited_for_with_one_line() {
+    let site = Site::new().await;
+    let (door, knocks) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Arc::new(AtomicUsize::new(0)));
+    let address = door.local_addr().unwrap().to_string();
+    let server = host_of(&site.broker).to_owned();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(open_after_three(door, server.clone(), Arc::clone(&knocks)));
+    let spinor = installation(&site, "");
+    let process = spinor.start(&["up", "--broker", &site.broker.replace(&server, &address)]);
+    eventually("it to try for the third time", PATIENCE, async || knocks.load(Ordering::Relaxed) >= 3).await;
+    process.says("spinor is up", PATIENCE).await;
+    let log = process.stderr();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.contains(r#""level":"INFO""#)).collect();
+    assert!(lines.len() == 1 && lines[0].contains("The broker does not answer; waiting for it."), "{log}");
+    spinor.run(&["publish", "noop", "--queue", "one", "--wait", "--timeout", "60s"]).await.expect_success();
+    assert!(process.stderr().contains("The broker answers."), "{}", process.stderr());
+    drained(process).await;
+}
+
+fn host_of(url: &str) -> &str {
+    url.rsplit_once('@').and_then(|(_, rest)| rest.split('/').next()).expect("a host")
+}
+
+/// Hangs up on the first three, then leads to the server.
+async fn open_after_three(door: TcpListener, server: String, knocks: Arc<AtomicUsize>) {
+    let mut connections = JoinSet::new();
+    while let Ok((mut client, _)) = door.accept().await {
+        if knocks.fetch_add(1, Ordering::Relaxed) < 3 {
+            continue;
+        }
+        let server = server.clone();
+        connections.spawn(async move {
+            let mut server = TcpStream::connect(server).await.expect("the server answers");
+            let _ = copy_bidirectional(&mut client, &mut server).await;
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_password_ends_the_start_with_a_clear_error_that_does_not_show_it() {
+    let site = Site::new().await;
+    for (flag, url, word) in [
+        ("--broker", with_password(&site.broker), "user or password is refused"),
+        ("--results", with_password(&site.results), "password"),
+    ] {
+        let spinor = installation(&site, "");
+        let done = spinor.start(&["up", flag, &url]).finish(PATIENCE).await;
+        let all = format!("{}{}", done.stdout, done.stderr);
+        assert_eq!(done.code(), 1, "{all}");
+        assert!(all.contains(word) && !all.contains("spinor is up"), "{all}");
+        assert!(!all.contains(WRONG), "{all}");
+    }
+}
+
+const WRONG: &str = "hush-hush-wrong";
+
+fn with_password(url: &str) -> String {
+    let (start, rest) = url.split_once("://").expect("a URL");
+    let (user, place) = rest.split_once('@').expect("a user");
+    format!("{start}://{}:{WRONG}@{place}", user.split(':').next().expect("a name"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_to_stop_while_it_waits_for_a_broker_it_stops() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let spinor = Spinor::new(&format!("broker = 'amqp://u:hush@{closed}/%2f'\n{}", own("")));
+    let mut process = spinor.start(&["up"]);
+    process.says("waiting for it", PATIENCE).await;
+    process.terminate();
+    assert_eq!(process.wait(Duration::from_secs(30)).await.code(), Some(3), "{}", process.stderr());
+    assert!(!process.stderr().contains("hush"), "{}", process.stderr());
+    let status = spinor.run(&["status"]).await;
+    assert_eq!(status.code(), 3);
+}
