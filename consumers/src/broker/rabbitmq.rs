@@ -102,6 +102,7 @@ impl RabbitMq {
     /// away `Unreachable`; later losses heal by themselves.
     pub async fn connect(settings: RabbitSettings) -> Result<Self, BrokerError> {
         let hosts: Arc<[settings::Host]> = settings::hosts(&settings)?.into();
+        let small: Arc<[settings::Host]> = hosts.iter().map(settings::Host::with_small_frames).collect();
         let names = Names::new(&settings.prefix);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let named = |role: &str| format!("{} {role}", settings.connection_name);
@@ -110,15 +111,15 @@ impl RabbitMq {
         let (publish, consume, events) = tokio::try_join!(
             connection::connect(&hosts, &roles[0]),
             connection::connect(&hosts, &roles[1]),
-            connection::connect(&hosts, &roles[2]),
+            connection::connect(&small, &roles[2]),
         )?;
         let [publishing, consuming, eventing] = [publish, consume, events];
-        let supervise = |first, name: &String| {
-            Supervised { hosts: Arc::clone(&hosts), name: name.clone(), stop: stop.clone() }.start(first, &tasks)
+        let supervise = |first, hosts: &Arc<[settings::Host]>, name: &String| {
+            Supervised { hosts: Arc::clone(hosts), name: name.clone(), stop: stop.clone() }.start(first, &tasks)
         };
-        let publishing = supervise(publishing, &roles[0]);
-        let consuming = supervise(consuming, &roles[1]);
-        let eventing = supervise(eventing, &roles[2]);
+        let publishing = supervise(publishing, &hosts, &roles[0]);
+        let consuming = supervise(consuming, &hosts, &roles[1]);
+        let eventing = supervise(eventing, &small, &roles[2]);
         let (flights, taken) = mpsc::channel(64);
         let inner = Arc::new(Inner {
             link: link::watch_both(publishing.clone(), consuming.clone(), &tasks),

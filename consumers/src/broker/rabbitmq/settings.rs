@@ -73,6 +73,17 @@ pub struct Host {
     pub shown: String,
 }
 
+impl Host {
+    /// The same server for a connection that carries events: the client sets 64 frames aside for
+    /// each connection, which at the usual 128 KiB are 8 MiB. Jobs need the large ones, because
+    /// all headers of a message must fit one frame.
+    pub fn with_small_frames(&self) -> Self {
+        let mut small = self.clone();
+        small.uri.query.frame_max = Some(16 * 1024);
+        small
+    }
+}
+
 /// The servers that the settings name, in order; the error says what is wrong with which URL.
 pub fn hosts(settings: &RabbitSettings) -> Result<Vec<Host>, BrokerError> {
     let prefix = &settings.prefix;
