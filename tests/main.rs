@@ -16,6 +16,7 @@ mod embedded_faults;
 mod message;
 mod orchestrations;
 mod rabbitmq;
+mod readme;
 mod recorder;
 mod search;
 mod support;

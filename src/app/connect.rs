@@ -7,7 +7,7 @@ use std::{fmt::Display, future::Future, time::Duration};
 
 use spinor_consumers::{
     broker::{
-        AnyBroker, BrokerError,
+        AnyBroker, Broker as _, BrokerError,
         embedded::{Embedded, EmbeddedSettings},
         rabbitmq::{RabbitMq, RabbitSettings},
     },
@@ -51,10 +51,19 @@ pub async fn broker(config: &Config, stop: &CancellationToken) -> Result<AnyBrok
             let connect = || {
                 let settings = settings.clone();
                 async move {
-                    RabbitMq::connect(settings).await.map_err(|error| match error {
+                    let fate = |error| match error {
                         BrokerError::Unreachable(why) => Later(why),
                         other => Never(other.to_string()),
-                    })
+                    };
+                    let broker = RabbitMq::connect(settings).await.map_err(fate)?;
+                    // Whichever part is there first makes what all of them share.
+                    match broker.declare(&[]).await {
+                        Ok(()) => Ok(broker),
+                        Err(error) => {
+                            broker.close().await;
+                            Err(fate(error))
+                        }
+                    }
                 }
             };
             patiently("broker", connect, stop).await.map(AnyBroker::RabbitMq)
