@@ -334,6 +334,13 @@ async fn why_names_the_one_reason() {
     })
     .await;
     assert!(reason(accepted.id).await.detail.contains("out of paper"));
+    let strange = stage.client.publish(&NewJob::new("nosuch")).await.unwrap();
+    let mut subscription = stage.broker.consume(&Address::Work("default".to_owned()), 1).await.unwrap();
+    let in_hand = subscription.next().await.unwrap();
+    let unserved = reason(strange.id).await;
+    assert_eq!(unserved.reason, "kind", "{}", unserved.detail);
+    assert!(unserved.detail.contains("no kind `nosuch`"), "{}", unserved.detail);
+    drop(stage.broker.settle(in_hand, Settlement { verdict: Verdict::HandBack, ..Settlement::default() }));
     stage.end().await;
 }
 

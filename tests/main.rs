@@ -19,6 +19,7 @@ mod message;
 mod orchestrations;
 mod production;
 mod rabbitmq;
+mod readme;
 mod recorder;
 mod search;
 mod support;

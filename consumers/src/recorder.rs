@@ -17,7 +17,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,9 @@ use crate::{
     message::Message,
     results::{DeadLetter, Results, ResultsError, jitter},
 };
+
+/// Two commits start no closer than this, unless the batch is full: a commit is a sync of the disk.
+const PACE: Duration = Duration::from_millis(10);
 
 /// How much a recorder holds.
 #[derive(Clone, Debug)]
@@ -199,6 +202,7 @@ impl<B: Broker> Recorder<B> {
     async fn drain(&self, mut subscription: Subscription, road: &Address, shutdown: &CancellationToken) {
         let mut next = Batch::default();
         let mut ending = false;
+        let mut paced = Instant::now();
         loop {
             if shutdown.is_cancelled() && !ending {
                 ending = true;
@@ -219,6 +223,14 @@ impl<B: Broker> Recorder<B> {
             {
                 next.take(delivery, road);
             }
+            // At once when idle; under a stream of small packs they gather instead.
+            while !ending && next.len() < self.settings.batch && Instant::now() < paced {
+                match timeout_at(paced, subscription.next()).await {
+                    Ok(Some(delivery)) => next.take(delivery, road),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            paced = Instant::now() + PACE;
             let mut batch = std::mem::take(&mut next);
             let deliveries = std::mem::take(&mut batch.deliveries);
             let mut waiting = Vec::new();

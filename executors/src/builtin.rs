@@ -11,6 +11,9 @@ use crate::{
     wait::Wait,
 };
 
+/// The kinds that come with this version, in the order of their names.
+pub const BUILTIN_KINDS: [&str; 5] = ["command", "http", "noop", PLAN_KIND, "wait"];
+
 /// Why the built-in kinds could not be registered: a start-up error.
 #[derive(Debug, thiserror::Error)]
 pub enum BuiltinError {
@@ -49,7 +52,7 @@ pub fn builtin(registry: &mut Registry, node: Option<Node<'_>>) -> Result<(), Bu
 
 #[cfg(test)]
 mod tests {
-    use super::{Node, builtin};
+    use super::{BUILTIN_KINDS, Node, builtin};
     use crate::Registry;
 
     #[test]
@@ -61,7 +64,8 @@ mod tests {
         let journals = std::env::temp_dir().join(format!("spinor-builtin-{}", uuid::Uuid::now_v7()));
         let mut registry = Registry::new();
         builtin(&mut registry, Some(Node { name: "n1", journals: &journals })).expect("a directory can be made");
-        assert!(registry.get("spinor.plan").is_some() && journals.is_dir());
+        assert!(journals.is_dir());
+        assert_eq!(registry.kinds().collect::<Vec<_>>(), BUILTIN_KINDS);
         std::fs::remove_dir(&journals).expect("it is empty");
     }
 }

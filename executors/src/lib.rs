@@ -26,7 +26,7 @@ mod report;
 mod retry;
 mod wait;
 
-pub use builtin::{BuiltinError, Node, builtin};
+pub use builtin::{BUILTIN_KINDS, BuiltinError, Node, builtin};
 pub use context::{Cancelled, Canceller, Context, Emission, Kept, Progress, Stream};
 pub use executor::{BoxFuture, Executor};
 pub use job::{HeaderValue, Headers, Job, Json, Timeout};

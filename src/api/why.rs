@@ -13,7 +13,7 @@ use spinor_consumers::{
     recorder::RecorderHealth,
     results::{JobRecord, JobRow},
 };
-use spinor_executors::State as JobState;
+use spinor_executors::{BUILTIN_KINDS, State as JobState};
 use uuid::Uuid;
 
 use super::{Answer, ApiState, id_of, jobs};
@@ -27,7 +27,7 @@ pub struct Why {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<JobState>,
     /// One word for programs: `unknown`, `recorder`, `ended`, `running`, `retry`, `broker`, `no_consumer`, `backlog`,
-    /// `expired`, `starting`.
+    /// `kind`, `expired`, `starting`.
     pub reason: String,
     /// For people, with what to do.
     pub detail: String,
@@ -105,6 +105,14 @@ fn waiting(record: &JobRecord, row: &JobRow, link: &Link, stats: Option<&QueueSt
             format!(
                 "{} jobs wait on `{queue}` for {} consumers, all slots are taken; this one is among them",
                 stats.ready, stats.consumers
+            ),
+        ),
+        Some(_) if !BUILTIN_KINDS.contains(&row.kind.as_str()) => (
+            "kind",
+            format!(
+                "this version of Spinor has no kind `{}`, only {}: if no consumer of `{queue}` serves it, the job looks again every 5 s and becomes a dead letter after 10 min",
+                row.kind,
+                BUILTIN_KINDS.join(", ")
             ),
         ),
         Some(_) => (

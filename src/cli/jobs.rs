@@ -175,6 +175,9 @@ pub(super) fn report_text(report: &Report) -> String {
         None => String::new(),
     };
     let _ = writeln!(text, "{} after {:.3} s{exit}", report.state.word(), took.as_secs_f64());
+    if report.maybe_rerun {
+        text.push_str("it may have run before: an execution that started earlier left no report\n");
+    }
     if let Some(failure) = &report.failure {
         let _ = writeln!(text, "{}", lines(&failure.message));
     }

@@ -24,6 +24,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     connection::{State, jitter},
@@ -219,7 +220,9 @@ impl Listener {
     async fn subscribe(&self, connection: &Connection) -> lapin::Result<Consumer> {
         let channel = connection.create_channel().await?;
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare("".into(), options, names::listening()).await?;
+        // Named by us, so that rights on our prefix are all that a user of the broker needs.
+        let name = format!("{}.{}", self.exchange, Uuid::now_v7().simple());
+        let queue = channel.queue_declare(name.into(), options, names::listening()).await?;
         for key in bindings(&self.topic) {
             let exchange = self.exchange.as_str().into();
             let options = QueueBindOptions::default();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use spinor_executors::{Emission, Job, Report, Stream};
 use tokio::{
     sync::mpsc,
-    time::{Duration, sleep},
+    time::{Duration, Instant, sleep},
 };
 
 use crate::{
@@ -20,6 +20,9 @@ pub const DEPTH: usize = 64;
 /// An execution that takes longer is announced to whoever watches; shorter ones only flash by.
 const WORTH_SHOWING: Duration = Duration::from_millis(50);
 
+/// Step reports are gathered for so long: a plan of short steps would else cost a commit a step.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// Listens to one execution.
 pub struct Ears<'a> {
     broker: &'a AnyBroker,
@@ -27,13 +30,14 @@ pub struct Ears<'a> {
     consumer: &'a str,
     heard: mpsc::Receiver<Emission>,
     shown: bool,
+    lines: Vec<Bytes>,
     unconfirmed: VecDeque<(Vec<Bytes>, Receipt)>,
 }
 
 impl<'a> Ears<'a> {
     /// Ears for an execution of `job`.
     pub const fn new(broker: &'a AnyBroker, job: &'a Job, consumer: &'a str, heard: mpsc::Receiver<Emission>) -> Self {
-        Self { broker, job, consumer, heard, shown: false, unconfirmed: VecDeque::new() }
+        Self { broker, job, consumer, heard, shown: false, lines: Vec::new(), unconfirmed: VecDeque::new() }
     }
 
     /// Runs the execution and passes on what it says; every step report is confirmed at return.
@@ -41,6 +45,8 @@ impl<'a> Ears<'a> {
         tokio::pin!(run);
         let show = sleep(WORTH_SHOWING);
         tokio::pin!(show);
+        let gathered = sleep(GATHER);
+        tokio::pin!(gathered);
         let mut batch = Vec::new();
         let end = loop {
             tokio::select! {
@@ -49,9 +55,13 @@ impl<'a> Ears<'a> {
                 end = &mut run => break end,
                 count = self.heard.recv_many(&mut batch, DEPTH) => {
                     if count > 0 {
+                        if self.lines.is_empty() {
+                            gathered.as_mut().reset(Instant::now() + GATHER);
+                        }
                         self.pass_on(&mut batch);
                     }
                 }
+                () = &mut gathered, if !self.lines.is_empty() => self.report(),
                 () = &mut show, if !self.shown => self.show(),
             }
         };
@@ -59,6 +69,7 @@ impl<'a> Ears<'a> {
             batch.push(emission);
         }
         self.pass_on(&mut batch);
+        self.report();
         self.confirm().await;
         end
     }
@@ -81,7 +92,6 @@ impl<'a> Ears<'a> {
     }
 
     fn pass_on(&mut self, batch: &mut Vec<Emission>) {
-        let mut lines = Vec::new();
         for emission in batch.drain(..) {
             match emission {
                 Emission::Output(stream, bytes) => self.output(stream, &bytes),
@@ -89,12 +99,16 @@ impl<'a> Ears<'a> {
                     self.broker.cast(Event::Progress { job: self.job.id, run: self.job.run, progress });
                 }
                 Emission::Step(report) => {
-                    lines.push(Entry::Step(report.clone()).line());
+                    self.lines.push(Entry::Step(report.clone()).line());
                     self.broker.cast(Event::Step { report });
                 }
             }
         }
-        if !lines.is_empty() {
+    }
+
+    fn report(&mut self) {
+        if !self.lines.is_empty() {
+            let lines = std::mem::take(&mut self.lines);
             let receipt = self.broker.report(lines.clone());
             self.unconfirmed.push_back((lines, receipt));
         }
