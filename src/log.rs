@@ -7,12 +7,7 @@
 use std::io::IsTerminal as _;
 
 use tracing::{Level, Metadata, subscriber::set_global_default};
-use tracing_subscriber::{
-    Layer, Registry,
-    filter::FilterFn,
-    fmt,
-    layer::SubscriberExt as _,
-};
+use tracing_subscriber::{Layer, Registry, filter::FilterFn, fmt, layer::SubscriberExt as _};
 
 use crate::config::LogConfig;
 

@@ -1,7 +1,7 @@
 //! The embedded broker under faults: killed, torn, flipped, full, wanted twice.
 //!
-//! A process that dies is a real one: the test binary itself, run again for one ignored test that
-//! plays the child.
+//! A process that dies is a real one: the test binary itself, run again for the same test, which
+//! finds itself named in its environment and plays the child.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,18 +57,19 @@ async fn open(dir: &Path) -> AnyBroker {
     AnyBroker::Embedded(Embedded::open(settings).await.expect("open"))
 }
 
-/// This binary again, as one of the ignored tests below.
-fn child(role: &str, dir: &Path) -> Child {
+/// This binary again, as the child of one of the tests below.
+fn child(test: &str, dir: &Path) -> Child {
     Command::new(std::env::current_exe().expect("our own path"))
-        .args([&format!("embedded_faults::{role}"), "--exact", "--ignored", "--nocapture"])
+        .args([&format!("embedded_faults::{test}"), "--exact", "--nocapture"])
         .env("SPINOR_TEST_DIR", dir)
         .stdout(Stdio::null())
         .spawn()
         .expect("spawned")
 }
 
-fn dir_of_the_parent() -> PathBuf {
-    std::env::var_os("SPINOR_TEST_DIR").expect("run by its parent test").into()
+/// Set in a child: where its parent waits for it.
+fn dir_of_the_parent() -> Option<PathBuf> {
+    std::env::var_os("SPINOR_TEST_DIR").map(Into::into)
 }
 
 /// Kills it as kill -9 does, and waits for its end.
@@ -102,10 +103,7 @@ fn new_ledger(path: &Path) -> File {
     OpenOptions::new().create(true).append(true).open(path).expect("a ledger")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "played as a child by after_a_kill_only_what_was_in_hand_comes_again_and_is_marked"]
-async fn a_child_that_works_until_it_is_killed() {
-    let dir = dir_of_the_parent();
+async fn a_child_that_works_until_it_is_killed(dir: PathBuf) {
     let broker = open(&dir.join("broker")).await;
     declare(&broker, &["images"]).await;
     let mut accepted = new_ledger(&dir.join("accepted"));
@@ -131,10 +129,13 @@ async fn a_child_that_works_until_it_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_kill_only_what_was_in_hand_comes_again_and_is_marked() {
+    if let Some(dir) = dir_of_the_parent() {
+        return a_child_that_works_until_it_is_killed(dir).await;
+    }
     bounded(async {
         for enough in [1, 700, 2500] {
             let scratch = Scratch::new();
-            let worker = child("a_child_that_works_until_it_is_killed", &scratch.0);
+            let worker = child("after_a_kill_only_what_was_in_hand_comes_again_and_is_marked", &scratch.0);
             let executed = scratch.0.join("executed");
             until("enough was executed", || ledger(&executed).len() >= enough).await;
             kill(worker);
@@ -174,10 +175,7 @@ async fn all_is_there_once(scratch: &Scratch, before: &BTreeSet<usize>, accepted
     broker.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "played as a child by a_second_process_is_refused_and_a_killed_ones_children_hold_nothing"]
-async fn a_child_that_holds_the_directory() {
-    let dir = dir_of_the_parent();
+async fn a_child_that_holds_the_directory(dir: PathBuf) {
     let socket = Some(dir.join("spinor.sock"));
     let settings = EmbeddedSettings { dir: dir.join("broker"), socket, ..EmbeddedSettings::default() };
     let broker = Embedded::open(settings).await.expect("open");
@@ -191,9 +189,12 @@ async fn a_child_that_holds_the_directory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_is_refused_and_a_killed_ones_children_hold_nothing() {
+    if let Some(dir) = dir_of_the_parent() {
+        return a_child_that_holds_the_directory(dir).await;
+    }
     bounded(async {
         let scratch = Scratch::new();
-        let first = child("a_child_that_holds_the_directory", &scratch.0);
+        let first = child("a_second_process_is_refused_and_a_killed_ones_children_hold_nothing", &scratch.0);
         let grandchild = scratch.0.join("grandchild");
         until("the child is open", || grandchild.exists()).await;
         let settings = EmbeddedSettings { dir: scratch.broker(), ..EmbeddedSettings::default() };
@@ -332,10 +333,7 @@ async fn an_unread_search_copy_drops_its_oldest_and_the_reports_stay() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "played as a child, on a small disk, by a_full_disk_loses_nothing_and_says_so"]
-async fn a_child_on_a_small_disk() {
-    let dir = dir_of_the_parent();
+async fn a_child_on_a_small_disk(dir: PathBuf) {
     let ballast = dir.join("ballast");
     std::fs::write(&ballast, vec![1; 44 << 20]).expect("room for the ballast");
     let broker = open(&dir.join("broker")).await;
@@ -378,8 +376,11 @@ async fn a_child_on_a_small_disk() {
     assert_eq!(packs(&broker, &mut results, 10).await.iter().map(Vec::len).sum::<usize>(), 10);
 }
 
-#[test]
-fn a_full_disk_loses_nothing_and_says_so() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_loses_nothing_and_says_so() {
+    if let Some(dir) = dir_of_the_parent() {
+        return a_child_on_a_small_disk(dir).await;
+    }
     // A mount of its own in a namespace of its own: gone with the child.
     let scratch = Scratch::new();
     let ended = Command::new("unshare")
@@ -387,7 +388,7 @@ fn a_full_disk_loses_nothing_and_says_so() {
         .arg("mount -t tmpfs -o size=64m none \"$SPINOR_TEST_DIR\" && exec \"$@\"")
         .arg("sh")
         .arg(std::env::current_exe().expect("our own path"))
-        .args(["embedded_faults::a_child_on_a_small_disk", "--exact", "--ignored", "--nocapture"])
+        .args(["embedded_faults::a_full_disk_loses_nothing_and_says_so", "--exact", "--nocapture"])
         .env("SPINOR_TEST_DIR", &scratch.0)
         .output()
         .expect("unshare");

@@ -163,7 +163,8 @@ fn recorded(job: Uuid, lines: &[Line], rows: &[String], attempts: &[Recorded], p
     if rows.len() != 1 {
         problems.push(format!("{job}: recorded {} times", rows.len()));
     }
-    problems.extend(rows.iter().filter(|state| *state != "succeeded").map(|state| format!("{job}: recorded as {state}")));
+    problems
+        .extend(rows.iter().filter(|state| *state != "succeeded").map(|state| format!("{job}: recorded as {state}")));
     if attempts.is_empty() {
         problems.push(format!("{job}: no execution is recorded"));
     }

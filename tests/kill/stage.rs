@@ -61,8 +61,7 @@ impl Stage {
             process.says("spinor is up", PATIENCE).await;
         }
         let client = Client::unix(spinor.join("data/spinor.sock")).expect("a client");
-        let stage =
-            Self { spinor, site, client, consumer, other, accepted: vec![], killed: vec![], hostages: vec![] };
+        let stage = Self { spinor, site, client, consumer, other, accepted: vec![], killed: vec![], hostages: vec![] };
         eventually("the queues to have their consumer", PATIENCE, async || {
             let queues = stage.client.queues().await.unwrap_or_default();
             queues.iter().filter(|queue| queue.stats.consumers > 0).count() >= 2
@@ -116,10 +115,8 @@ impl Stage {
     /// run again it writes its line like the others.
     async fn take_hostage(&mut self) {
         let held = self.spinor.join(format!("held-{}", self.hostages.len()));
-        let script = format!(
-            "if mkdir '{}' 2>/dev/null; then setsid sleep 600 & exec sleep 600; fi; {WRITE}",
-            held.display()
-        );
+        let script =
+            format!("if mkdir '{}' 2>/dev/null; then setsid sleep 600 & exec sleep 600; fi; {WRITE}", held.display());
         let accepted = self.client.publish(&job("two", &script)).await.expect("published");
         self.accepted.push(accepted.id);
         self.hostages.push(accepted.id);
@@ -221,7 +218,8 @@ fn start_consumer(spinor: &Spinor, alone: bool) -> Process {
 
 /// How many of the processes with this mark have come as far as to sleep.
 fn sleepers(mark: &str) -> usize {
-    let sleeps = |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\0"));
+    let sleeps =
+        |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\0"));
     witness::marked(mark).into_iter().filter(sleeps).collect::<BTreeSet<_>>().len()
 }
 

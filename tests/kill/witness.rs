@@ -27,7 +27,8 @@ pub fn marked(mark: &str) -> Vec<u32> {
 
 /// Number, start and parent of every process that has not ended.
 fn processes() -> Vec<(u32, String, u32)> {
-    let numbers = fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let numbers =
+        fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| entry.file_name().into_string().ok());
     numbers.filter_map(|name| look(name.parse().ok()?)).collect()
 }
 

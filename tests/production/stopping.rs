@@ -93,8 +93,7 @@ async fn a_consumer_whose_broker_is_out_of_reach_ends_in_bounded_time_and_its_jo
     let proxy = CutProxy::start(address).await;
     let spinor = installation(&site, "");
     let front = up(&spinor, &["--only", "api,recorder"]).await;
-    let mut consumer =
-        up(&spinor, &["--only", "consumer", "--data", "consumer", "--broker", &proxy.url(&url)]).await;
+    let mut consumer = up(&spinor, &["--only", "consumer", "--data", "consumer", "--broker", &proxy.url(&url)]).await;
     publish_held(&spinor, SLOTS).await;
     running(&spinor, &consumer).await;
     proxy.cut();
