@@ -31,7 +31,11 @@ pub(super) async fn rows(state: &ApiState) -> Result<Vec<QueueRow>, super::Probl
         let stats = QueueStats { name: name.clone(), ..QueueStats::default() };
         rows.insert(name.clone(), QueueRow { stats, configured: true });
     }
-    for stats in state.broker.stats(&[]).await? {
+    // A process without consumers knows no queue by itself: it asks for those that are configured.
+    let named: Vec<String> = rows.keys().cloned().collect();
+    let mut found = state.broker.stats(&named).await?;
+    found.extend(state.broker.stats(&[]).await?);
+    for stats in found {
         let row = rows.entry(stats.name.clone()).or_default();
         row.stats = stats;
     }
