@@ -156,7 +156,12 @@ impl Supervised {
                 Ok(connection) => return connection,
                 Err(error) => {
                     silent = error.to_string().contains("no answer within");
-                    state.send_replace(State::Down(error.to_string()));
+                    // Who reads it says by itself that the broker cannot be reached.
+                    let why = match error {
+                        BrokerError::Unreachable(why) => why,
+                        other => other.to_string(),
+                    };
+                    state.send_replace(State::Down(why));
                 }
             }
         }
