@@ -39,6 +39,9 @@ async fn sigterm_lets_what_runs_end_hands_the_rest_back_and_exits_with_0() {
     let mut consumer = up(&spinor, &["--only", "consumer", "--data", "consumer"]).await;
     publish_held(&spinor, 10).await;
     running(&spinor, &consumer).await;
+    let queues = ask(&spinor, &["queues", "ls"]).await;
+    let of_another_process = queues[0]["consumers"].as_u64() >= Some(1) && queues[0]["name"] == "one";
+    assert!(of_another_process, "{queues}");
     consumer.terminate();
     consumer.says("Consumer draining.", PATIENCE).await;
     std::fs::write(spinor.join("release"), "").unwrap();
