@@ -3,7 +3,7 @@
 //! This crate knows no broker, no database and no configuration file. From the
 //! bottom up: the words ([`Job`], [`Outcome`], [`Report`], [`StepReport`]), the
 //! seam ([`Executor`], [`Context`], [`Registry`]), and what runs things
-//! ([`Pool`], the built-in executors, [`plan`]).
+//! ([`pool`], the built-in executors, [`plan`]).
 //!
 //! ```text
 //! Job -> Pool (slot, deadline, panic guard) -> Executor (Context) -> Outcome -> Report
