@@ -28,6 +28,9 @@ use crate::{
 
 pub use connect::CannotConnect;
 
+/// From the second signal to the end, when something does not close.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
+
 /// The parts of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts {
@@ -112,7 +115,7 @@ impl App {
     }
 
     /// Runs every part until `shutdown` drains it; then stops them in turn: consumers, recorder
-    /// (once it has what they reported), API, broker.
+    /// (once it has what they reported), API, broker. Told to end at once it does, with an error.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let stop_recording = CancellationToken::new();
         let stop_serving = CancellationToken::new();
@@ -133,12 +136,20 @@ impl App {
             // A consumer that cannot start ends the process: it would look alive and do nothing.
             () = failed.cancelled() => shutdown.drain.cancel(),
         }
-        consuming.wait().await;
-        stop_recording.cancel();
-        within(Duration::from_secs(10), &recording).await;
-        stop_serving.cancel();
-        within(Duration::from_secs(6), &serving).await;
-        self.broker.close().await;
+        let in_turn = async {
+            consuming.wait().await;
+            stop_recording.cancel();
+            within(Duration::from_secs(10), &recording).await;
+            stop_serving.cancel();
+            within(Duration::from_secs(6), &serving).await;
+            self.broker.close().await;
+        };
+        tokio::select! {
+            () = in_turn => {}
+            () = at_once(&shutdown) => tracing::warn!("Ended before everything was closed; the broker takes back what was in hand."),
+        }
+        // Told twice to stop, it may leave jobs behind: then the guardian ends them.
+        anyhow::ensure!(!shutdown.now.is_cancelled(), "ended at once; what ran goes back to its queue");
         spinor_executors::guardian::Guardian::dismiss();
         anyhow::ensure!(!failed.is_cancelled(), "a part could not start; the log says which and why");
         Ok(())
@@ -231,6 +242,12 @@ impl App {
         tracker.close();
         tracker
     }
+}
+
+/// Told to end at once, the parts get a last moment to hand back what they have.
+async fn at_once(shutdown: &Shutdown) {
+    shutdown.now.cancelled().await;
+    tokio::time::sleep(LAST_MOMENT).await;
 }
 
 async fn within(bound: Duration, tracker: &TaskTracker) {
