@@ -7,12 +7,15 @@
 mod connect;
 mod consumers;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use spinor_consumers::{
     broker::{AnyBroker, Broker},
-    consumer::{Consumer, ConsumerSettings, Shutdown},
+    consumer::{Consumer, ConsumerSettings, Record, Shutdown},
     recorder::{Recorder, RecorderSettings, RecorderView},
     results::Results,
     search::{Search, SearchSettings},
@@ -72,7 +75,9 @@ pub struct App {
     config: Arc<Config>,
     role: Role,
     broker: AnyBroker,
-    results: Results,
+    /// Open from the start where somebody writes it or answers from it; a process that only
+    /// consumes does without it while it does not answer.
+    record: Record,
     search: Option<SearchSettings>,
     consumers: Vec<(Arc<ConsumerSettings>, Arc<Registry>)>,
     listening: Option<Listening>,
@@ -90,13 +95,17 @@ impl App {
         if role.parts.api {
             connect::queues(&config, &broker, stop).await?;
         }
-        let results = connect::results(&config, stop).await?;
+        let record = if role.parts.recorder || role.parts.api {
+            Record::new(OnceLock::from(connect::results(&config, stop).await?))
+        } else {
+            connect::record(&config, &TaskTracker::new(), stop).await?
+        };
         let search = connect::search(&config);
         let consumers = if role.parts.consumer { consumers::of(&config, &role)? } else { Vec::new() };
         if role.parts.consumer {
             consumers::start_guardian().context("cannot start the guardian process")?;
         }
-        Ok(Self { config, role, broker, results, search, consumers, listening })
+        Ok(Self { config, role, broker, record, search, consumers, listening })
     }
 
     /// The broker, for who publishes in this process.
@@ -104,9 +113,9 @@ impl App {
         self.broker.clone()
     }
 
-    /// The record.
-    pub fn results(&self) -> Results {
-        self.results.clone()
+    /// The record; an error only in a process that consumes and nothing else, while it does not answer.
+    pub fn results(&self) -> anyhow::Result<Results> {
+        self.record.get().cloned().context("the results database does not answer")
     }
 
     /// What people can reach it by.
@@ -128,7 +137,7 @@ impl App {
             &self.config,
             self.role.parts,
             &self.broker,
-            &self.results,
+            self.record.get(),
             &stop_serving,
         );
         tokio::select! {
@@ -160,7 +169,7 @@ impl App {
         let mut view = None;
         if self.role.parts.recorder {
             let settings = RecorderSettings { batch: self.config.recorder.batch, ..RecorderSettings::default() };
-            let recorder = Recorder::new(self.broker.clone(), self.results.clone(), settings);
+            let recorder = Recorder::new(self.broker.clone(), self.results()?, settings);
             view = Some(recorder.view());
             let until = stop.clone();
             tracker.spawn(async move {
@@ -183,7 +192,7 @@ impl App {
         tracker: &TaskTracker,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let search = Search::new(self.broker.clone(), settings, self.results.clone())?;
+        let search = Search::new(self.broker.clone(), settings, self.results()?)?;
         let stop = stop.clone();
         tracker.spawn(async move {
             if let Err(error) = search.run(stop).await {
@@ -196,8 +205,8 @@ impl App {
     fn start_consuming(&self, shutdown: &Shutdown, failed: &CancellationToken) -> TaskTracker {
         let tracker = TaskTracker::new();
         for (settings, registry) in &self.consumers {
-            let results = Some(self.results.clone());
-            let consumer = Consumer::new(Arc::clone(settings), Arc::clone(registry), self.broker.clone(), results);
+            let consumer = Consumer::new(Arc::clone(settings), Arc::clone(registry), self.broker.clone(), None)
+                .with_record(Arc::clone(&self.record));
             let (shutdown, failed) = (shutdown.clone(), failed.clone());
             tracker.spawn(async move {
                 if let Err(error) = consumer.run(shutdown).await {
@@ -216,11 +225,11 @@ impl App {
         config: &Arc<Config>,
         parts: Parts,
         broker: &AnyBroker,
-        results: &Results,
+        results: Option<&Results>,
         stop: &CancellationToken,
     ) -> TaskTracker {
         let tracker = TaskTracker::new();
-        if let Some(listening) = listening {
+        if let (Some(listening), Some(results)) = (listening, results) {
             let driver = Driver::new(broker.clone(), results.clone(), Vec::new());
             let state = ApiState {
                 broker: broker.clone(),

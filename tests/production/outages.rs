@@ -143,6 +143,21 @@ fn with_password(url: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_starts_while_the_database_is_down_runs_jobs_all_the_same() {
+    let site = Site::new().await;
+    let spinor = installation(&site, "");
+    let front = up(&spinor, &["--only", "api,recorder"]).await;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = site.results.replace(host_of(&site.results), &closed.to_string());
+    let consumer = up(&spinor, &["--only", "consumer", "--data", "consumer", "--results", &nobody]).await;
+    spinor.run(&["publish", "noop", "--queue", "one", "--wait", "--timeout", "60s"]).await.expect_success();
+    let log = consumer.stderr();
+    assert_eq!(log.matches("The results database does not answer; waiting for it.").count(), 1, "{log}");
+    drained(consumer).await;
+    drained(front).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_to_stop_while_it_waits_for_a_broker_it_stops() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let spinor = Spinor::new(&format!("broker = 'amqp://u:hush@{closed}/%2f'\n{}", own("")));
