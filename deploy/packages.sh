@@ -5,7 +5,7 @@
 #   deploy/packages.sh --list     print what is missing, install nothing
 set -euo pipefail
 
-# program = package
+# program or file = package
 NEEDED=(
   /usr/lib/rabbitmq/bin/rabbitmq-server=rabbitmq-server
   /usr/sbin/mariadbd=mariadb-server
@@ -14,11 +14,12 @@ NEEDED=(
   mvn=maven
   unzip=unzip
   python3=python3
+  /usr/lib/python3/dist-packages/pika/__init__.py=python3-pika
 )
 
 missing=()
 for need in "${NEEDED[@]}"; do
-  command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
+  [[ -e ${need%%=*} ]] || command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
 done
 (( ${#missing[@]} )) || exit 0
 if [[ ${1:-} == --list ]]; then printf '%s\n' "${missing[@]}"; exit; fi

@@ -7,12 +7,15 @@
 mod connect;
 mod consumers;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use spinor_consumers::{
     broker::{AnyBroker, Broker},
-    consumer::{Consumer, ConsumerSettings, Shutdown},
+    consumer::{Consumer, ConsumerSettings, Record, Shutdown},
     recorder::{Recorder, RecorderSettings, RecorderView},
     results::Results,
     search::{Search, SearchSettings},
@@ -27,6 +30,9 @@ use crate::{
 };
 
 pub use connect::CannotConnect;
+
+/// From the second signal to the end, when something does not close.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
 
 /// The parts of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +75,9 @@ pub struct App {
     config: Arc<Config>,
     role: Role,
     broker: AnyBroker,
-    results: Results,
+    /// Open from the start where somebody writes it or answers from it; a process that only
+    /// consumes does without it while it does not answer.
+    record: Record,
     search: Option<SearchSettings>,
     consumers: Vec<(Arc<ConsumerSettings>, Arc<Registry>)>,
     listening: Option<Listening>,
@@ -87,13 +95,17 @@ impl App {
         if role.parts.api {
             connect::queues(&config, &broker, stop).await?;
         }
-        let results = connect::results(&config, stop).await?;
+        let record = if role.parts.recorder || role.parts.api {
+            Record::new(OnceLock::from(connect::results(&config, stop).await?))
+        } else {
+            connect::record(&config, &TaskTracker::new(), stop).await?
+        };
         let search = connect::search(&config);
         let consumers = if role.parts.consumer { consumers::of(&config, &role)? } else { Vec::new() };
         if role.parts.consumer {
             consumers::start_guardian().context("cannot start the guardian process")?;
         }
-        Ok(Self { config, role, broker, results, search, consumers, listening })
+        Ok(Self { config, role, broker, record, search, consumers, listening })
     }
 
     /// The broker, for who publishes in this process.
@@ -101,9 +113,9 @@ impl App {
         self.broker.clone()
     }
 
-    /// The record.
-    pub fn results(&self) -> Results {
-        self.results.clone()
+    /// The record; an error only in a process that consumes and nothing else, while it does not answer.
+    pub fn results(&self) -> anyhow::Result<Results> {
+        self.record.get().cloned().context("the results database does not answer")
     }
 
     /// What people can reach it by.
@@ -112,7 +124,7 @@ impl App {
     }
 
     /// Runs every part until `shutdown` drains it; then stops them in turn: consumers, recorder
-    /// (once it has what they reported), API, broker.
+    /// (once it has what they reported), API, broker. Told to end at once it does, with an error.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let stop_recording = CancellationToken::new();
         let stop_serving = CancellationToken::new();
@@ -125,7 +137,7 @@ impl App {
             &self.config,
             self.role.parts,
             &self.broker,
-            &self.results,
+            self.record.get(),
             &stop_serving,
         );
         tokio::select! {
@@ -133,12 +145,20 @@ impl App {
             // A consumer that cannot start ends the process: it would look alive and do nothing.
             () = failed.cancelled() => shutdown.drain.cancel(),
         }
-        consuming.wait().await;
-        stop_recording.cancel();
-        within(Duration::from_secs(10), &recording).await;
-        stop_serving.cancel();
-        within(Duration::from_secs(6), &serving).await;
-        self.broker.close().await;
+        let in_turn = async {
+            consuming.wait().await;
+            stop_recording.cancel();
+            within(Duration::from_secs(10), &recording).await;
+            stop_serving.cancel();
+            within(Duration::from_secs(6), &serving).await;
+            self.broker.close().await;
+        };
+        tokio::select! {
+            () = in_turn => {}
+            () = at_once(&shutdown) => tracing::warn!("Ended before everything was closed; the broker takes back what was in hand."),
+        }
+        // Told twice to stop, it may leave jobs behind: then the guardian ends them.
+        anyhow::ensure!(!shutdown.now.is_cancelled(), "ended at once; what ran goes back to its queue");
         spinor_executors::guardian::Guardian::dismiss();
         anyhow::ensure!(!failed.is_cancelled(), "a part could not start; the log says which and why");
         Ok(())
@@ -149,7 +169,7 @@ impl App {
         let mut view = None;
         if self.role.parts.recorder {
             let settings = RecorderSettings { batch: self.config.recorder.batch, ..RecorderSettings::default() };
-            let recorder = Recorder::new(self.broker.clone(), self.results.clone(), settings);
+            let recorder = Recorder::new(self.broker.clone(), self.results()?, settings);
             view = Some(recorder.view());
             let until = stop.clone();
             tracker.spawn(async move {
@@ -172,7 +192,7 @@ impl App {
         tracker: &TaskTracker,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let search = Search::new(self.broker.clone(), settings, self.results.clone())?;
+        let search = Search::new(self.broker.clone(), settings, self.results()?)?;
         let stop = stop.clone();
         tracker.spawn(async move {
             if let Err(error) = search.run(stop).await {
@@ -185,8 +205,8 @@ impl App {
     fn start_consuming(&self, shutdown: &Shutdown, failed: &CancellationToken) -> TaskTracker {
         let tracker = TaskTracker::new();
         for (settings, registry) in &self.consumers {
-            let results = Some(self.results.clone());
-            let consumer = Consumer::new(Arc::clone(settings), Arc::clone(registry), self.broker.clone(), results);
+            let consumer = Consumer::new(Arc::clone(settings), Arc::clone(registry), self.broker.clone(), None)
+                .with_record(Arc::clone(&self.record));
             let (shutdown, failed) = (shutdown.clone(), failed.clone());
             tracker.spawn(async move {
                 if let Err(error) = consumer.run(shutdown).await {
@@ -205,11 +225,11 @@ impl App {
         config: &Arc<Config>,
         parts: Parts,
         broker: &AnyBroker,
-        results: &Results,
+        results: Option<&Results>,
         stop: &CancellationToken,
     ) -> TaskTracker {
         let tracker = TaskTracker::new();
-        if let Some(listening) = listening {
+        if let (Some(listening), Some(results)) = (listening, results) {
             let driver = Driver::new(broker.clone(), results.clone(), Vec::new());
             let state = ApiState {
                 broker: broker.clone(),
@@ -231,6 +251,12 @@ impl App {
         tracker.close();
         tracker
     }
+}
+
+/// Told to end at once, the parts get a last moment to hand back what they have.
+async fn at_once(shutdown: &Shutdown) {
+    shutdown.now.cancelled().await;
+    tokio::time::sleep(LAST_MOMENT).await;
 }
 
 async fn within(bound: Duration, tracker: &TaskTracker) {

@@ -7,7 +7,6 @@
 
 mod ledgers;
 mod stage;
-mod witness;
 
 use crate::recorder::entries::Draw;
 use ledgers::Ledgers;

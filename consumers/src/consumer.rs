@@ -12,7 +12,10 @@ mod presence;
 mod slot;
 mod verdict;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use spinor_executors::{Cancelled, Origin, Registry, RetryPolicy, Timeout, pool};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -69,12 +72,15 @@ pub struct KindSettings {
     pub retry: Option<RetryPolicy>,
 }
 
+/// The results database of who can do without it for a while: set once it is open.
+pub type Record = Arc<OnceLock<Results>>;
+
 /// A consumer, ready to run.
 pub struct Consumer {
     settings: Arc<ConsumerSettings>,
     registry: Arc<Registry>,
     broker: AnyBroker,
-    results: Option<Results>,
+    record: Record,
 }
 
 /// What asks a consumer to stop: the first token drains, the second ends it at once.
@@ -88,13 +94,20 @@ pub struct Shutdown {
 
 impl Consumer {
     /// A consumer on `broker`; `results` answers whether a redelivered job has ended already.
-    pub const fn new(
+    pub fn new(
         settings: Arc<ConsumerSettings>,
         registry: Arc<Registry>,
         broker: AnyBroker,
         results: Option<Results>,
     ) -> Self {
-        Self { settings, registry, broker, results }
+        let record = Record::new(results.map_or_else(OnceLock::new, OnceLock::from));
+        Self { settings, registry, broker, record }
+    }
+
+    /// The same with a record that may open later; until then a redelivered job runs.
+    #[must_use]
+    pub fn with_record(self, record: Record) -> Self {
+        Self { record, ..self }
     }
 
     /// Declares its queues, consumes until told to stop, drains. `Err` only when it could not

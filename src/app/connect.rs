@@ -3,7 +3,7 @@
 //! Owns the difference between "wrong for good" (an error at once) and "not there yet" (one log
 //! line, then patience).
 
-use std::{collections::BTreeSet, fmt::Display, future::Future, time::Duration};
+use std::{collections::BTreeSet, fmt::Display, future::Future, sync::Arc, time::Duration};
 
 use spinor_consumers::{
     broker::{
@@ -11,10 +11,11 @@ use spinor_consumers::{
         embedded::{Embedded, EmbeddedSettings},
         rabbitmq::{RabbitMq, RabbitSettings},
     },
+    consumer::Record,
     results::{Results, ResultsError, ResultsTarget},
     search::{SearchAuth, SearchSettings},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::config::{BrokerChoice, Config, ResultsChoice, SearchChoice};
 
@@ -62,19 +63,49 @@ pub async fn broker(config: &Config, stop: &CancellationToken) -> Result<AnyBrok
     }
 }
 
-/// Opens the results database.
-pub async fn results(config: &Config, stop: &CancellationToken) -> Result<Results, CannotConnect> {
-    let target = match &config.results {
+/// The results database for a process that can do without it for a while: the first try decides
+/// whether it is wrong for good, the others are made beside the work.
+pub async fn record(
+    config: &Arc<Config>,
+    beside: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Record, CannotConnect> {
+    let record = Record::default();
+    match open(&target(config)).await {
+        Ok(results) => _ = record.set(results),
+        Err(Never(why)) => return Err(CannotConnect::Misconfigured(why)),
+        Err(Later(_)) => {
+            let (config, stop, later) = (Arc::clone(config), stop.clone(), Arc::clone(&record));
+            beside.spawn(async move {
+                match results(&config, &stop).await {
+                    Ok(results) => _ = later.set(results),
+                    Err(CannotConnect::Stopped(_)) => {}
+                    Err(error) => tracing::error!(%error, "The results database cannot be used; redelivered jobs run without a look at it."),
+                }
+            });
+        }
+    }
+    Ok(record)
+}
+
+fn target(config: &Config) -> ResultsTarget {
+    match &config.results {
         ResultsChoice::Sqlite => ResultsTarget::Sqlite(config.data.join("results.db")),
         ResultsChoice::MySql(endpoint) => ResultsTarget::MySql(endpoint.reveal().to_owned()),
-    };
-    let open = || async {
-        Results::open(&target).await.map_err(|error| match error {
-            ResultsError::Unavailable(why) => Later(why),
-            other => Never(other.to_string()),
-        })
-    };
-    patiently("results database", open, stop).await
+    }
+}
+
+async fn open(target: &ResultsTarget) -> Result<Results, Failure> {
+    Results::open(target).await.map_err(|error| match error {
+        ResultsError::Unavailable(why) => Later(why),
+        other => Never(other.to_string()),
+    })
+}
+
+/// Opens the results database.
+pub async fn results(config: &Config, stop: &CancellationToken) -> Result<Results, CannotConnect> {
+    let target = target(config);
+    patiently("results database", || open(&target), stop).await
 }
 
 /// Sees that our queues of the configuration exist, so that jobs can be published before the first

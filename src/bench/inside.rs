@@ -50,7 +50,7 @@ pub async fn run(request: &Request, config: Arc<Config>) -> Result<Sample> {
     let parts = Parts { api: false, consumer: true, recorder };
     let role = Role { parts, nodes: Vec::new(), jobs: true };
     let app = App::build(config, role, &CancellationToken::new()).await?;
-    let (broker, results) = (app.broker(), app.results());
+    let (broker, results) = (app.broker(), app.results()?);
     broker.declare(&[spinor_consumers::broker::QueueSpec { name: QUEUE.to_owned(), foreign: false }]).await?;
     let jobs = request.jobs.context("the request names no number of jobs")?;
     let early = if request.preloaded { Some(carry::publish(&broker, request, jobs).await?) } else { None };

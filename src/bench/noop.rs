@@ -153,7 +153,7 @@ async fn remote_round(request: &Request, place: &Place, jobs: usize) -> Result<S
 
 async fn on_site(site: &Site, request: &Request, place: &Place, jobs: usize) -> Result<Sample> {
     let app = site.open().await?;
-    let (broker, results) = (app.broker(), app.results());
+    let (broker, results) = (app.broker(), app.results()?);
     site.declare(&broker).await?;
     let early = if request.preloaded { Some(carry::publish(&broker, request, jobs).await?) } else { None };
     let only = if recorded(request) { "consumer,recorder" } else { "consumer" };

@@ -66,7 +66,8 @@ impl Run {
         let parts = Parts { api: false, consumer: true, recorder: true };
         let role = Role { parts, nodes: nodes.clone(), jobs: false };
         let app = App::build(config, role, leave).await.map_err(|error| Failure::failed(format!("{error:#}")))?;
-        let driver = Driver::new(app.broker(), app.results(), nodes);
+        let results = app.results().map_err(|error| Failure::failed(format!("{error:#}")))?;
+        let driver = Driver::new(app.broker(), results, nodes);
         let shutdown = Shutdown::default();
         let running = async {
             let stopped = app.run(shutdown.clone()).await;

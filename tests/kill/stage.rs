@@ -8,14 +8,12 @@ use spinor_executors::Json;
 use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
 
-use super::{
-    ledgers::{Ledgers, Line, Recorded},
-    witness,
-};
+use super::ledgers::{Ledgers, Line, Recorded};
 use crate::support::{
     eventually,
     process::{Process, Spinor},
     site::Site,
+    witness,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -50,6 +50,36 @@ async fn a_database_stopped_in_the_middle_of_jobs_and_started_again_has_them_all
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_killed_in_the_middle_of_jobs_and_started_again_loses_none_and_each_is_recorded_once() {
+    let server = PrivateServer::start("rabbitmq").await;
+    let site = Site::on(server.url(), &servers::mysql_url()).await;
+    let spinor = installation(&site, "");
+    let process = up(&spinor, &[]).await;
+    // RabbitMQ 3.10 writes down the name of a new queue some seconds late; an orderly restart does it now.
+    server.restart().await;
+    process.says("The broker is back.", PATIENCE).await;
+    let args = ["--args", r#"{"ms": 5}"#, "--count", "2000"];
+    spinor.run(&[&["publish", "wait", "--queue", "one"], &args[..]].concat()).await.expect_success();
+    let count = async |sql| -> i64 { sqlx::query_scalar(sql).fetch_one(&mut site.sql().await).await.unwrap() };
+    let succeeded = "SELECT COUNT(*) FROM jobs WHERE state = 'succeeded'";
+    for moment in [300, 1000] {
+        eventually("some to be recorded", PATIENCE, async || count(succeeded).await > moment).await;
+        server.kill9().await;
+        server.restart().await;
+    }
+    eventually("all to be recorded", PATIENCE, async || count(succeeded).await == 2000).await;
+    eventually("the queue to be empty", PATIENCE, async || site.ready("jobs.one").await == 0).await;
+    assert_eq!(count("SELECT COUNT(*) FROM jobs").await, 2000);
+    let unexplained = "SELECT COUNT(*) FROM (SELECT job FROM attempts WHERE report NOT LIKE '%\"maybe_rerun\":true%' \
+                       GROUP BY job HAVING COUNT(*) > 1) AS twice";
+    assert_eq!(count(unexplained).await, 0, "no job ran twice without a mark");
+    let log = process.stderr();
+    assert_eq!(log.matches("The broker is lost").count(), 3, "one line for each loss: {log}");
+    assert_eq!(log.matches(r#""level":"ERROR""#).count(), 0, "{log}");
+    drained(process).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_not_there_at_the_start_is_waited_for_with_one_line() {
     let site = Site::new().await;
     let (door, knocks) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Arc::new(AtomicUsize::new(0)));
@@ -110,6 +140,21 @@ fn with_password(url: &str) -> String {
     let (start, rest) = url.split_once("://").expect("a URL");
     let (user, place) = rest.split_once('@').expect("a user");
     format!("{start}://{}:{WRONG}@{place}", user.split(':').next().expect("a name"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_starts_while_the_database_is_down_runs_jobs_all_the_same() {
+    let site = Site::new().await;
+    let spinor = installation(&site, "");
+    let front = up(&spinor, &["--only", "api,recorder"]).await;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = site.results.replace(host_of(&site.results), &closed.to_string());
+    let consumer = up(&spinor, &["--only", "consumer", "--data", "consumer", "--results", &nobody]).await;
+    spinor.run(&["publish", "noop", "--queue", "one", "--wait", "--timeout", "60s"]).await.expect_success();
+    let log = consumer.stderr();
+    assert_eq!(log.matches("The results database does not answer; waiting for it.").count(), 1, "{log}");
+    drained(consumer).await;
+    drained(front).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,9 +6,9 @@ use super::{PATIENCE, ask, client, drained, installation, own, up};
 use crate::support::{
     eventually,
     process::{Process, Spinor},
-    proxy::CutProxy,
-    servers,
+    proxy::{CutProxy, Direction},
     site::Site,
+    witness,
 };
 
 /// So many run at once.
@@ -16,7 +16,7 @@ const SLOTS: usize = 4;
 
 /// Publishes jobs that touch a file, run until another file is there, and succeed.
 async fn publish_held(spinor: &Spinor, count: usize) {
-    let script = format!("touch started-$$; while ! test -e {}; do sleep 0.05; done", "release");
+    let script = "echo $SPINOR_RUN > started-$$; while ! test -e release; do sleep 0.05; done";
     let args = json!({"shell": script}).to_string();
     ask(spinor, &["publish", "command", "--queue", "one", "--args", &args, "--count", &count.to_string()]).await;
 }
@@ -24,6 +24,13 @@ async fn publish_held(spinor: &Spinor, count: usize) {
 fn started(spinor: &Spinor) -> usize {
     let entries = std::fs::read_dir(spinor.path()).unwrap().flatten();
     entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("started-")).count()
+}
+
+/// The marks of the jobs that run.
+fn marks(spinor: &Spinor) -> Vec<String> {
+    let entries = std::fs::read_dir(spinor.path()).unwrap().flatten();
+    let files = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("started-"));
+    files.map(|file| format!("SPINOR_RUN={}", std::fs::read_to_string(file.path()).unwrap().trim())).collect()
 }
 
 async fn running(spinor: &Spinor, process: &Process) {
@@ -59,59 +66,86 @@ async fn sigterm_lets_what_runs_end_hands_the_rest_back_and_exits_with_0() {
     drained(front).await;
 }
 
-async fn states(site: &Site) -> Vec<(String, i64)> {
-    let sql = "SELECT state, COUNT(*) FROM jobs GROUP BY state ORDER BY state";
-    sqlx::query_as(sql).fetch_all(&mut site.sql().await).await.unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_sigterm_ends_at_once_and_what_ran_goes_back() {
+async fn a_second_sigterm_ends_at_once_with_1_and_what_ran_goes_back() {
     let site = Site::new().await;
-    let spinor = installation(&site, "");
+    let spinor = patient(&site);
     let front = up(&spinor, &["--only", "api,recorder"]).await;
-    // The grace period would be longer than the test's patience.
-    spinor_grace(&spinor, &site);
     let mut consumer = up(&spinor, &["--only", "consumer", "--data", "consumer"]).await;
     publish_held(&spinor, SLOTS).await;
     running(&spinor, &consumer).await;
     consumer.terminate();
     consumer.says("Consumer draining.", PATIENCE).await;
     consumer.terminate();
-    let status = consumer.wait(PATIENCE).await;
-    assert!(status.code().is_some(), "it ended by itself: {status}");
+    assert_eq!(consumer.wait(PATIENCE).await.code(), Some(1), "{}", consumer.stderr());
+    assert!(consumer.stderr().contains("ended at once"), "{}", consumer.stderr());
     eventually("what ran to be back", PATIENCE, async || site.ready("jobs.one").await == 4).await;
+    let marks = marks(&spinor);
+    assert_eq!(marks.len(), SLOTS);
+    eventually("none of its processes to be left", PATIENCE, async || {
+        marks.iter().all(|mark| witness::marked(mark).is_empty())
+    })
+    .await;
     drained(front).await;
 }
 
-fn spinor_grace(spinor: &Spinor, site: &Site) {
-    let text = format!("{}{}", site.toml(), own("").replace("'20s'", "'1h'"));
-    std::fs::write(spinor.join("spinor.toml"), text).unwrap();
+/// A grace period that is longer than any test's patience: whoever waits for it, waits in vain.
+fn patient(site: &Site) -> Spinor {
+    Spinor::new(&format!("{}{}", site.toml(), own("").replace("'20s'", "'1h'")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_consumer_whose_broker_is_out_of_reach_ends_in_bounded_time_and_its_job_runs_elsewhere() {
-    let mut site = Site::new().await;
-    let url = servers::rabbitmq_url();
-    let address = url.rsplit_once('@').map(|(_, rest)| rest.split('/').next().unwrap()).unwrap();
+async fn a_consumer_whose_broker_is_cut_off_ends_in_bounded_time_and_its_jobs_run_elsewhere() {
+    out_of_reach(CutProxy::cut, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_whose_broker_is_silent_ends_in_bounded_time_and_its_jobs_run_elsewhere() {
+    out_of_reach(silent, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_sigterm_does_not_wait_for_a_silent_broker() {
+    out_of_reach(silent, true).await;
+}
+
+/// Both ways stalled: the connection is there, and nothing comes.
+fn silent(proxy: &CutProxy) {
+    proxy.stall(Direction::ToServer);
+    proxy.stall(Direction::ToClient);
+}
+
+async fn out_of_reach(fault: impl Fn(&CutProxy), twice: bool) {
+    let site = Site::new().await;
+    let address = site.broker.rsplit_once('@').map(|(_, rest)| rest.split('/').next().unwrap()).unwrap();
     let proxy = CutProxy::start(address).await;
-    let spinor = installation(&site, "");
+    let spinor = patient(&site);
     let front = up(&spinor, &["--only", "api,recorder"]).await;
-    let mut consumer = up(&spinor, &["--only", "consumer", "--data", "consumer", "--broker", &proxy.url(&url)]).await;
+    let flags = ["--only", "consumer", "--data", "consumer", "--broker", &proxy.url(&site.broker)];
+    let mut consumer = up(&spinor, &flags).await;
     publish_held(&spinor, SLOTS).await;
     running(&spinor, &consumer).await;
-    proxy.cut();
+    fault(&proxy);
     consumer.terminate();
     consumer.says("Consumer draining.", PATIENCE).await;
     std::fs::write(spinor.join("release"), "").unwrap();
-    // Grace 20 s, and what closing may take; the patience is the bound.
+    if twice {
+        consumer.terminate();
+    }
     let status = consumer.wait(PATIENCE).await;
-    assert!(status.code().is_some(), "it ended by itself: {status}");
+    assert_eq!(status.code(), Some(i32::from(twice)), "{}", consumer.stderr());
+    // The broker learns of the end when the connection breaks.
+    proxy.cut();
     let second = up(&spinor, &["--only", "consumer", "--data", "consumer"]).await;
     eventually("the jobs to run elsewhere", PATIENCE, async || states(&site).await == [("succeeded".to_owned(), 4)])
         .await;
     drained(second).await;
     drained(front).await;
-    site.broker = url;
+}
+
+async fn states(site: &Site) -> Vec<(String, i64)> {
+    let sql = "SELECT state, COUNT(*) FROM jobs GROUP BY state ORDER BY state";
+    sqlx::query_as(sql).fetch_all(&mut site.sql().await).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

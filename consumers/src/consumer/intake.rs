@@ -22,6 +22,8 @@ use crate::broker::{Address, AnyBroker, Broker, BrokerError, Delivery, QueueSpec
 
 /// In hand for so long without a start: it goes back.
 const STALE: Duration = Duration::from_secs(5);
+/// A broker that says nothing is not waited for longer than this when the flow ends.
+const LEAVE: Duration = Duration::from_secs(5);
 /// How often credit is looked at while something is in hand.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -207,12 +209,16 @@ impl Forwarder {
         }
     }
 
-    /// Stops the flow, then hands back what was under way.
+    /// Stops the flow, then hands back what was under way. A broker that does not answer gets it
+    /// back with the link.
     async fn leave(mut self) {
-        if self.subscription.cancel().await.is_ok() {
-            while let Some(delivery) = self.subscription.next().await {
-                hand_back(&self.broker, delivery);
+        let left = async {
+            if self.subscription.cancel().await.is_ok() {
+                while let Some(delivery) = self.subscription.next().await {
+                    hand_back(&self.broker, delivery);
+                }
             }
-        }
+        };
+        let _ = tokio::time::timeout(LEAVE, left).await;
     }
 }

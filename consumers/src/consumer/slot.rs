@@ -21,12 +21,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Consumer, ConsumerSettings, KindSettings, intake::Intake, lately::Lately, verdict};
+use super::{Consumer, ConsumerSettings, KindSettings, Record, intake::Intake, lately::Lately, verdict};
 use crate::{
     broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Settlement, Verdict},
     entry,
     message::{self, Decoded, header},
-    results::Results,
 };
 
 mod ears;
@@ -43,7 +42,7 @@ pub struct Slots {
     settings: Arc<ConsumerSettings>,
     registry: Arc<Registry>,
     broker: AnyBroker,
-    results: Option<Results>,
+    record: Record,
     intake: Arc<Intake>,
     running: Running<Delivery>,
     lately: Lately,
@@ -74,7 +73,7 @@ impl Slots {
             settings: Arc::clone(&consumer.settings),
             registry: Arc::clone(&consumer.registry),
             broker: consumer.broker.clone(),
-            results: consumer.results.clone(),
+            record: Arc::clone(&consumer.record),
             intake,
             running: Running::new(),
             lately: Lately::default(),
@@ -133,7 +132,7 @@ impl Slots {
             self.settle(delivery, again);
             return None;
         }
-        if let Some(results) = &self.results
+        if let Some(results) = self.record.get()
             && let Ok(Ok(found)) = timeout(LOOK_UP, results.answered(&[key])).await
             && found.contains(&key)
         {

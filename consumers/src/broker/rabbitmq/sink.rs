@@ -291,7 +291,10 @@ impl Inner {
         {
             tracker.hand_back(tag.number);
         }
-        tracing::warn!(%error, "A settlement could not be published; its job goes back to its queue.");
+        // At the end one line has told how many are left.
+        if !self.stop.is_cancelled() {
+            tracing::warn!(%error, "A settlement could not be published; its job goes back to its queue.");
+        }
         let _ = item.receipt.send(Err(error));
         self.sink.done(1);
     }

@@ -1,4 +1,6 @@
-//! What `/proc` tells of a consumer's children: the check that none outlives it.
+//! What `/proc` tells of a process's children: the check that none outlives it.
+//!
+//! Beside the product: it shares no code with what ends those children.
 
 use std::{collections::BTreeSet, fs};
 
