@@ -129,7 +129,7 @@ impl App {
         let stop_recording = CancellationToken::new();
         let stop_serving = CancellationToken::new();
         let failed = CancellationToken::new();
-        let (recording, recorder) = self.start_recording(&stop_recording)?;
+        let (recording, recorder) = self.start_recording(&stop_recording, &failed)?;
         let consuming = self.start_consuming(&shutdown, &failed);
         let serving = Self::start_serving(
             recorder,
@@ -142,7 +142,7 @@ impl App {
         );
         tokio::select! {
             () = shutdown.drain.cancelled() => {}
-            // A consumer that cannot start ends the process: it would look alive and do nothing.
+            // A part that cannot go on ends the process: it would look alive and do nothing.
             () = failed.cancelled() => shutdown.drain.cancel(),
         }
         let in_turn = async {
@@ -160,21 +160,26 @@ impl App {
         // Told twice to stop, it may leave jobs behind: then the guardian ends them.
         anyhow::ensure!(!shutdown.now.is_cancelled(), "ended at once; what ran goes back to its queue");
         spinor_executors::guardian::Guardian::dismiss();
-        anyhow::ensure!(!failed.is_cancelled(), "a part could not start; the log says which and why");
+        anyhow::ensure!(!failed.is_cancelled(), "a part could not go on; the log says which and why");
         Ok(())
     }
 
-    fn start_recording(&self, stop: &CancellationToken) -> anyhow::Result<(TaskTracker, Option<RecorderView>)> {
+    fn start_recording(
+        &self,
+        stop: &CancellationToken,
+        failed: &CancellationToken,
+    ) -> anyhow::Result<(TaskTracker, Option<RecorderView>)> {
         let tracker = TaskTracker::new();
         let mut view = None;
         if self.role.parts.recorder {
             let settings = RecorderSettings { batch: self.config.recorder.batch, ..RecorderSettings::default() };
             let recorder = Recorder::new(self.broker.clone(), self.results()?, settings);
             view = Some(recorder.view());
-            let until = stop.clone();
+            let (until, failed) = (stop.clone(), failed.clone());
             tracker.spawn(async move {
                 if let Err(error) = recorder.run(until).await {
                     tracing::error!(%error, "The recorder stopped; reports wait in their queue.");
+                    failed.cancel();
                 }
             });
             if let Some(settings) = &self.search {
