@@ -98,7 +98,7 @@ impl App {
         let record = if role.parts.recorder || role.parts.api {
             Record::new(OnceLock::from(connect::results(&config, stop).await?))
         } else {
-            connect::record(&config, &TaskTracker::new(), stop).await?
+            connect::record(&config, stop).await?
         };
         let search = connect::search(&config);
         let consumers = if role.parts.consumer { consumers::of(&config, &role)? } else { Vec::new() };

@@ -5,6 +5,7 @@
 
 mod life;
 mod stage;
+mod starting;
 mod stopping;
 mod wrong;
 

@@ -110,25 +110,32 @@ impl Consumer {
         Self { record, ..self }
     }
 
-    /// Declares its queues, consumes until told to stop, drains. `Err` only when it could not
-    /// start; once it runs, a lost broker is waited for.
+    /// Declares its queues, consumes until told to stop, drains. A broker out of reach is waited for,
+    /// at the start as later; `Err` only when waiting does not help.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), BrokerError> {
         let specs: Vec<QueueSpec> = self.settings.queues.iter().map(|queue| queue.spec.clone()).collect();
-        self.broker.declare(&specs).await?;
         let intake = Arc::new(Intake::new(self.settings.slots));
         let slots = Arc::new(Slots::new(&self, Arc::clone(&intake)));
         let tracker = TaskTracker::new();
         let helpers = CancellationToken::new();
-        for queue in &self.settings.queues {
-            intake.subscribe(&self.broker, &queue.spec, &tracker, &helpers).await?;
+        let start = async {
+            patiently(|| self.broker.declare(&specs)).await?;
+            for spec in &specs {
+                patiently(|| intake.subscribe(&self.broker, spec, &tracker, &helpers)).await?;
+            }
+            patiently(|| presence::answer_pings(&self.broker, &self.settings, &tracker, &helpers)).await?;
+            pool::start(&slots, self.settings.slots, &tracker);
+            tracing::info!(
+                consumer = self.settings.origin.consumer, group = self.settings.origin.group,
+                slots = self.settings.slots, queues = ?specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>(),
+                "Consumer started."
+            );
+            Ok(())
+        };
+        tokio::select! {
+            started = start => started?,
+            () = shutdown.drain.cancelled() => {}
         }
-        presence::answer_pings(&self.broker, &self.settings, &tracker, &helpers).await?;
-        pool::start(&slots, self.settings.slots, &tracker);
-        tracing::info!(
-            consumer = self.settings.origin.consumer, group = self.settings.origin.group,
-            slots = self.settings.slots, queues = ?specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>(),
-            "Consumer started."
-        );
         shutdown.drain.cancelled().await;
         self.drain(&intake, &slots, &helpers, &tracker, &shutdown.now).await;
         Ok(())
@@ -164,5 +171,18 @@ impl Consumer {
             () = now.cancelled() => slots.abandon(),
         }
         tracing::info!(consumer = self.settings.origin.consumer, "Consumer stopped.");
+    }
+}
+
+/// Asks again while the broker is out of reach; its link has told so.
+async fn patiently<F>(mut ask: impl FnMut() -> F) -> Result<(), BrokerError>
+where
+    F: Future<Output = Result<(), BrokerError>>,
+{
+    loop {
+        match ask().await {
+            Err(BrokerError::Unreachable(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+            ended => return ended,
+        }
     }
 }

@@ -65,18 +65,15 @@ pub async fn broker(config: &Config, stop: &CancellationToken) -> Result<AnyBrok
 
 /// The results database for a process that can do without it for a while: the first try decides
 /// whether it is wrong for good, the others are made beside the work.
-pub async fn record(
-    config: &Arc<Config>,
-    beside: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<Record, CannotConnect> {
+pub async fn record(config: &Arc<Config>, stop: &CancellationToken) -> Result<Record, CannotConnect> {
     let record = Record::default();
     match open(&target(config)).await {
         Ok(results) => _ = record.set(results),
         Err(Never(why)) => return Err(CannotConnect::Misconfigured(why)),
         Err(Later(_)) => {
             let (config, stop, later) = (Arc::clone(config), stop.clone(), Arc::clone(&record));
-            beside.spawn(async move {
+            // Nobody waits for it: it ends with `stop`.
+            TaskTracker::new().spawn(async move {
                 match results(&config, &stop).await {
                     Ok(results) => _ = later.set(results),
                     Err(CannotConnect::Stopped(_)) => {}
