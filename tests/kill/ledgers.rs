@@ -97,7 +97,7 @@ impl Ledgers {
     }
 
     /// Ordinary jobs that were in hand when this life was killed, as far as the ledgers show: run
-    /// by the next life, and marked.
+    /// by the next life, and marked or run by the killed one, too.
     fn in_hand(&self, killed: Uuid) -> usize {
         let mut boots: Vec<Uuid> = Vec::new();
         for line in &self.lines {
@@ -111,7 +111,9 @@ impl Ledgers {
         let marked: BTreeSet<Uuid> =
             self.attempts.iter().filter(|row| row.maybe_rerun).map(|row| row.execution).collect();
         let counts = |line: &&Line| line.boot == *next && !self.hostages.contains(&line.job);
-        self.lines.iter().filter(counts).filter(|line| marked.contains(&line.execution)).count()
+        let cut: BTreeSet<Uuid> = self.lines.iter().filter(|line| line.boot == killed).map(|line| line.job).collect();
+        let was_in_hand = |line: &&Line| marked.contains(&line.execution) || cut.contains(&line.job);
+        self.lines.iter().filter(counts).filter(was_in_hand).count()
     }
 
     /// For people.
@@ -120,7 +122,7 @@ impl Ledgers {
         let doubles = lines.values().filter(|executions| executions.len() > 1).count();
         let in_hand: Vec<usize> = self.killed.iter().map(|boot| self.in_hand(*boot)).collect();
         format!(
-            "{} accepted, {} executions, {} recorded; {doubles} jobs executed again; marked after each kill: {in_hand:?}",
+            "{} accepted, {} executions, {} recorded; {doubles} jobs executed again; in hand at each kill, at most: {in_hand:?}",
             self.accepted.len(),
             self.lines.len(),
             self.jobs.len()
