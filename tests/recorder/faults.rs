@@ -1,9 +1,13 @@
-//! The recorder while its database stops and comes back, and beside another recorder.
+//! The recorder while its database stops and comes back, while its disk is full, and beside another
+//! recorder.
+
+use std::{path::PathBuf, process::Command};
 
 use spinor_consumers::{
     broker::Address,
     entry::Entry,
     recorder::{RecorderHealth, RecorderSettings},
+    results::{Results, ResultsError, ResultsTarget},
 };
 use spinor_executors::State;
 
@@ -12,7 +16,7 @@ use super::{
     entries::{Draw, job, life, report},
     loops::{Running, SOON, impatient},
 };
-use crate::support::{eventually, memory_broker::MemoryBroker, servers::PrivateServer};
+use crate::support::{eventually, memory_broker::MemoryBroker, scratch::Scratch, servers::PrivateServer};
 
 #[tokio::test]
 async fn two_recorders_on_one_server_share_jobs_and_lose_nothing_to_deadlocks() {
@@ -97,4 +101,60 @@ async fn a_database_that_is_killed_and_comes_back_loses_nothing_that_was_acked_a
         }
     }
     results.close().await;
+}
+
+/// Set in the child that has a small disk: where it is mounted.
+const SMALL_DISK: &str = "SPINOR_TEST_SMALL_DISK";
+
+#[tokio::test]
+async fn a_full_disk_is_waited_for_and_what_was_refused_is_stored_afterwards() {
+    if let Some(disk) = std::env::var_os(SMALL_DISK) {
+        return on_a_small_disk(disk.into()).await;
+    }
+    // A mount of its own in a namespace of its own: gone with the child.
+    let scratch = Scratch::new("small-disk");
+    let ended = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c"])
+        .arg(format!("mount -t tmpfs -o size=16m none \"${SMALL_DISK}\" && exec \"$@\""))
+        .arg("sh")
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "recorder::faults::a_full_disk_is_waited_for_and_what_was_refused_is_stored_afterwards",
+            "--exact",
+            "--nocapture",
+        ])
+        .env(SMALL_DISK, scratch.path())
+        .output()
+        .expect("unshare");
+    let said = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+}
+
+async fn on_a_small_disk(disk: PathBuf) {
+    let results = Results::open(&ResultsTarget::Sqlite(disk.join("results.db"))).await.unwrap();
+    let ballast = disk.join("ballast");
+    std::fs::write(&ballast, vec![1; 12 << 20]).unwrap();
+    let mut stored = Vec::new();
+    let refused = loop {
+        let jobs: Vec<_> = (0..500).map(|_| job()).collect();
+        let entries: Vec<_> = jobs.iter().map(|job| Entry::Report(Box::new(report(job, State::Succeeded)))).collect();
+        match results.store(&entries).await {
+            Ok(()) => stored.extend(jobs),
+            Err(error) => {
+                assert!(matches!(error, ResultsError::Unavailable(_)), "{error}");
+                stored.extend(jobs);
+                break entries;
+            }
+        }
+        assert!(stored.len() < 100_000, "the disk was never full");
+    };
+    // As the recorder does: again and again, and each time it is full.
+    for _ in 0..3 {
+        assert!(matches!(results.store(&refused).await, Err(ResultsError::Unavailable(_))));
+    }
+    std::fs::remove_file(&ballast).unwrap();
+    results.store(&refused).await.expect("stored once there is room");
+    for job in stored {
+        assert_eq!(results.job(job.id).await.unwrap().unwrap().row.state, State::Succeeded);
+    }
 }

@@ -7,8 +7,8 @@
 use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
 
 use sqlx::{
-    Arguments as _, AssertSqlSafe, ConnectOptions as _, Executor as _, MySql, MySqlPool, Row as _, Sqlite, SqlitePool,
-    Transaction,
+    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, MySql, MySqlPool, Row as _,
+    Sqlite, SqlitePool, Transaction,
     mysql::{MySqlArguments, MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
@@ -101,6 +101,7 @@ impl Database {
                 .await
                 .map_err(|error| ResultsError::Misconfigured(format!("{}: {error}", directory.display())))?;
         }
+        private(path).map_err(|error| ResultsError::Misconfigured(format!("{}: {error}", path.display())))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -118,6 +119,11 @@ impl Database {
             .idle_timeout(None)
             .max_lifetime(None)
             .acquire_timeout(WRITE_LIMIT)
+            // After a full disk SQLite ends the transaction by itself, and the client, whose own
+            // rollback then fails, believes for ever that one is open: such a connection is closed.
+            .after_release(|connection, _| {
+                Box::pin(async move { Ok(connection.ping().await.is_ok() && !connection.is_in_transaction()) })
+            })
             .connect_with(options.clone())
             .await
             .map_err(|error| opening(&path.display().to_string(), error))?;
@@ -235,6 +241,13 @@ impl Database {
             }
         }
     }
+}
+
+/// Makes the file, if it is not there, for its owner only: args and outputs are in it. SQLite gives
+/// its companions the same mode.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
 }
 
 /// A transaction.
