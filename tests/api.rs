@@ -209,6 +209,27 @@ async fn a_wait_without_its_event_is_answered_by_the_record() {
 }
 
 #[tokio::test]
+async fn a_wait_outlasts_a_record_that_does_not_answer_and_its_event_ends_it() {
+    let stage = Stage::new().await;
+    let accepted = stage.client.publish(&NewJob::new("noop")).await.unwrap();
+    stage.results.close().await;
+    let problem = stage.client.wait(accepted.id, Duration::from_millis(100), true).await;
+    assert!(matches!(&problem, Err(ClientError::Refused(problem)) if problem.status == 503), "{problem:?}");
+    let report = stage.work("default", Outcome::failed("no")).await;
+    let wait = stage.client.wait(accepted.id, Duration::from_secs(30), true);
+    let cast_on = async {
+        loop {
+            // Events are lossy: nobody may listen yet.
+            stage.broker.cast(Event::Ended { report: Box::new(report.clone()) });
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::select! { waited = wait => waited.unwrap(), () = cast_on => unreachable!() };
+    assert_eq!(waited.report.map(|waited| waited.execution), Some(report.execution));
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_batch_has_a_result_for_each_and_a_wrong_field_refuses_it_whole() {
     let stage = Stage::new().await;
     let mut nowhere = NewJob::new("noop");
