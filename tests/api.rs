@@ -252,7 +252,7 @@ async fn rubbish_is_answered_with_a_problem_that_names_it() {
     let stage = Stage::new().await;
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
     let large = vec![b' '; 100 << 10];
-    let table: [(&str, &str, &[u8], u16); 10] = [
+    let table: [(&str, &str, &[u8], u16); 12] = [
         ("POST", "/api/v1/jobs", b"\xff\xfe\x00", 400),
         ("POST", "/api/v1/jobs", b"", 400),
         ("POST", "/api/v1/jobs", br#"{"kind":7}"#, 422),
@@ -260,6 +260,8 @@ async fn rubbish_is_answered_with_a_problem_that_names_it() {
         ("POST", "/api/v1/jobs", &large, 413),
         ("POST", "/api/v1/runs", br#"{"name":"x","plans":[]}"#, 422),
         ("GET", "/api/v1/jobs?limit=many", b"", 400),
+        ("GET", "/api/v1/jobs?cursor=foo", b"", 400),
+        ("GET", "/api/v1/runs?cursor=foo", b"", 400),
         ("GET", "/api/v1/jobs/nobody", b"", 422),
         ("GET", "/api/v1/nothing", b"", 404),
         ("DELETE", "/api/v1/jobs", b"", 405),
@@ -268,6 +270,13 @@ async fn rubbish_is_answered_with_a_problem_that_names_it() {
         let (status, problem) = stage.local(method, path, body).await;
         assert_eq!(status, expected, "{method} {path}: {problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{method} {path}: {problem}");
+        if let Some((field, _)) = path.split_once('?').and_then(|(_, query)| query.split_once('=')) {
+            assert_eq!(problem["field"], field, "{path}: {problem}");
+            assert!(!problem["detail"].as_str().unwrap().contains("deserialize"), "{path}: {problem}");
+        }
+        if status == 413 {
+            assert!(problem["detail"].as_str().unwrap().contains("api.max_body"), "{problem}");
+        }
     }
     let args = format!(r#"{{"kind":"noop","args":{deep}}}"#);
     assert_eq!(stage.local("POST", "/api/v1/jobs", args.as_bytes()).await.0, 201, "deep args are args");

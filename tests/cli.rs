@@ -150,7 +150,7 @@ async fn bad_weather_has_its_exit_code_and_shows_no_secret() {
         (&["jobs", "show", NOBODY], 3, "spinor up"),
         (&["--api", "http://127.0.0.1:1", "status"], 3, "http://127.0.0.1:1"),
         (&["--api", "nonsense", "status"], 2, "expected an address"),
-        (&["jobs", "show", "nobody"], 2, "nobody"),
+        (&["jobs", "show", "nobody"], 2, "`nobody` is no id; ids are UUIDs"),
         (&["jobs", "ls", "--state", "asleep"], 2, "expected one of queued"),
         (&["nonsense"], 2, "nonsense"),
         (&["publish", "noop", "--args", "{"], 2, "this is no JSON"),
