@@ -155,6 +155,9 @@ fn query_of<T>(query: Result<Query<T>, axum::extract::rejection::QueryRejection>
         let why = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
         // The field comes first, where one is to blame.
         match why.split_once(": ").filter(|(field, _)| field.chars().all(|c| c.is_ascii_lowercase() || c == '_')) {
+            Some((field, why)) if why.starts_with("invalid digit") || why.starts_with("number too") => {
+                bad_query(field, "expected a whole number, not negative and not too large")
+            }
             Some((field, why)) => bad_query(field, why),
             None => Problem::new(400, "The query cannot be read", why),
         }
