@@ -29,7 +29,11 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use spinor_consumers::{broker::AnyBroker, recorder::RecorderView, results::Results};
+use spinor_consumers::{
+    broker::AnyBroker,
+    recorder::RecorderView,
+    results::{Results, is_cursor},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -146,7 +150,32 @@ fn id_of(path: Result<Path<String>, axum::extract::rejection::PathRejection>) ->
 
 /// The query of a request.
 fn query_of<T>(query: Result<Query<T>, axum::extract::rejection::QueryRejection>) -> Result<T, Problem> {
-    query.map(|Query(query)| query).map_err(|error| Problem::new(400, "The query cannot be read", error.body_text()))
+    query.map(|Query(query)| query).map_err(|error| {
+        let text = error.body_text();
+        let why = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+        // The field comes first, where one is to blame.
+        match why.split_once(": ").filter(|(field, _)| field.chars().all(|c| c.is_ascii_lowercase() || c == '_')) {
+            Some((field, why)) if why.starts_with("invalid digit") || why.starts_with("number too") => {
+                bad_query(field, "expected a whole number, not negative and not too large")
+            }
+            Some((field, why)) => bad_query(field, why),
+            None => Problem::new(400, "The query cannot be read", why),
+        }
+    })
+}
+
+fn bad_query(field: &str, why: &str) -> Problem {
+    Problem { field: Some(field.to_owned()), ..Problem::new(400, "The query cannot be read", why) }
+}
+
+/// Refuses what no list gave as its `next`.
+fn check_cursor(cursor: Option<&str>) -> Result<(), Problem> {
+    match cursor.filter(|cursor| !is_cursor(cursor)) {
+        None => Ok(()),
+        Some(wrong) => {
+            Err(bad_query("cursor", &format!("`{}` is no cursor; give the `next` of a list before", clip(wrong))))
+        }
+    }
 }
 
 /// Foreign text as it may stand in a message.

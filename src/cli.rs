@@ -10,6 +10,7 @@ mod configure;
 mod doctor;
 mod failure;
 mod jobs;
+mod many;
 mod output;
 mod publish;
 mod queues;

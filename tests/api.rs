@@ -209,6 +209,27 @@ async fn a_wait_without_its_event_is_answered_by_the_record() {
 }
 
 #[tokio::test]
+async fn a_wait_outlasts_a_record_that_does_not_answer_and_its_event_ends_it() {
+    let stage = Stage::new().await;
+    let accepted = stage.client.publish(&NewJob::new("noop")).await.unwrap();
+    stage.results.close().await;
+    let problem = stage.client.wait(accepted.id, Duration::from_millis(100), true).await;
+    assert!(matches!(&problem, Err(ClientError::Refused(problem)) if problem.status == 503), "{problem:?}");
+    let report = stage.work("default", Outcome::failed("no")).await;
+    let wait = stage.client.wait(accepted.id, Duration::from_secs(30), true);
+    let cast_on = async {
+        loop {
+            // Events are lossy: nobody may listen yet.
+            stage.broker.cast(Event::Ended { report: Box::new(report.clone()) });
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::select! { waited = wait => waited.unwrap(), () = cast_on => unreachable!() };
+    assert_eq!(waited.report.map(|waited| waited.execution), Some(report.execution));
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_batch_has_a_result_for_each_and_a_wrong_field_refuses_it_whole() {
     let stage = Stage::new().await;
     let mut nowhere = NewJob::new("noop");
@@ -231,7 +252,7 @@ async fn rubbish_is_answered_with_a_problem_that_names_it() {
     let stage = Stage::new().await;
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
     let large = vec![b' '; 100 << 10];
-    let table: [(&str, &str, &[u8], u16); 10] = [
+    let table: [(&str, &str, &[u8], u16); 12] = [
         ("POST", "/api/v1/jobs", b"\xff\xfe\x00", 400),
         ("POST", "/api/v1/jobs", b"", 400),
         ("POST", "/api/v1/jobs", br#"{"kind":7}"#, 422),
@@ -239,6 +260,8 @@ async fn rubbish_is_answered_with_a_problem_that_names_it() {
         ("POST", "/api/v1/jobs", &large, 413),
         ("POST", "/api/v1/runs", br#"{"name":"x","plans":[]}"#, 422),
         ("GET", "/api/v1/jobs?limit=many", b"", 400),
+        ("GET", "/api/v1/jobs?cursor=foo", b"", 400),
+        ("GET", "/api/v1/runs?cursor=foo", b"", 400),
         ("GET", "/api/v1/jobs/nobody", b"", 422),
         ("GET", "/api/v1/nothing", b"", 404),
         ("DELETE", "/api/v1/jobs", b"", 405),
@@ -247,6 +270,13 @@ async fn rubbish_is_answered_with_a_problem_that_names_it() {
         let (status, problem) = stage.local(method, path, body).await;
         assert_eq!(status, expected, "{method} {path}: {problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{method} {path}: {problem}");
+        if let Some((field, _)) = path.split_once('?').and_then(|(_, query)| query.split_once('=')) {
+            assert_eq!(problem["field"], field, "{path}: {problem}");
+            assert!(!problem["detail"].as_str().unwrap().contains("deserialize"), "{path}: {problem}");
+        }
+        if status == 413 {
+            assert!(problem["detail"].as_str().unwrap().contains("api.max_body"), "{problem}");
+        }
     }
     let args = format!(r#"{{"kind":"noop","args":{deep}}}"#);
     assert_eq!(stage.local("POST", "/api/v1/jobs", args.as_bytes()).await.0, 201, "deep args are args");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::process::Spinor;
+use crate::support::{eventually_some, process::Spinor};
 
 const NOBODY: &str = "0198f1d2-0000-7000-8000-000000000000";
 
@@ -88,6 +88,56 @@ async fn a_job_is_published_run_and_looked_at_and_every_answer_is_json() {
 }
 
 #[tokio::test]
+async fn many_jobs_are_waited_for_and_counted() {
+    let spinor = installation("");
+    let mut up = spinor.start(&["up"]);
+    up.says("spinor is up", Duration::from_secs(30)).await;
+    let done = spinor.run(&["publish", "noop", "--count", "200", "--wait"]).await.expect_success();
+    assert_eq!(done.stdout.trim_end(), "200 jobs: 200 succeeded, 0 failed");
+    let failed = spinor.run(&["publish", "command", "--count", "3", "--wait", "--json", "--", "false"]).await;
+    assert_eq!(failed.code(), 1, "{}{}", failed.stdout, failed.stderr);
+    let counted = json(&failed.stdout);
+    assert_eq!((&counted["jobs"], &counted["succeeded"], &counted["failed"]), (&3.into(), &0.into(), &3.into()));
+    assert_eq!(counted["failed_ids"].as_array().map(Vec::len), Some(3));
+    let refused = spinor.run(&["publish", "noop", "--count", "2", "--wait", "--queue", "nowhere"]).await;
+    assert_eq!(refused.code(), 1);
+    assert!(refused.stdout.contains("2 refused") && refused.stderr.contains("nowhere"), "{refused:?}");
+    up.terminate();
+    assert!(up.wait(Duration::from_secs(30)).await.success());
+}
+
+#[tokio::test]
+async fn a_wait_that_breaks_off_tells_the_id_of_the_accepted_job() {
+    let spinor = installation("");
+    let mut up = spinor.start(&["up"]);
+    up.says("spinor is up", Duration::from_secs(30)).await;
+    let waiting = spinor.start(&["publish", "wait", "--args", r#"{"seconds": 600}"#, "--wait"]);
+    let id = eventually_some("the job to be listed", Duration::from_secs(30), async || {
+        let page = json(&spinor.run(&["jobs", "ls", "--json"]).await.expect_success().stdout);
+        page["rows"][0]["id"].as_str().map(str::to_owned)
+    })
+    .await;
+    up.kill9();
+    up.wait(Duration::from_secs(30)).await;
+    let broken_off = waiting.finish(Duration::from_secs(30)).await;
+    assert_eq!(broken_off.code(), 3, "{broken_off:?}");
+    assert!(broken_off.stderr.contains(&format!("spinor jobs wait {id}")), "{broken_off:?}");
+}
+
+#[tokio::test]
+async fn a_local_run_on_a_busy_directory_starts_nothing() {
+    let spinor = installation("");
+    std::fs::write(spinor.join("site.yaml"), "- jobs:\n  - RUN: 'true'\n").unwrap();
+    let mut up = spinor.start(&["up"]);
+    up.says("spinor is up", Duration::from_secs(30)).await;
+    let refused = spinor.run(&["run", "--local", "1", "site.yaml"]).await;
+    assert_eq!(refused.code(), 3, "{refused:?}");
+    assert!(refused.stderr.contains(&format!("process {}", up.id())), "{refused:?}");
+    up.terminate();
+    assert!(up.wait(Duration::from_secs(30)).await.success());
+}
+
+#[tokio::test]
 async fn bad_weather_has_its_exit_code_and_shows_no_secret() {
     let spinor = installation(
         "broker = 'amqp://u:hush@127.0.0.1:1/v'\nresults = 'mysql://u:hush@127.0.0.1:1/s'\n[api]\ntoken = 'hush'\n",
@@ -100,13 +150,14 @@ async fn bad_weather_has_its_exit_code_and_shows_no_secret() {
         (&["jobs", "show", NOBODY], 3, "spinor up"),
         (&["--api", "http://127.0.0.1:1", "status"], 3, "http://127.0.0.1:1"),
         (&["--api", "nonsense", "status"], 2, "expected an address"),
-        (&["jobs", "show", "nobody"], 2, "nobody"),
+        (&["jobs", "show", "nobody"], 2, "`nobody` is no id; ids are UUIDs"),
         (&["jobs", "ls", "--state", "asleep"], 2, "expected one of queued"),
         (&["nonsense"], 2, "nonsense"),
         (&["publish", "noop", "--args", "{"], 2, "this is no JSON"),
         (&["publish", "noop", "--args", "@args.json"], 2, "args.json:2:8"),
         (&["publish", "noop", "--args", "@missing.json"], 2, "missing.json"),
         (&["publish", "noop", "--", "echo"], 2, "kind `command`"),
+        (&["publish", "command"], 2, "needs its program"),
         (&["run", "missing.yaml"], 2, "missing.yaml"),
         (&["run", "wrong.yaml"], 2, "wrong.yaml"),
         (&["config", "check"], 2, "consumer.kinds"),

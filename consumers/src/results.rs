@@ -34,6 +34,7 @@ pub use change::{cause, clip, place};
 pub use question::{
     AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked,
 };
+pub use read::is_cursor;
 pub use schema::VERSION as SCHEMA_VERSION;
 pub(crate) use write::jitter;
 

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Counters, Problem, id_of,
+    Answer, ApiState, Counters, Problem, check_cursor, id_of,
     new_job::{self, Checked},
     query_of,
 };
@@ -97,7 +97,7 @@ pub(super) fn body_of(body: Result<Bytes, BytesRejection>, state: &ApiState) -> 
             return Problem::new(
                 413,
                 "The body is too large",
-                format!("the body has more than the limit of {limit} bytes"),
+                format!("the body has more than the limit of {limit} bytes, `api.max_body`"),
             );
         }
         Problem::new(error.status().as_u16(), "The body cannot be read", error.body_text())
@@ -163,6 +163,7 @@ pub(super) async fn list(
     if filter.limit > 1000 {
         return Err(Problem::field("limit", format!("is {}, expected at most 1000", filter.limit)));
     }
+    check_cursor(filter.cursor.as_deref())?;
     Ok(Json(state.results.jobs(&filter).await?))
 }
 

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Answer, ApiState, Problem, id_of, jobs, query_of};
+use super::{Answer, ApiState, Problem, check_cursor, id_of, jobs, query_of};
 use crate::config::{self, keys};
 
 /// Plans that belong together, one for each node.
@@ -72,6 +72,7 @@ pub(super) async fn list(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<Page<RunRow>> {
     let query = query_of(query)?;
+    check_cursor(query.cursor.as_deref())?;
     let limit = if query.limit == 0 { 50 } else { query.limit.min(1000) };
     Ok(Json(state.results.runs(limit, query.cursor.as_deref()).await?))
 }

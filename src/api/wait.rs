@@ -2,7 +2,8 @@
 //!
 //! Owns the race between the live event and the record: it listens first and looks at the record
 //! then, so that an end between the two is not missed. Events are lossy, so the record is looked
-//! at again, ever less often.
+//! at again, ever less often. A record that does not answer ends no wait: the event may still tell
+//! the end, and the database may come back in time.
 
 use std::time::Duration;
 
@@ -13,9 +14,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use spinor_consumers::broker::{Broker, Event, Events, Topic};
+use spinor_consumers::{
+    broker::{Broker, Event, Events, Topic},
+    results::ResultsError,
+};
 use spinor_executors::Report;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use super::{ApiState, Problem, id_of, jobs, query_of};
@@ -61,15 +65,24 @@ pub(super) async fn wait(
     let unknown_from = Instant::now() + Duration::from_secs(2);
     let (mut pause, mut seen) = (Duration::from_millis(25), query.published);
     loop {
-        if let Some(report) = state.results.ending(id).await? {
-            return Ok(ended(report));
-        }
+        let look = tokio::select! {
+            look = look(&state, id, seen, end) => look,
+            report = final_report(&mut events, &mut seen) => return Ok(ended(report)),
+        };
+        let unanswered = match look {
+            Ok(Look::Ended(report)) => return Ok(ended(*report)),
+            Ok(Look::Going { known }) => {
+                seen = seen || known;
+                None
+            }
+            Err(error @ ResultsError::Unavailable(_)) => Some(error),
+            Err(error) => return Err(error.into()),
+        };
         let now = Instant::now();
-        seen = seen || state.results.job(id).await?.is_some();
         if now >= end || state.shutdown.is_cancelled() {
-            return still_going(seen, id);
+            return unanswered.map_or_else(|| still_going(seen, id), |error| Err(error.into()));
         }
-        if !seen && now >= unknown_from {
+        if !seen && unanswered.is_none() && now >= unknown_from {
             return Err(jobs::unknown(id));
         }
         let next = (now + pause).min(end);
@@ -80,6 +93,26 @@ pub(super) async fn wait(
             () = state.shutdown.cancelled() => {}
         }
     }
+}
+
+/// What one look at the record shows.
+enum Look {
+    Ended(Box<Report>),
+    Going { known: bool },
+}
+
+/// Looks once; gives up soon after the end of the wait.
+async fn look(state: &ApiState, id: Uuid, seen: bool, end: Instant) -> Result<Look, ResultsError> {
+    let asking = async {
+        if let Some(report) = state.results.ending(id).await? {
+            return Ok(Look::Ended(Box::new(report)));
+        }
+        Ok(Look::Going { known: seen || state.results.job(id).await?.is_some() })
+    };
+    let last = end.max(Instant::now() + Duration::from_secs(2));
+    timeout_at(last, asking)
+        .await
+        .unwrap_or_else(|_| Err(ResultsError::Unavailable("no answer in the time of the wait".to_owned())))
 }
 
 /// The next final report among the events; pends for ever once there are none.

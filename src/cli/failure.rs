@@ -8,7 +8,7 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The arguments, the configuration or the input are wrong.
 pub const USAGE: u8 = 2;
-/// Nobody answers.
+/// Nobody answers, or nothing could be started, or it was accepted and its end is not known.
 pub const UNREACHABLE: u8 = 3;
 
 /// Why a command ends with something else than 0.

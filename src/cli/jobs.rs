@@ -45,7 +45,7 @@ pub struct Ls {
     #[arg(long)]
     kind: Option<String>,
     /// Of this run
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = id_of)]
     run: Option<Uuid>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -62,6 +62,7 @@ pub struct Ls {
 )]
 pub struct One {
     /// Its id
+    #[arg(value_parser = id_of)]
     id: Uuid,
 }
 
@@ -70,10 +71,16 @@ pub struct One {
 #[command(after_help = "Examples:\n  spinor jobs wait 0198f1d2-0000-7000-8000-000000000000 --timeout 5m && echo done")]
 pub struct Wait {
     /// Its id
+    #[arg(value_parser = id_of)]
     id: Uuid,
     /// No longer than this
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
+}
+
+/// For clap: an id of a job or a run.
+pub(super) fn id_of(text: &str) -> Result<Uuid, String> {
+    Uuid::parse_str(text).map_err(|_| format!("`{}` is no id; ids are UUIDs", clean(text)))
 }
 
 fn state(text: &str) -> Result<State, String> {

@@ -1,16 +1,17 @@
 //! `spinor publish`: one job, or many alike.
 //!
-//! Owns how args are given: JSON, a file, standard input, or the words of a command.
+//! Owns how args are given (JSON, a file, standard input, or the words of a command), and what is
+//! said when a wait breaks off after the job was accepted: its id, so that nobody publishes it twice.
 
 use std::{
-    io::{IsTerminal as _, Read as _},
+    io::{IsTerminal as _, Read as _, Write as _},
     time::Duration,
 };
 
 use clap::Args;
 use serde::Serialize;
 use spinor_executors::{Json, Report, State};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{
@@ -18,11 +19,12 @@ use super::{
     ask::Global,
     failure::{DONE, FAILED},
     jobs::report_text,
+    many::Many,
     output::Output,
 };
 use crate::{
-    api::{BatchItem, new_job::NewJob},
-    client::Client,
+    api::new_job::NewJob,
+    client::{Client, ClientError},
     config,
 };
 
@@ -38,14 +40,14 @@ pub struct Publish {
     /// Arguments: JSON, @FILE with JSON, or - for standard input
     #[arg(long, value_name = "JSON")]
     args: Option<String>,
-    /// Wait for the job's end and tell how it went; 0 = it succeeded
+    /// Wait for the end and tell how it went; 0 = it succeeded, or all of them did
     #[arg(long)]
     wait: bool,
     /// Wait no longer than this
     #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration)]
     timeout: Option<Duration>,
     /// Publish so many jobs alike
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "wait", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     count: u32,
     /// For the kind `command`: the program and its arguments
     #[arg(last = true, value_name = "ARGV")]
@@ -55,6 +57,7 @@ pub struct Publish {
 const EXAMPLES: &str = "\
 Examples:
   spinor publish noop
+  spinor publish noop --count 1000 --wait
   spinor publish command --wait -- sh -c 'echo hello'
   spinor publish image.resize --queue images --args '{\"width\": 300}'
   spinor publish image.resize --args @job.json --wait --timeout 5m
@@ -74,14 +77,6 @@ struct Published {
     report: Option<Box<Report>>,
 }
 
-/// What is printed for many.
-#[derive(Debug, Serialize)]
-struct Many {
-    published: usize,
-    refused: usize,
-    jobs: Vec<BatchItem>,
-}
-
 impl Publish {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
         let mut job = NewJob::new(&self.kind);
@@ -89,7 +84,8 @@ impl Publish {
         job.args = self.read_args()?;
         let client = global.client()?;
         if self.count > 1 {
-            return publish_many(&client, &job, self.count, output).await;
+            let many = Many::publish(&client, &job, self.count).await;
+            return if self.wait { many?.wait(&client, self.timeout, output).await } else { many?.tell(output) };
         }
         let accepted = client.publish(&job).await?;
         if !self.wait {
@@ -118,6 +114,11 @@ impl Publish {
             return Json::of(&args).map(Some).map_err(|error| Failure::usage(error.to_string()));
         }
         let Some(given) = &self.args else {
+            if self.kind == "command" {
+                return Err(Failure::usage(
+                    "the kind `command` needs its program after `--`, or --args; for example `spinor publish command -- echo hello`",
+                ));
+            }
             return Ok(None);
         };
         let (text, place) = match given.strip_prefix('@') {
@@ -146,7 +147,7 @@ fn standard_input() -> Result<Vec<u8>, Failure> {
     Ok(text)
 }
 
-/// Waits for a job's end, in steps the server allows.
+/// Waits for a job's end. `published`: it was just published, so that a failure says that it was.
 pub async fn until_ended(
     client: &Client,
     id: Uuid,
@@ -154,14 +155,41 @@ pub async fn until_ended(
     published: bool,
 ) -> Result<Box<Report>, Failure> {
     let end = timeout.map(|timeout| Instant::now() + timeout);
+    match ending(client, id, end, published).await {
+        Ok(Some(report)) => Ok(report),
+        Ok(None) => Err(Failure::failed(format!("job {id} has not ended in time; `spinor jobs why {id}` tells more"))),
+        Err(error) if published => Err(Failure::unreachable(format!(
+            "job {id} was accepted, but how it went is not known: {error}\n\
+             Do not publish it again; `spinor jobs wait {id}` waits for its end"
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The last report of a job, asked for in steps the server allows; `None` when the time is over.
+/// A record that does not answer for a while is waited for as well.
+pub(super) async fn ending(
+    client: &Client,
+    id: Uuid,
+    end: Option<Instant>,
+    published: bool,
+) -> Result<Option<Box<Report>>, ClientError> {
+    let mut told = false;
     loop {
         let left = end.map_or(Duration::from_secs(60), |end| end.saturating_duration_since(Instant::now()));
-        let waited = client.wait(id, left.min(Duration::from_secs(60)), published).await?;
-        if let Some(report) = waited.report {
-            return Ok(report);
-        }
-        if end.is_some_and(|end| Instant::now() >= end) {
-            return Err(Failure::failed(format!("job {id} has not ended in time; `spinor jobs why {id}` tells more")));
+        let waited = client.wait(id, left.min(Duration::from_secs(60)), published).await;
+        let over = end.is_some_and(|end| Instant::now() >= end);
+        match waited {
+            Ok(waited) if waited.report.is_some() || over => return Ok(waited.report),
+            Ok(_) => {}
+            Err(ClientError::Refused(problem)) if problem.status == 503 && !over => {
+                if !std::mem::replace(&mut told, true) {
+                    // Nothing is left to do when standard error is closed.
+                    let _ = writeln!(std::io::stderr().lock(), "spinor: job {id}: {}; waiting on", problem.detail);
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error),
         }
     }
 }
@@ -169,23 +197,4 @@ pub async fn until_ended(
 /// 0 only for success.
 pub const fn code_of(state: State) -> u8 {
     if matches!(state, State::Succeeded) { DONE } else { FAILED }
-}
-
-async fn publish_many(client: &Client, job: &NewJob, count: u32, output: Output) -> Result<u8, Failure> {
-    let mut jobs = Vec::new();
-    let mut left = count;
-    while left > 0 {
-        let batch = left.min(1000);
-        let alike: Vec<NewJob> = (0..batch).map(|_| job.clone()).collect();
-        jobs.extend(client.publish_batch(&alike).await?.jobs);
-        left -= batch;
-    }
-    let refused = jobs.iter().filter(|job| job.problem.is_some()).count();
-    let first = jobs.iter().find_map(|job| job.problem.clone());
-    let many = Many { published: jobs.len() - refused, refused, jobs };
-    output.value(&many, |many| format!("{} jobs published", many.published))?;
-    match first {
-        None => Ok(DONE),
-        Some(problem) => Err(Failure::failed(format!("{refused} of {count} jobs were refused; the first: {problem}"))),
-    }
 }

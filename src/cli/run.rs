@@ -65,8 +65,10 @@ impl Run {
         let nodes: Vec<String> = (1..=nodes).map(|number| format!("node-{number}")).collect();
         let parts = Parts { api: false, consumer: true, recorder: true };
         let role = Role { parts, nodes: nodes.clone(), jobs: false };
-        let app = App::build(config, role, leave).await.map_err(|error| Failure::failed(format!("{error:#}")))?;
-        let results = app.results().map_err(|error| Failure::failed(format!("{error:#}")))?;
+        // Nothing has started yet: not the code of a step that failed.
+        let not_started = |error: anyhow::Error| Failure::unreachable(format!("{error:#}"));
+        let app = App::build(config, role, leave).await.map_err(not_started)?;
+        let results = app.results().map_err(not_started)?;
         let driver = Driver::new(app.broker(), results, nodes);
         let shutdown = Shutdown::default();
         let running = async {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     Failure,
     ask::Global,
+    jobs::id_of,
     output::Output,
     table::{Table, clean, maybe, moment},
 };
@@ -48,6 +49,7 @@ pub struct Ls {
 )]
 pub struct One {
     /// Its id
+    #[arg(value_parser = id_of)]
     id: Uuid,
 }
 

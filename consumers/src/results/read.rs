@@ -246,8 +246,7 @@ impl Where {
         let Some(cursor) = cursor else {
             return Ok(());
         };
-        let parsed = cursor.split_once('.').and_then(|(at, id)| Some((at.parse().ok()?, Uuid::parse_str(id).ok()?)));
-        let Some((at, last)) = parsed else {
+        let Some((at, last)) = place_of(cursor) else {
             return Err(ResultsError::Misconfigured(format!("`{}` is no cursor of a list", clip(cursor, 80))));
         };
         let test = format!("{time} <= ? AND ({time} < ? OR {id} < ?)");
@@ -260,6 +259,16 @@ impl std::fmt::Display for Where {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         to.write_str(&self.text)
     }
+}
+
+/// Was this text given as the `next` of a page?
+pub fn is_cursor(text: &str) -> bool {
+    place_of(text).is_some()
+}
+
+fn place_of(cursor: &str) -> Option<(i64, Uuid)> {
+    let (at, id) = cursor.split_once('.')?;
+    Some((at.parse().ok()?, Uuid::parse_str(id).ok()?))
 }
 
 fn cursor(at: Timestamp, id: Uuid) -> String {

@@ -1,0 +1,173 @@
+//! `spinor publish --count`: many jobs alike, and how all of them went.
+//!
+//! Owns the batches they are published in, the count of how they ended and the progress on a
+//! terminal. Refuses to keep their reports: the record has them, and here only ids stay.
+
+use std::{collections::BTreeSet, io::IsTerminal as _, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use spinor_executors::State;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    Failure,
+    failure::{DONE, FAILED, UNREACHABLE},
+    output::Output,
+    publish::ending,
+};
+use crate::{
+    api::{BatchItem, Problem, new_job::NewJob},
+    client::Client,
+};
+
+/// So many jobs are published in one request.
+const BATCH: u32 = 1000;
+/// So many jobs are waited for at a time.
+const WAITS: usize = 16;
+
+/// What was published.
+#[derive(Debug, Serialize)]
+pub struct Many {
+    published: usize,
+    refused: usize,
+    jobs: Vec<BatchItem>,
+}
+
+/// How all of them went.
+#[derive(Debug, Default, Serialize)]
+struct Ended {
+    jobs: usize,
+    succeeded: usize,
+    failed: usize,
+    /// The broker did not take them.
+    refused: usize,
+    /// Accepted, and not known to have ended.
+    pending: usize,
+    failed_ids: Vec<Uuid>,
+    pending_ids: BTreeSet<Uuid>,
+}
+
+impl Many {
+    /// Publishes so many jobs alike.
+    pub async fn publish(client: &Client, job: &NewJob, count: u32) -> Result<Self, Failure> {
+        let mut jobs: Vec<BatchItem> = Vec::new();
+        let mut left = count;
+        while left > 0 {
+            let batch = left.min(BATCH);
+            let alike: Vec<NewJob> = (0..batch).map(|_| job.clone()).collect();
+            let answer = client.publish_batch(&alike).await.map_err(|error| {
+                let failure = Failure::from(error);
+                let message = match jobs.as_slice() {
+                    [] => failure.message,
+                    [first, ..] => format!(
+                        "{}\n{} of {count} jobs were sent before that, from {} on; `spinor jobs ls` lists them",
+                        failure.message,
+                        jobs.len(),
+                        first.id
+                    ),
+                };
+                Failure { code: failure.code, message }
+            })?;
+            jobs.extend(answer.jobs);
+            left -= batch;
+        }
+        let refused = jobs.iter().filter(|job| job.problem.is_some()).count();
+        Ok(Self { published: jobs.len() - refused, refused, jobs })
+    }
+
+    /// Prints what was published; an error when the broker refused some.
+    pub fn tell(&self, output: Output) -> Result<u8, Failure> {
+        output.value(self, |many| format!("{} jobs published", many.published))?;
+        self.first_refusal().map_or(Ok(DONE), |problem| {
+            let (refused, all) = (self.refused, self.jobs.len());
+            Err(Failure::failed(format!("{refused} of {all} jobs were refused; the first: {problem}")))
+        })
+    }
+
+    fn first_refusal(&self) -> Option<&Problem> {
+        self.jobs.iter().find_map(|job| job.problem.as_ref())
+    }
+
+    /// Waits for the end of all and prints how they went; done only when all succeeded.
+    pub async fn wait(&self, client: &Client, timeout: Option<Duration>, output: Output) -> Result<u8, Failure> {
+        let end = timeout.map(|timeout| Instant::now() + timeout);
+        let ids = self.jobs.iter().filter(|job| job.problem.is_none()).map(|job| job.id);
+        let mut ended = Ended {
+            jobs: self.jobs.len(),
+            refused: self.refused,
+            pending_ids: ids.clone().collect(),
+            ..Ended::default()
+        };
+        let bar = progress(self.published);
+        let mut waits =
+            stream::iter(ids).map(async |id| (id, ending(client, id, end, true).await)).buffer_unordered(WAITS);
+        let mut lost = None;
+        while let Some((id, report)) = waits.next().await {
+            match report {
+                Ok(Some(report)) => ended.count(id, report.state),
+                Ok(None) => {}
+                Err(error) => {
+                    lost = Some(error);
+                    break;
+                }
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        ended.pending = ended.pending_ids.len();
+        output.value(&ended, Ended::text)?;
+        if let Some(problem) = self.first_refusal() {
+            eprintln!("spinor: {} jobs were refused; the first: {problem}", self.refused);
+        }
+        match lost {
+            None => Ok(if ended.succeeded == ended.jobs { DONE } else { FAILED }),
+            Some(error) => {
+                eprintln!(
+                    "spinor: {} jobs were accepted, but how they went is not known: {error}\n\
+                     Do not publish them again; `spinor jobs wait ID` waits for one, `spinor jobs ls` lists them",
+                    ended.pending
+                );
+                Ok(UNREACHABLE)
+            }
+        }
+    }
+}
+
+impl Ended {
+    fn count(&mut self, id: Uuid, state: State) {
+        self.pending_ids.remove(&id);
+        if matches!(state, State::Succeeded) {
+            self.succeeded += 1;
+        } else {
+            self.failed += 1;
+            self.failed_ids.push(id);
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{} jobs: {} succeeded, {} failed", self.jobs, self.succeeded, self.failed);
+        for (number, word) in [(self.refused, "refused"), (self.pending, "not known to have ended")] {
+            if number > 0 {
+                text.push_str(&format!(", {number} {word}"));
+            }
+        }
+        for (ids, word) in [(self.failed_ids.first(), "failed"), (self.pending_ids.first(), "pending")] {
+            if let Some(id) = ids {
+                text.push_str(&format!("\nfirst {word}: {id}"));
+            }
+        }
+        text
+    }
+}
+
+/// A bar on a terminal, nothing elsewhere; standard output carries the result alone.
+fn progress(jobs: usize) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("[{bar:24}] {pos}/{len} jobs ended")
+        .map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("=> "));
+    ProgressBar::with_draw_target(Some(jobs as u64), target).with_style(style)
+}
