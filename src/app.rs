@@ -4,6 +4,7 @@
 //! broker and record first, then who uses them; at the end the other way round. Refuses to know
 //! what any of them does. The only module that knows every type.
 
+pub mod check;
 mod connect;
 mod consumers;
 

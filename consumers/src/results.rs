@@ -93,6 +93,12 @@ impl Results {
         Ok(Self(Arc::new(Store { database, statements, last_commit: AtomicI64::new(0) })))
     }
 
+    /// Logs in to a MySQL or MariaDB server without changing anything; tells the server's version and
+    /// the schema's, 0 when `open` has yet to make it.
+    pub async fn check(url: &str) -> Result<(String, i64), ResultsError> {
+        schema::look(url).await
+    }
+
     /// Closes the connections after what is under way; every later call fails.
     pub async fn close(&self) {
         self.0.database.close().await;

@@ -121,7 +121,10 @@ mod tests {
             (r#"{"argv": ["true"], "shell": "true"}"#, "`argv` or `shell`"),
             ("{}", "`argv`"),
             (r#"{"argv": [""]}"#, "`argv`"),
-            (r#"{"argv": "true"}"#, "sequence"),
+            (r#"{"argv": "true"}"#, "`argv`: invalid type"),
+            (r#"{"argv": ["true", 1]}"#, "`argv[1]`: invalid type"),
+            (r#"{"shell": 1}"#, "`shell`: invalid type"),
+            (r#"{"shell": "true", "env": {"A": 1}}"#, "`env.A`: invalid type"),
             (r#"{"shell": "true", "env": {"A=B": "c"}}"#, "`A=B`"),
             (r#"{"argv": ["/no/such/program"]}"#, "`/no/such/program`"),
         ] {

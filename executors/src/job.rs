@@ -188,7 +188,17 @@ impl Json {
 
     /// Reads it as `T`; the error names the field and the place.
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.0)
+        let mut reader = serde_json::Deserializer::from_slice(&self.0);
+        // Nothing can follow the value: that was seen when this was built.
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let field = format!("`{}`", error.path());
+            let why = error.into_inner();
+            // The path of the whole is a dot, and what is unknown or missing is named already.
+            if field == "`.`" || why.to_string().contains(&field) {
+                return why;
+            }
+            serde_json::Error::custom(format!("{field}: {why}"))
+        })
     }
 }
 

@@ -85,4 +85,18 @@ mod tests {
             assert_eq!(cause(wait(args, false).await), Cause::Args, "{args}");
         }
     }
+
+    #[tokio::test]
+    async fn arguments_of_a_wrong_type_are_refused_with_the_field_named() {
+        for (args, message) in [
+            (r#"{"ms": "x"}"#, "`ms`: invalid type: string \"x\", expected u64"),
+            (r#"{"seconds": [1]}"#, "`seconds`: invalid type: sequence, expected f64"),
+            (r#"{"minutes": 1}"#, "unknown field `minutes`, expected `ms` or `seconds`"),
+            ("7", "invalid type: integer `7`, expected struct Args"),
+        ] {
+            let Outcome::Failed(failure) = wait(args, false).await else { panic!("{args} is taken") };
+            let place = failure.message.strip_prefix(message).unwrap_or_else(|| panic!("{args}: {}", failure.message));
+            assert!(failure.cause == Cause::Args && place.starts_with(" at line 1 column "), "{args}: {place}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use spinor_consumers::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::config::{BrokerChoice, Config, ResultsChoice, SearchChoice};
+use crate::config::{BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice};
 
 /// A server cannot be used. Named by what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -35,20 +35,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Opens or connects the broker.
 pub async fn broker(config: &Config, stop: &CancellationToken) -> Result<AnyBroker, CannotConnect> {
-    let search = config.search != SearchChoice::Off;
     match &config.broker {
         BrokerChoice::Embedded => {
+            let search = config.search != SearchChoice::Off;
             let settings = EmbeddedSettings { dir: config.data.join("broker"), search, socket: Some(config.socket()) };
             let embedded =
                 Embedded::open(settings).await.map_err(|error| CannotConnect::Misconfigured(error.to_string()))?;
             Ok(AnyBroker::Embedded(embedded))
         }
         BrokerChoice::RabbitMq(endpoint) => {
-            let mut settings = RabbitSettings::new(endpoint.reveal());
-            settings.prefix.clone_from(&config.broker_prefix);
-            settings.connection_name =
-                format!("spinor@{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id());
-            settings.search = search;
+            let settings = rabbit(config, endpoint);
             let connect = || {
                 let settings = settings.clone();
                 async move {
@@ -61,6 +57,16 @@ pub async fn broker(config: &Config, stop: &CancellationToken) -> Result<AnyBrok
             patiently("broker", connect, stop).await.map(AnyBroker::RabbitMq)
         }
     }
+}
+
+/// How RabbitMQ is reached, and what things are called there.
+pub fn rabbit(config: &Config, endpoint: &Endpoint) -> RabbitSettings {
+    let mut settings = RabbitSettings::new(endpoint.reveal());
+    settings.prefix.clone_from(&config.broker_prefix);
+    settings.connection_name =
+        format!("spinor@{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id());
+    settings.search = config.search != SearchChoice::Off;
+    settings
 }
 
 /// The results database for a process that can do without it for a while: the first try decides

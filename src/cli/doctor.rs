@@ -2,11 +2,10 @@
 //!
 //! Owns the list of checks; each is one line with what to do. Refuses to change anything.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
 use clap::Args;
 use serde::Serialize;
-use tokio::net::TcpStream;
 
 use super::{
     Failure,
@@ -16,6 +15,7 @@ use super::{
     table::Table,
 };
 use crate::{
+    app::check,
     client::{Client, ClientError},
     config::{BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice},
 };
@@ -88,19 +88,21 @@ async fn check_all(checks: &mut Checks, global: &Global, config: &Config) -> Res
         BrokerChoice::Embedded => checks.add("broker", Verdict::Ok, "embedded"),
         BrokerChoice::RabbitMq(endpoint) => {
             passwords(checks, "broker", endpoint);
-            reach(checks, "broker", endpoint).await;
+            login(checks, "broker", endpoint, check::broker(config, endpoint).await);
         }
     }
     match &config.results {
         ResultsChoice::Sqlite => checks.add("results", Verdict::Ok, "sqlite, in the data directory"),
         ResultsChoice::MySql(endpoint) => {
             passwords(checks, "results", endpoint);
-            reach(checks, "results", endpoint).await;
+            login(checks, "results", endpoint, check::results(endpoint).await);
         }
     }
     match &config.search {
         SearchChoice::Off => checks.add("search", Verdict::Ok, "off"),
-        SearchChoice::Http { endpoint, .. } => reach(checks, "search", endpoint).await,
+        SearchChoice::Http { endpoint, .. } => {
+            login(checks, "search", endpoint, check::search(config, endpoint).await);
+        }
     }
     limits(checks, config);
     Ok(())
@@ -174,26 +176,11 @@ fn passwords(checks: &mut Checks, what: &'static str, endpoint: &Endpoint) {
     }
 }
 
-/// Does anybody listen there? What is said then is the running process's business.
-async fn reach(checks: &mut Checks, what: &'static str, endpoint: &Endpoint) {
-    let (host, port) = endpoint.first_host();
-    let connected = tokio::time::timeout(Duration::from_secs(3), TcpStream::connect((host.as_str(), port))).await;
-    match connected {
-        Ok(Ok(_)) => checks.add(what, Verdict::Ok, format!("{endpoint}: {host} port {port} answers")),
-        Ok(Err(error)) => {
-            checks.add(
-                what,
-                Verdict::Fail,
-                format!("{endpoint}: {host} port {port}: {error}; is it started, is the name right?"),
-            );
-        }
-        Err(_) => {
-            checks.add(
-                what,
-                Verdict::Fail,
-                format!("{endpoint}: {host} port {port}: no answer within 3 s; is a firewall between?"),
-            );
-        }
+/// Can it be used with what the configuration says?
+fn login(checks: &mut Checks, what: &'static str, endpoint: &Endpoint, found: Result<String, String>) {
+    match found {
+        Ok(detail) => checks.add(what, Verdict::Ok, detail),
+        Err(why) => checks.add(what, Verdict::Fail, format!("{endpoint}: {why}")),
     }
 }
 

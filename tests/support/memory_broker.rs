@@ -88,6 +88,20 @@ fn name(address: &Address) -> String {
     format!("{address:?}")
 }
 
+/// What nobody took out of a subscription waits again, first.
+fn give_back(shared: &Shared, numbers: impl Iterator<Item = u64>) {
+    let mut state = shared.state.lock().unwrap();
+    let mut numbers: Vec<u64> = numbers.collect();
+    numbers.sort_unstable_by(|one, other| other.cmp(one));
+    for number in numbers {
+        if let Some((queue, message)) = state.in_hand.remove(&number) {
+            state.ready.entry(queue).or_default().push_front((message, true));
+        }
+    }
+    drop(state);
+    shared.changed.notify_waiters();
+}
+
 async fn feed(
     shared: Arc<Shared>,
     queue: String,
@@ -119,8 +133,17 @@ async fn feed(
                 });
             }
         }
-        for delivery in next {
-            if to.send(delivery).await.is_err() {
+        let mut next = next.into_iter();
+        while let Some(delivery) = next.next() {
+            if let Err(untaken) = to.send(delivery).await {
+                let untaken = std::iter::once(untaken.0).chain(next);
+                give_back(&shared, untaken.map(|delivery| delivery.tag.number));
+                // The subscription is gone; its last word tells what was left inside.
+                while let Some(word) = control.recv().await {
+                    if let Control::Leave(tags) = word {
+                        give_back(&shared, tags.into_iter().map(|tag| tag.number));
+                    }
+                }
                 return;
             }
         }
@@ -132,12 +155,7 @@ async fn feed(
                 Some(Control::Cancel(done)) => { let _ = done.send(()); return; }
                 Some(Control::Credit(_)) => {}
                 Some(Control::Leave(tags)) => {
-                    let mut state = shared.state.lock().unwrap();
-                    for tag in tags.into_iter().rev() {
-                        if let Some((queue, message)) = state.in_hand.remove(&tag.number) {
-                            state.ready.entry(queue).or_default().push_front((message, true));
-                        }
-                    }
+                    give_back(&shared, tags.into_iter().map(|tag| tag.number));
                     return;
                 }
                 None => return,

@@ -7,8 +7,8 @@
 use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
 
 use sqlx::{
-    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, MySql, MySqlPool, Row as _,
-    Sqlite, SqlitePool, Transaction,
+    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, MySql, MySqlConnection,
+    MySqlPool, Row as _, Sqlite, SqlitePool, Transaction,
     mysql::{MySqlArguments, MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
@@ -17,7 +17,10 @@ use sqlx::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{ResultsError, errors::meaning};
+use super::{
+    ResultsError,
+    errors::{is_without_table, meaning},
+};
 
 /// No question may take longer, so that none pins SQLite's log or a connection.
 const READ_LIMIT: Duration = Duration::from_secs(1);
@@ -137,20 +140,7 @@ impl Database {
 
     /// Connects to a server and finds out which it is.
     pub async fn mysql(url: &str) -> Result<Self, ResultsError> {
-        let options = MySqlConnectOptions::from_str(url)
-            .map_err(|error| ResultsError::Misconfigured(format!("the results address is no MySQL URL: {error}")))?
-            .disable_statement_logging();
-        let place = format!("{}:{}", options.get_host(), options.get_port());
-        let mut first = tokio::time::timeout(ACQUIRE_LIMIT, options.connect())
-            .await
-            .map_err(|_| ResultsError::Unavailable(format!("{place}: no answer within 5 s")))?
-            .map_err(|error| opening(&place, error))?;
-        let row = first
-            .fetch_one("SELECT CAST(VERSION() AS CHAR), CAST(@@max_allowed_packet AS SIGNED)")
-            .await
-            .map_err(|error| opening(&place, error))?;
-        let version: String = row.try_get_unchecked(0).map_err(|error| opening(&place, error))?;
-        let packet: i64 = row.try_get_unchecked(1).map_err(|error| opening(&place, error))?;
+        let Login { options, version, packet, .. } = log_in(url).await?;
         let flavour = flavour(&version)?;
         let write = pool(2).after_connect(|connection, _| {
             Box::pin(async move {
@@ -346,6 +336,47 @@ impl Column {
 
 fn uuid(bytes: &[u8]) -> Result<Uuid, ResultsError> {
     Uuid::from_slice(bytes).map_err(|_| ResultsError::Misconfigured("an id in the record has no 16 bytes".to_owned()))
+}
+
+/// A first connection, and what the server says of itself on it.
+struct Login {
+    options: MySqlConnectOptions,
+    connection: MySqlConnection,
+    place: String,
+    version: String,
+    packet: i64,
+}
+
+async fn log_in(url: &str) -> Result<Login, ResultsError> {
+    let options = MySqlConnectOptions::from_str(url)
+        .map_err(|error| ResultsError::Misconfigured(format!("the results address is no MySQL URL: {error}")))?
+        .disable_statement_logging();
+    let place = format!("{}:{}", options.get_host(), options.get_port());
+    let mut connection = tokio::time::timeout(ACQUIRE_LIMIT, options.connect())
+        .await
+        .map_err(|_| ResultsError::Unavailable(format!("{place}: no answer within 5 s")))?
+        .map_err(|error| opening(&place, error))?;
+    let row = connection
+        .fetch_one("SELECT CAST(VERSION() AS CHAR), CAST(@@max_allowed_packet AS SIGNED)")
+        .await
+        .map_err(|error| opening(&place, error))?;
+    let version: String = row.try_get_unchecked(0).map_err(|error| opening(&place, error))?;
+    let packet: i64 = row.try_get_unchecked(1).map_err(|error| opening(&place, error))?;
+    Ok(Login { options, connection, place, version, packet })
+}
+
+/// Logs in to a server and asks for its version and for the newest one in the table of schema
+/// versions, none when that table is not there. Changes nothing.
+pub async fn look(url: &str, newest: &'static str) -> Result<(String, Option<i64>), ResultsError> {
+    let Login { mut connection, place, version, .. } = log_in(url).await?;
+    flavour(&version)?;
+    let found = match connection.fetch_one(newest).await {
+        Ok(row) => Some(row.try_get_unchecked(0).map_err(|error| opening(&place, error))?),
+        Err(error) if is_without_table(&error) => None,
+        Err(error) => return Err(opening(&place, error)),
+    };
+    connection.close().await.map_err(|error| opening(&place, error))?;
+    Ok((version, found))
 }
 
 fn pool(connections: u32) -> MySqlPoolOptions {

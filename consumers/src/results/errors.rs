@@ -31,6 +31,12 @@ pub fn is_deadlock(error: &ResultsError) -> bool {
     matches!(error, ResultsError::Unavailable(why) if why.starts_with(DEADLOCK))
 }
 
+/// Does a server say that the table is not there?
+pub fn is_without_table(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
+    database.is_some_and(|error| error.number() == 1146)
+}
+
 const DEADLOCK: &str = "deadlock: ";
 
 fn sqlite(code: i32, text: String) -> ResultsError {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     ResultsError,
-    database::{Database, Flavour, Value, Writing},
+    database::{self, Database, Flavour, Value, Writing},
 };
 
 const SQLITE: [&str; 1] = [include_str!("schema/sqlite_0001.sql")];
@@ -20,6 +20,27 @@ pub const VERSION: i64 = SQLITE.len() as i64;
 
 const TABLE: &str =
     "CREATE TABLE IF NOT EXISTS spinor_schema (version BIGINT NOT NULL PRIMARY KEY, at BIGINT NOT NULL)";
+
+const NEWEST: &str = "SELECT COALESCE(MAX(version), 0) FROM spinor_schema";
+
+/// Logs in to a server, reads its version and the schema's, 0 when there is none, and changes
+/// nothing.
+pub async fn look(url: &str) -> Result<(String, i64), ResultsError> {
+    let (server, found) = database::look(url, NEWEST).await?;
+    let found = found.unwrap_or(0);
+    known(found)?;
+    Ok((server, found))
+}
+
+fn known(found: i64) -> Result<(), ResultsError> {
+    if found > VERSION {
+        return Err(ResultsError::Misconfigured(format!(
+            "the results database has schema version {found}, and this program knows versions up to {VERSION}: \
+             use the newer program"
+        )));
+    }
+    Ok(())
+}
 
 /// Brings the schema to [`VERSION`].
 pub async fn migrate(database: &Database) -> Result<(), ResultsError> {
@@ -47,14 +68,9 @@ async fn lock(writing: &mut Writing) -> Result<(), ResultsError> {
 
 async fn apply(writing: &mut Writing, files: &[&'static str]) -> Result<(), ResultsError> {
     writing.script(TABLE).await?;
-    let rows = writing.ask("SELECT COALESCE(MAX(version), 0) FROM spinor_schema").await?;
+    let rows = writing.ask(NEWEST).await?;
     let found = rows.first().map_or(Ok(0), |row| row.int(0))?;
-    if found > VERSION {
-        return Err(ResultsError::Misconfigured(format!(
-            "the results database has schema version {found}, and this program knows versions up to {VERSION}: \
-             use the newer program"
-        )));
-    }
+    known(found)?;
     for (version, file) in (1..).zip(files).filter(|(version, _)| *version > found) {
         writing.script(file).await?;
         let values = vec![Value::Int(version), Value::Int(Timestamp::now().as_microsecond())];

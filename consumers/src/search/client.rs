@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 use super::{SearchAuth, SearchSettings};
 use crate::install_tls_provider;
 
+/// `GET /` is left out of some builds; every build has this one, and its header tells the product.
+const WHO: &str = "/_nodes/_local?filter_path=nodes.*.version";
+
 /// Why the search server did not do it. Named by what the caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
@@ -71,8 +74,7 @@ impl Client {
         if *self.ready.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(());
         }
-        // `GET /` is left out of some builds; every build has this one, and the header tells.
-        let asked = self.request(Method::GET, "/_nodes/_local?filter_path=nodes.*.version");
+        let asked = self.request(Method::GET, WHO);
         let answer = asked.send().await.map_err(unreachable)?;
         let elastic = answer.headers().get("x-elastic-product").is_some();
         judge(answer).await?;
@@ -85,6 +87,17 @@ impl Client {
         })?;
         *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = true;
         Ok(())
+    }
+
+    /// The server's version, asked with our credentials; changes nothing.
+    pub async fn version(&self) -> Result<String, SearchError> {
+        let asked = self.request(Method::GET, WHO);
+        let body = judge(asked.timeout(Duration::from_secs(10)).send().await.map_err(unreachable)?).await?;
+        let nodes: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let version = nodes["nodes"].as_object().and_then(|nodes| nodes.values().next()?["version"].as_str());
+        version.map(str::to_owned).ok_or_else(|| {
+            SearchError::Misconfigured("this is no search server: it does not tell its version".to_owned())
+        })
     }
 
     fn template(&self, free: &str) -> Value {

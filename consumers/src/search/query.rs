@@ -23,6 +23,11 @@ impl SearchIndex {
         Client::new(settings).map(|client| Self { client })
     }
 
+    /// Logs in without changing anything; tells the server's version.
+    pub async fn check(&self) -> Result<String, SearchError> {
+        self.client.version().await
+    }
+
     /// Jobs in which all the words are found (`"a phrase"`, `one | other`, `-not`, `begin*`), newest
     /// first. A cursor goes on where a page ended.
     pub async fn jobs(&self, query: &str, filter: &JobFilter) -> Result<Page<JobRow>, SearchError> {

@@ -110,6 +110,10 @@ async fn a_request_without_an_answer_ends_when_cancelled() {
 async fn arguments_that_do_not_fit_are_refused_with_the_field_named() {
     for (args, word) in [
         (r#"{"url": "x"}"#, "`url`"),
+        (r#"{"url": 1}"#, "`url`: invalid type"),
+        (r#"{"url": "http://h/", "headers": {"a": 1}}"#, "`headers.a`: invalid type"),
+        (r#"{"url": "http://h/", "expect": 200}"#, "`expect`: invalid type"),
+        (r#"{}"#, "missing field `url`"),
         (r#"{"url": "ftp://h/x"}"#, "`ftp:`"),
         (r#"{"url": "http://h/", "method": "G T"}"#, "`method`"),
         (r#"{"url": "http://h/", "headers": {"a b": "c"}}"#, "`a b`"),
