@@ -117,13 +117,13 @@ impl Consumer {
         let intake = Arc::new(Intake::new(self.settings.slots));
         let slots = Arc::new(Slots::new(&self, Arc::clone(&intake)));
         let tracker = TaskTracker::new();
-        let helpers = CancellationToken::new();
+        let intaking = CancellationToken::new();
         let start = async {
             patiently(|| self.broker.declare(&specs)).await?;
             for spec in &specs {
-                patiently(|| intake.subscribe(&self.broker, spec, &tracker, &helpers)).await?;
+                patiently(|| intake.subscribe(&self.broker, spec, &tracker, &intaking)).await?;
             }
-            patiently(|| presence::answer_pings(&self.broker, &self.settings, &tracker, &helpers)).await?;
+            patiently(|| presence::answer_pings(&self.broker, &self.settings, &tracker, &intaking)).await?;
             pool::start(&slots, self.settings.slots, &tracker);
             tracing::info!(
                 consumer = self.settings.origin.consumer, group = self.settings.origin.group,
@@ -137,7 +137,7 @@ impl Consumer {
             () = shutdown.drain.cancelled() => {}
         }
         shutdown.drain.cancelled().await;
-        self.drain(&intake, &slots, &helpers, &tracker, &shutdown.now).await;
+        self.drain(&intake, &slots, &intaking, &tracker, &shutdown.now).await;
         Ok(())
     }
 
@@ -145,13 +145,13 @@ impl Consumer {
         &self,
         intake: &Intake,
         slots: &Slots,
-        helpers: &CancellationToken,
+        intaking: &CancellationToken,
         tracker: &TaskTracker,
         now: &CancellationToken,
     ) {
         tracing::info!(running = slots.running(), "Consumer draining.");
         // Intake first: the forwarders cancel their subscriptions and hand back what has not started.
-        helpers.cancel();
+        intaking.cancel();
         intake.close(&self.broker);
         tracker.close();
         let ended = async {
