@@ -89,9 +89,24 @@ impl Beside {
     /// Every document, whichever index holds it.
     pub async fn documents(&self) -> Vec<Value> {
         self.ask("POST", &format!("/{}-*/_refresh", self.prefix), Value::Null).await;
-        let all = json!({"size": 10_000, "query": {"match_all": {}}});
-        let answer = self.ask("POST", &format!("/{}-*/_search", self.prefix), all).await;
-        answer["hits"]["hits"].as_array().unwrap().clone()
+        // The server answers with 10 000 at most; the order is also that of an id that is there twice.
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let mut page = json!({
+                "size": 10_000,
+                "query": {"match_all": {}},
+                "sort": [{"id": {"order": "asc", "unmapped_type": "keyword"}}],
+            });
+            if let Some(last) = all.last() {
+                page["search_after"] = last["sort"].clone();
+            }
+            let answer = self.ask("POST", &format!("/{}-*/_search", self.prefix), page).await;
+            let hits = answer["hits"]["hits"].as_array().unwrap();
+            if hits.is_empty() {
+                return all;
+            }
+            all.extend(hits.iter().cloned());
+        }
     }
 
     /// The ids of all documents, each at most once.
