@@ -143,6 +143,10 @@ pub struct KindConfig {
     pub timeout: Option<Timeout>,
     /// Retries.
     pub retry: Option<RetryPolicy>,
+    /// What a job's processes may hold in memory together, in bytes.
+    pub memory: Option<u64>,
+    /// How many files each of its processes may have open.
+    pub files: Option<u64>,
 }
 
 /// The part `api`.
@@ -207,6 +211,8 @@ impl Config {
         matching.into_iter().fold(KindConfig::default(), |limits, (_, kind)| KindConfig {
             timeout: kind.timeout.or(limits.timeout),
             retry: kind.retry.or(limits.retry),
+            memory: kind.memory.or(limits.memory),
+            files: kind.files.or(limits.files),
         })
     }
 }

@@ -75,6 +75,8 @@ const OTHER: &[(&str, &str)] = &[
     ("kinds.*.retry.first", "[kinds.'image.*'.retry]\nmax = 0\nfirst = '3s'"),
     ("kinds.*.retry.factor", "[kinds.'image.*'.retry]\nmax = 0\nfactor = 3.5"),
     ("kinds.*.retry.jitter", "[kinds.'image.*'.retry]\nmax = 0\njitter = 0.9"),
+    ("kinds.*.memory", "[kinds.'image.*']\nmemory = '512MiB'"),
+    ("kinds.*.files", "[kinds.'image.*']\nfiles = 100"),
     ("api.listen", "[api]\nlisten = '127.0.0.1:7070'\ntoken = 't'"),
     ("api.token", "[api]\ntoken = 't'"),
     ("api.max_body", "[api]\nmax_body = '1MiB'"),

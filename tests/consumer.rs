@@ -27,6 +27,7 @@ macro_rules! suite {
                 wrong: [
                     a_panic_fails_its_job_and_the_next_one_runs,
                     rubbish_becomes_a_dead_letter_with_its_reason,
+                    a_kinds_bounds_reach_its_processes,
                     an_unknown_kind_waits_and_is_dead_after_the_grace,
                     an_expired_job_does_not_run,
                     a_message_without_an_id_gets_one_and_runs_once,

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use spinor_executors::{Cancelled, Origin, Registry, RetryPolicy, Timeout, pool};
+use spinor_executors::{Bounds, Cancelled, Origin, Registry, RetryPolicy, Timeout, pool};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -70,6 +70,8 @@ pub struct KindSettings {
     pub timeout: Option<Timeout>,
     /// Their retries.
     pub retry: Option<RetryPolicy>,
+    /// What their processes may use.
+    pub bounds: Bounds,
 }
 
 /// The results database of who can do without it for a while: set once it is open.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Cause, Exit, Failure, Output, StepReport, Usage};
+use crate::{Bounds, Cause, Exit, Failure, Output, StepReport, Usage};
 
 /// Which of a process's streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +81,8 @@ pub struct Context {
     pub keep_output: usize,
     /// How long after being asked its processes are ended the hard way.
     pub soft_to_hard: Duration,
+    /// What its processes may use.
+    pub bounds: Bounds,
     /// May an execution before this one have happened and left no report?
     pub maybe_rerun: bool,
     token: CancellationToken,
@@ -109,6 +111,7 @@ impl Context {
             execution,
             keep_output: 32 * 1024,
             soft_to_hard: Duration::from_secs(10),
+            bounds: Bounds::default(),
             maybe_rerun: false,
             token: CancellationToken::new(),
             why: Arc::default(),
@@ -123,6 +126,7 @@ impl Context {
             execution: self.execution,
             keep_output: self.keep_output,
             soft_to_hard: self.soft_to_hard,
+            bounds: self.bounds,
             maybe_rerun: self.maybe_rerun,
             token: self.token.clone(),
             why: Arc::clone(&self.why),

@@ -31,6 +31,7 @@ pub use context::{Cancelled, Canceller, Context, Emission, Kept, Progress, Strea
 pub use executor::{BoxFuture, Executor};
 pub use job::{HeaderValue, Headers, Job, Json, Timeout};
 pub use outcome::{Cause, Failure, Outcome};
+pub use process::Bounds;
 pub use registry::{DuplicateKind, KindPattern, Registry};
 pub use report::{Exit, Origin, Output, Report, State, StepReport, StepState, Usage};
 pub use retry::RetryPolicy;

@@ -64,6 +64,8 @@ pub enum Cause {
     Signal,
     /// It ran past its limit and was ended.
     Timeout,
+    /// Its processes held more memory than they may, and were ended.
+    Memory,
     /// The executor's code panicked.
     Panic,
     /// The process that ran it died under it.

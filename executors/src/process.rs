@@ -7,6 +7,7 @@
 //! first moment is watched on a blocking thread with plain `poll`, which costs no registration
 //! with the runtime; what lives longer is handed to it. No one else in this crate spawns processes.
 
+mod bounds;
 mod capture;
 mod running;
 mod start;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+pub use self::bounds::Bounds;
 pub(crate) use self::capture::readable;
 pub use self::start::StartError;
 pub(crate) use self::tree::Tree;
@@ -80,6 +82,13 @@ pub enum EndedBy {
     Itself,
     /// Its limit, given in [`Spawn::limit`].
     Limit(Duration),
+    /// Its tree held more memory than it may; both in bytes.
+    Memory {
+        /// What it held.
+        used: u64,
+        /// What it may.
+        limit: u64,
+    },
     /// The context.
     Cancelled(Cancelled),
 }
@@ -108,6 +117,14 @@ impl Ended {
                 (failure.cause, failure.message)
             }
             (EndedBy::Limit(limit), _) => (Cause::Timeout, format!("ran past its limit of {limit:?} and was ended")),
+            (EndedBy::Memory { used, limit }, _) => {
+                let message = format!(
+                    "held {} MiB of memory, more than its limit of {} MiB, and was ended",
+                    used >> 20,
+                    limit >> 20
+                );
+                (Cause::Memory, message)
+            }
             (EndedBy::Itself, Some(Exit { code: Some(0), .. })) => return None,
             (EndedBy::Itself, Some(Exit { code: Some(code), .. })) => (Cause::Exit, format!("exit code {code}")),
             (EndedBy::Itself, Some(Exit { signal: Some(signal), .. })) => {
@@ -146,10 +163,10 @@ pub async fn run(spawn: Spawn, context: &Context) -> Result<Ended, StartError> {
         return Ok(ended);
     }
     let marker = spawn.marker(context.execution);
-    let keep = context.keep_output;
+    let (keep, bounds) = (context.keep_output, context.bounds);
     // Dropped before it began: it never starts. Dropped while it runs: its result is dropped, and
     // with it the tree is ended.
-    let first = AbortOnDropHandle::new(tokio::task::spawn_blocking(move || begin(&spawn, &marker, keep)));
+    let first = AbortOnDropHandle::new(tokio::task::spawn_blocking(move || begin(&spawn, &marker, keep, bounds)));
     let begun = first.await.map_err(|stopped| StartError::Thread(stopped.to_string()))??;
     watch.see_out(begun, context).await
 }
@@ -161,7 +178,7 @@ pub(crate) async fn run_here(spawn: &Spawn, context: &Context) -> Result<Ended, 
     if let Some(ended) = watch.cancelled_before(context) {
         return Ok(ended);
     }
-    let begun = begin(spawn, &spawn.marker(context.execution), context.keep_output)?;
+    let begun = begin(spawn, &spawn.marker(context.execution), context.keep_output, context.bounds)?;
     watch.see_out(begun, context).await
 }
 

@@ -6,7 +6,7 @@ use spinor_consumers::{
     broker::QueueSpec,
     consumer::{ConsumerSettings, KindSettings, QueueSettings},
 };
-use spinor_executors::{KindPattern, Node, Origin, Registry, builtin, guardian::Guardian, plan::PLAN_KIND};
+use spinor_executors::{Bounds, KindPattern, Node, Origin, Registry, builtin, guardian::Guardian, plan::PLAN_KIND};
 use uuid::Uuid;
 
 use super::Role;
@@ -90,9 +90,15 @@ fn kinds(config: &Config, everything: Option<spinor_executors::Timeout>) -> Vec<
                 pattern: KindPattern::new(text.as_str()).ok()?,
                 timeout: own.timeout.or(limits.timeout).or(everything),
                 retry: own.retry.or(limits.retry),
+                bounds: Bounds { memory: own.memory.or(limits.memory), files: own.files.or(limits.files) },
             })
         })
         .collect();
-    kinds.extend(KindPattern::new("*").ok().map(|pattern| KindSettings { pattern, timeout: everything, retry: None }));
+    kinds.extend(KindPattern::new("*").ok().map(|pattern| KindSettings {
+        pattern,
+        timeout: everything,
+        retry: None,
+        bounds: Bounds::default(),
+    }));
     kinds
 }

@@ -185,6 +185,20 @@ pub const KEYS: &[Key] = &[
     key("kinds.*.retry.factor", Form::Number(1.0, 100.0), "", "2.0", "Each wait is this many times the one before."),
     key("kinds.*.retry.jitter", Form::Number(0.0, 1.0), "", "0.2", "Each wait is drawn from this share around itself."),
     key(
+        "kinds.*.memory",
+        Form::Size(1 << 50),
+        "",
+        r#""512MiB""#,
+        "What the processes of one such job may hold in memory together; beyond it they are ended.",
+    ),
+    key(
+        "kinds.*.files",
+        Form::Count(3, 1 << 30),
+        "",
+        "1024",
+        "How many files each process of such a job may have open.",
+    ),
+    key(
         "api.listen",
         Form::Listen,
         "",
@@ -262,7 +276,7 @@ impl Form {
             Self::Number(low, high) => format!("a number from {low} to {high}"),
             Self::Duration(0) => "a duration such as \"250ms\", \"60s\" or \"5m\", at most 7d".to_owned(),
             Self::Duration(low) => format!("a duration such as \"250ms\", \"60s\" or \"5m\", from {low}ms to 7d"),
-            Self::Size(high) => format!("a size such as \"64KiB\" or \"8MiB\", at most {}MiB", high >> 20),
+            Self::Size(high) => format!("a size such as \"64KiB\" or \"8MiB\", at most {}", bound(high)),
             Self::Names => "a list of names, such as [\"default\", \"images\"]".to_owned(),
             Self::Patterns => "a list of kinds, `prefix*` or `*`, such as [\"image.*\", \"noop\"]".to_owned(),
             Self::Path => "a path".to_owned(),
@@ -327,6 +341,11 @@ impl Form {
         };
         parsed.unwrap_or_else(|| ValueKind::String(text.to_owned()))
     }
+}
+
+/// A largest size, for people.
+fn bound(bytes: u64) -> String {
+    if bytes >= 1 << 40 { format!("{}TiB", bytes >> 40) } else { format!("{}MiB", bytes >> 20) }
 }
 
 /// Is it a name: of a queue, a group, a kind?

@@ -62,6 +62,11 @@ pub(super) fn read_size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Er
     size(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no size")))
 }
 
+/// For serde: a size written as text, or nothing.
+pub(super) fn read_optional_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    read_size(from).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -70,6 +70,9 @@ struct RawQueue {
 struct RawKind {
     timeout: Option<RawTimeout>,
     retry: Option<RawRetry>,
+    #[serde(deserialize_with = "measure::read_optional_size")]
+    memory: Option<u64>,
+    files: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -206,6 +209,8 @@ impl Rules<'_> {
         KindConfig {
             timeout: kind.timeout.and_then(|timeout| self.timeout(&format!("{key}.timeout"), timeout)),
             retry: kind.retry.and_then(|retry| self.retry(&format!("{key}.retry"), retry)),
+            memory: kind.memory,
+            files: kind.files,
         }
     }
 

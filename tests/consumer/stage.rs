@@ -10,8 +10,8 @@ use spinor_consumers::{
     results::Results,
 };
 use spinor_executors::{
-    BoxFuture, Context, Executor, Job, Json, KindPattern, Origin, Outcome, Registry, Report, RetryPolicy, StepReport,
-    Timeout,
+    Bounds, BoxFuture, Context, Executor, Job, Json, KindPattern, Origin, Outcome, Registry, Report, RetryPolicy,
+    StepReport, Timeout,
 };
 use tokio::task::JoinHandle;
 
@@ -69,7 +69,10 @@ pub fn settings(slots: usize) -> ConsumerSettings {
 /// Settings with a policy for every kind.
 pub fn with_policy(slots: usize, retry: Option<RetryPolicy>, timeout: Option<Timeout>) -> ConsumerSettings {
     let pattern = KindPattern::new("*").expect("a pattern");
-    ConsumerSettings { kinds: vec![KindSettings { pattern, timeout, retry }], ..settings(slots) }
+    ConsumerSettings {
+        kinds: vec![KindSettings { pattern, timeout, retry, bounds: Bounds::default() }],
+        ..settings(slots)
+    }
 }
 
 /// A running consumer, and the reply queue in hand.

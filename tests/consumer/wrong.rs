@@ -13,7 +13,7 @@ use spinor_consumers::{
     broker::{Address, Broker},
     message::{Message, Properties, header},
 };
-use spinor_executors::{Cause, Json, Outcome, State, Timeout};
+use spinor_executors::{Bounds, Cause, Json, Outcome, State, Timeout};
 
 use super::stage::{Cast, QUEUE, Stage, job, settings, with_policy};
 use crate::conformance::fixture::{Fixture, consume, must, take, until_ready, work};
@@ -55,6 +55,19 @@ pub async fn rubbish_becomes_a_dead_letter_with_its_reason<F: Fixture>() {
     }
     stage.publish(&[job("noop")]).await;
     assert_eq!(stage.report().await.state, State::Succeeded);
+    stage.drain().await;
+}
+
+pub async fn a_kinds_bounds_reach_its_processes<F: Fixture>() {
+    let mut settings = with_policy(1, None, None);
+    settings.kinds[0].bounds = Bounds { memory: Some(32 << 20), files: Some(20) };
+    let cast = Cast::default().kind("bounds", |_, context| {
+        let bounds = context.bounds;
+        Box::pin(async move { Outcome::Succeeded(Json::of(&(bounds.memory, bounds.files)).expect("JSON")) })
+    });
+    let (_fixture, mut stage) = Stage::open::<F>(settings, cast).await;
+    stage.publish(&[job("bounds")]).await;
+    assert_eq!(stage.report().await.value.expect("a value").text(), "[33554432,20]");
     stage.drain().await;
 }
 

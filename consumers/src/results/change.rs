@@ -235,6 +235,7 @@ pub const fn cause(cause: Cause) -> &'static str {
         Cause::Exit => "exit",
         Cause::Signal => "signal",
         Cause::Timeout => "timeout",
+        Cause::Memory => "memory",
         Cause::Panic => "panic",
         Cause::Crash => "crash",
         Cause::Interrupted => "interrupted",

@@ -67,14 +67,16 @@ impl Running {
         context: &Context,
         asked_to_end: impl Future<Output = EndedBy>,
     ) -> Result<Ended, StartError> {
+        let tree = self.hold.tree.clone();
         let (by, left) = tokio::select! {
             over = self.watch(context) => match over? {
                 Over::Closed => (EndedBy::Itself, Vec::new()),
-                Over::Held => (EndedBy::Itself, self.end(self.holders()?, context).await?),
+                Over::Held => (EndedBy::Itself, self.end(self.holders()?, context.soft_to_hard, context).await?),
             },
-            by = asked_to_end => {
-                let tree = self.hold.tree.clone();
-                (by, self.end(tree, context).await?)
+            by = asked_to_end => (by, self.end(tree, context.soft_to_hard, context).await?),
+            // No grace: it would go on taking memory from everybody else.
+            (used, limit) = context.bounds.exceeded(&tree) => {
+                (EndedBy::Memory { used, limit }, self.end(tree.clone(), Duration::ZERO, context).await?)
             }
         };
         self.streams.drain(context)?;
@@ -110,8 +112,7 @@ impl Running {
 
     /// Ends a tree on a thread of its own, while its output is read: a process may need to write
     /// before it goes.
-    async fn end(&mut self, tree: Tree, context: &Context) -> io::Result<Vec<String>> {
-        let grace = context.soft_to_hard;
+    async fn end(&mut self, tree: Tree, grace: Duration, context: &Context) -> io::Result<Vec<String>> {
         let mut ending = tokio::task::spawn_blocking(move || tree.end(grace));
         loop {
             tokio::select! {

@@ -23,7 +23,7 @@ use rustix::{
 };
 use tokio::time::Instant;
 
-use super::{Ended, EndedBy, MARKER, Spawn, Tree, capture::Capture, tree::ended_by};
+use super::{Bounds, Ended, EndedBy, MARKER, Spawn, Tree, capture::Capture, tree::ended_by};
 use crate::{Cause, Context, Exit, Failure, Stream, guardian};
 
 /// Watched this long on the thread; then handed to the runtime.
@@ -146,10 +146,11 @@ pub(super) struct Begun {
 }
 
 /// Starts a process and watches its first moment. Blocks for [`FIRST_MOMENT`] at most.
-pub(super) fn begin(spawn: &Spawn, marker: &str, keep: usize) -> Result<Begun, StartError> {
+pub(super) fn begin(spawn: &Spawn, marker: &str, keep: usize, bounds: Bounds) -> Result<Begun, StartError> {
     let mut child = command(spawn, marker)?.spawn().map_err(|error| StartError::of(spawn, error))?;
     let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
     let pid = Pid::from_child(&child);
+    bounds.apply(pid);
     let tree = Tree { group: Some(pid), mark: format!("{MARKER}={marker}"), whole: true, holding: None };
     let mut begun = Begun {
         hold: Hold { child: Some(child), tree, pid, listed: false },

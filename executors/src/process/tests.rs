@@ -210,3 +210,32 @@ async fn what_is_cancelled_before_it_starts_does_not_start() {
     let ended = sh(&format!("touch {}", mark.display()), &context).await;
     assert_eq!((ended.exit, Path::new(&mark).exists()), (None, false));
 }
+
+#[tokio::test]
+async fn a_tree_that_takes_too_much_memory_is_ended_with_the_figures_named() {
+    let mut context = context();
+    context.bounds.memory = Some(48 << 20);
+    // The memory is a grandchild's, in a session of its own, and the first process waits for it.
+    let ended = sh("setsid sh -c 'x=$(head -c 200000000 /dev/zero | tr \\\\0 x); sleep 60' & wait", &context).await;
+    let failure = ended.failure().expect("it may not go on");
+    assert_eq!(failure.cause, Cause::Memory, "{}", failure.message);
+    assert!(failure.message.contains("limit of 48 MiB"), "{}", failure.message);
+    assert_eq!(ended.left, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_tree_within_its_memory_is_left_alone() {
+    let mut context = context();
+    context.bounds.memory = Some(256 << 20);
+    let ended = sh("x=$(head -c 1000000 /dev/zero | tr '\\0' x); sleep 0.5; echo ${#x}", &context).await;
+    assert_eq!((ended.failure(), ended.stdout.head.trim()), (None, "1000000"));
+}
+
+#[tokio::test]
+async fn open_files_are_bounded_by_the_kernel() {
+    let mut context = context();
+    context.bounds.files = Some(16);
+    // The limit is there before the second command of the script.
+    let ended = sh("sleep 0.1; ulimit -n", &context).await;
+    assert_eq!(ended.stdout.head.trim(), "16");
+}

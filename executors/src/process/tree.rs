@@ -14,6 +14,8 @@ use rustix::{
 };
 use tokio::time::Instant;
 
+use super::bounds::held;
+
 /// How long the hard way is tried before what is left is named and left.
 const HARD_BOUND: Duration = Duration::from_secs(5);
 /// A new look after this long, when what was killed is not gone.
@@ -87,6 +89,11 @@ impl Tree {
             // The only errors are that it ended, or became somebody else's: the next look tells.
             let _ = pidfd_send_signal(&process.pidfd, signal);
         }
+    }
+
+    /// What its processes hold in memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.alive().iter().map(|process| held(process.pid.as_raw_pid().unsigned_abs())).sum()
     }
 
     /// Every process of it that still runs.
