@@ -97,6 +97,9 @@ SQL
   fi
   local line; for line in "${SETTINGS[@]}"; do arguments+=("--$line"); done
   : >"$DIR/log/server.log"; own "$DIR/log/server.log"
+  # All its processes have ended, but a killed one may be a zombie for long, where nobody asks for its end:
+  # MySQL takes the pid in the lock of its socket for a living server then.
+  rm -f "$DIR"/tmp/s "$DIR"/tmp/s.lock
   launch server.log "$server" "${arguments[@]}"
   await 60 sql_ready
   URL="mysql://spinor:$SECRET@127.0.0.1:${PORTS[0]}/spinor"
@@ -164,5 +167,6 @@ start_search() {
 }
 
 start_elasticsearch() { start_search elasticsearch 17; }
+start_elasticsearch9() { start_search elasticsearch 21; }
 start_opensearch() { start_search opensearch 17; }
 start_opensearch3() { start_search opensearch 21; }
