@@ -91,6 +91,7 @@ row() {
 row rabbitmq SPINOR_TEST_RABBITMQ_URL rabbitmq::
 row rabbitmq SPINOR_TEST_RABBITMQ_URL rabbitmq:: -- --root "$chroot"
 row mariadb SPINOR_TEST_MYSQL_URL recorder::
+row mysql8 SPINOR_TEST_MYSQL_URL recorder::
 row mysql SPINOR_TEST_MYSQL_URL recorder:: -- --root "$chroot"
 row elasticsearch SPINOR_TEST_SEARCH_URL search::
 row elasticsearch9 SPINOR_TEST_SEARCH_URL search:: -- --root "$chroot"
