@@ -31,7 +31,7 @@ if ! command -v apt-get >/dev/null; then
 fi
 root=()
 if (( EUID != 0 )); then
-  if ! command -v sudo >/dev/null; then echo "packages: as root, run: $line" >&2; exit 1; fi
+  if ! command -v sudo >/dev/null; then echo "packages: as root, run: $(realpath "$0") (it is '$line' and starts no service)" >&2; exit 1; fi
   root=(sudo)
 fi
 if [[ -t 0 && -z ${CI:-} ]]; then

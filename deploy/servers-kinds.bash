@@ -76,8 +76,9 @@ write_ctl() {
 
 sql_ready() { grep -qsE "ready for connections.*" "$DIR"/log/server.log && [[ -n $(ask "${PORTS[0]}" '' 1) ]]; }
 
+# $1: the server's program.
 start_sql() {
-  local server; server=$(program "$@")
+  local server=$1
   local -a arguments=(--no-defaults "--datadir=$DIR/data" "--port=${PORTS[0]}" --bind-address=127.0.0.1 --skip-name-resolve
     "--socket=$DIR/tmp/s" "--pid-file=$DIR/sql.pid" "--init-file=$DIR/init.sql" "--tmpdir=$DIR/tmp"
     --innodb-buffer-pool-size=64M --max-connections=200 --character-set-server=utf8mb4)
@@ -87,7 +88,7 @@ GRANT ALL PRIVILEGES ON *.* TO 'spinor'@'%' WITH GRANT OPTION;
 CREATE DATABASE IF NOT EXISTS spinor CHARACTER SET utf8mb4;
 SQL
   own "$DIR/init.sql"
-  if [[ $NAME == mysql ]]; then
+  if [[ $NAME == mysql* ]]; then
     arguments+=(--mysqlx=OFF --innodb-redo-log-capacity=64M --performance-schema=OFF)
     [[ -d $DIR/data/mysql ]] || prepare install.log "$server" --no-defaults --initialize-insecure "--datadir=$DIR/data" "--tmpdir=$DIR/tmp"
   else
@@ -97,6 +98,9 @@ SQL
   fi
   local line; for line in "${SETTINGS[@]}"; do arguments+=("--$line"); done
   : >"$DIR/log/server.log"; own "$DIR/log/server.log"
+  # All its processes have ended, but a killed one may be a zombie for long, where nobody asks for its end:
+  # MySQL takes the pid in the lock of its socket for a living server then.
+  rm -f "$DIR"/tmp/s "$DIR"/tmp/s.lock
   launch server.log "$server" "${arguments[@]}"
   await 60 sql_ready
   URL="mysql://spinor:$SECRET@127.0.0.1:${PORTS[0]}/spinor"
@@ -104,8 +108,16 @@ SQL
   EXTRA=("socket=$DIR/tmp/s")
 }
 
-start_mariadb() { start_sql /usr/sbin/mariadbd; }
-start_mysql() { start_sql /usr/sbin/mysqld; }
+start_mariadb() { local server; server=$(program /usr/sbin/mariadbd) || exit 1; start_sql "$server"; }
+start_mysql() { local server; server=$(program /usr/sbin/mysqld) || exit 1; start_sql "$server"; }
+
+# The 8.0 line from Maven Central: it finds its own libraries and messages beside itself.
+start_mysql8() {
+  local home
+  home=$(fetch mysql8) || exit 1
+  ! ldd "$home/bin/mysqld" | grep -q 'not found' || fail "mysql8 needs two libraries: apt-get install libaio1 libnuma1"
+  start_sql "$home/bin/mysqld"
+}
 
 redis_ready() { [[ $(ask "${PORTS[0]}" "AUTH $SECRET\r\nPING\r\n" 12) == 2b4f4b0d0a2b504f4e470d0a ]]; }
 
@@ -164,5 +176,6 @@ start_search() {
 }
 
 start_elasticsearch() { start_search elasticsearch 17; }
+start_elasticsearch9() { start_search elasticsearch 21; }
 start_opensearch() { start_search opensearch 17; }
 start_opensearch3() { start_search opensearch 21; }

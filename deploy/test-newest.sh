@@ -66,7 +66,7 @@ rows=()
 
 # row NAME VARIABLE FILTER... [-- OPTION...]: the tests whose names hold a filter, with VARIABLE at that server.
 row() {
-  local name=$1 variable=$2 directory="$scratch/row-${#rows[@]}" log passed lost result
+  local name=$1 variable=$2 directory="$scratch/row-${#rows[@]}" log passed lost result kind=''
   shift 2
   local -a filters=() options=()
   while (( $# )) && [[ $1 != -- ]]; do filters+=("$1"); shift; done
@@ -74,7 +74,9 @@ row() {
   log=$directory.log
   start "$name" "$directory" "${options[@]}"
   echo "test-newest: $name $(detail "$directory" version): ${filters[*]}"
-  env "$variable=$(detail "$directory" url)" ${options:+"SPINOR_SERVER_ROOT=$chroot"} \
+  # A test that starts a server for itself starts one of the row's kind.
+  case $variable in *MYSQL*) kind="SPINOR_TEST_SQL=$name" ;; *SEARCH*) kind="SPINOR_TEST_ENGINE=$name" ;; esac
+  env "$variable=$(detail "$directory" url)" ${kind:+"$kind"} ${options:+"SPINOR_SERVER_ROOT=$chroot"} \
     deploy/test.sh --test spinor --no-fail-fast -- "${filters[@]}" >"$log" 2>&1 || true
   passed=$(sed -nE 's/^test result: .* ([0-9]+) passed.*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
   lost=$(sed -nE 's/^test result: .* ([0-9]+) failed.*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
@@ -89,8 +91,10 @@ row() {
 row rabbitmq SPINOR_TEST_RABBITMQ_URL rabbitmq::
 row rabbitmq SPINOR_TEST_RABBITMQ_URL rabbitmq:: -- --root "$chroot"
 row mariadb SPINOR_TEST_MYSQL_URL recorder::
+row mysql8 SPINOR_TEST_MYSQL_URL recorder::
 row mysql SPINOR_TEST_MYSQL_URL recorder:: -- --root "$chroot"
 row elasticsearch SPINOR_TEST_SEARCH_URL search::
+row elasticsearch9 SPINOR_TEST_SEARCH_URL search:: -- --root "$chroot"
 row opensearch SPINOR_TEST_SEARCH_URL search::
 row opensearch3 SPINOR_TEST_SEARCH_URL search:: -- --root "$chroot"
 

@@ -3,8 +3,9 @@
 #   deploy/test.sh --check              the checks first, while the servers come up, then all tests
 #   deploy/test.sh [CARGO TEST ARGUMENTS]   for instance: deploy/test.sh --test spinor conformance
 # A server whose URL the caller has set already (SPINOR_TEST_RABBITMQ_URL, SPINOR_TEST_MYSQL_URL,
-# SPINOR_TEST_SEARCH_URL) is used as it is. SPINOR_TEST_ROOT: a chroot with newer servers.
-# SPINOR_TEST_SQL, SPINOR_TEST_ENGINE: mysql, opensearch... instead of mariadb and elasticsearch.
+# SPINOR_TEST_SEARCH_URL) is used as it is. SPINOR_TEST_SQL, SPINOR_TEST_ENGINE: the kind of
+# database and of search server (mariadb, elasticsearch), also of those that a test starts for itself.
+# SPINOR_SERVER_ROOT: a chroot whose programs are the servers. SPINOR_TEST_SOAK=1: the long forms.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -38,7 +39,7 @@ trap 'exit 143' TERM
 # Starts server $2 as $1 unless variable $3 names one already.
 begin() {
   [[ -z ${!3:-} ]] || { echo "test: $3 is set: using that server"; return 0; }
-  "$servers" start "$2" "$scratch/$1" --owner $$ "${@:4}" >"$scratch/$1.start" 2>&1 </dev/null &
+  "$servers" start "$2" "$scratch/$1" --owner $$ >"$scratch/$1.start" 2>&1 </dev/null &
   starting[$1]=$!
 }
 
@@ -52,12 +53,11 @@ await() {
 }
 
 if [[ -z ${SPINOR_TEST_RABBITMQ_URL:-} || -z ${SPINOR_TEST_MYSQL_URL:-} || -z ${SPINOR_TEST_SEARCH_URL:-} ]]; then
-  [[ -n ${SPINOR_TEST_ROOT:-} ]] || deploy/packages.sh
+  [[ -n ${SPINOR_SERVER_ROOT:-} ]] || deploy/packages.sh
 fi
-root=(${SPINOR_TEST_ROOT:+--root "$SPINOR_TEST_ROOT"})
-begin rabbitmq rabbitmq SPINOR_TEST_RABBITMQ_URL "${root[@]}"
-begin sql "${SPINOR_TEST_SQL:-mariadb}" SPINOR_TEST_MYSQL_URL "${root[@]}"
-begin search "${SPINOR_TEST_ENGINE:-elasticsearch}" SPINOR_TEST_SEARCH_URL "${root[@]}"
+begin rabbitmq rabbitmq SPINOR_TEST_RABBITMQ_URL
+begin sql "${SPINOR_TEST_SQL:-mariadb}" SPINOR_TEST_MYSQL_URL
+begin search "${SPINOR_TEST_ENGINE:-elasticsearch}" SPINOR_TEST_SEARCH_URL
 
 [[ -z $check ]] || deploy/check.sh </dev/null
 

@@ -26,6 +26,7 @@ use crate::conformance::fixture::{
     PATIENCE, acked, bounded, consume, declare, end, message, must, number, packs, publish, publish_one, take,
     take_many, until_ready, work,
 };
+use crate::support::soak;
 
 const JOBS: usize = 5000;
 const CREDIT: u32 = 20;
@@ -132,8 +133,8 @@ async fn after_a_kill_only_what_was_in_hand_comes_again_and_is_marked() {
     if let Some(dir) = dir_of_the_parent() {
         return a_child_that_works_until_it_is_killed(dir).await;
     }
-    bounded(async {
-        for enough in [1, 700, 2500] {
+    for enough in soak::or(vec![1, 700, 2500], (1..JOBS).step_by(50).collect()) {
+        bounded(async {
             let scratch = Scratch::new();
             let worker = child("after_a_kill_only_what_was_in_hand_comes_again_and_is_marked", &scratch.0);
             let executed = scratch.0.join("executed");
@@ -142,9 +143,9 @@ async fn after_a_kill_only_what_was_in_hand_comes_again_and_is_marked() {
             let before: BTreeSet<_> = ledger(&executed).into_iter().collect();
             let accepted = ledger(&scratch.0.join("accepted"));
             all_is_there_once(&scratch, &before, &accepted).await;
-        }
-    })
-    .await;
+        })
+        .await;
+    }
 }
 
 async fn all_is_there_once(scratch: &Scratch, before: &BTreeSet<usize>, accepted: &[usize]) {

@@ -10,6 +10,7 @@ pub mod proxy;
 pub mod scratch;
 pub mod servers;
 pub mod site;
+pub mod soak;
 pub mod witness;
 
 mod fixtures;

@@ -13,7 +13,7 @@ use spinor_consumers::broker::{Address, Broker, Link, PublishError, Settlement, 
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{PATIENCE, connect, must, next_id, numbered, own, work};
-use crate::support::{eventually, servers::PrivateServer};
+use crate::support::{eventually, servers::PrivateServer, soak};
 
 const ALL: usize = 20_000;
 /// A fault strikes each time about so many more were run.
@@ -112,6 +112,7 @@ async fn a_broker_killed_and_restarted_in_the_middle_of_it_loses_nothing() {
     let server = PrivateServer::start("rabbitmq").await;
     survives(&server, async || {
         server.kill9().await;
+        soak::each_second(soak::or(1, 60), async || {}).await;
         server.restart().await;
     })
     .await;
@@ -130,8 +131,8 @@ async fn a_frozen_broker_is_noticed_within_45_seconds_and_the_link_heals() {
         .await
         .expect("noticed in time")
         .expect("a link");
-    // The freeze lasts long enough for a connect to meet it.
-    let _ = timeout(Duration::from_secs(14), link.wait_for(|link| *link == Link::Up)).await;
+    // The freeze lasts long enough for a connect to meet it, in the long form for many of them.
+    let _ = timeout(Duration::from_secs(soak::or(14, 180)), link.wait_for(|link| *link == Link::Up)).await;
     server.thaw().await;
     timeout(PATIENCE, link.wait_for(|link| *link == Link::Up)).await.expect("healed in time").expect("a link");
     broker.publish(vec![must(work("images"), numbered(1))]).await.remove(0).expect("published");

@@ -16,7 +16,7 @@ use super::{
     entries::{Draw, job, life, report},
     loops::{Running, SOON, impatient},
 };
-use crate::support::{eventually, memory_broker::MemoryBroker, scratch::Scratch, servers::PrivateServer};
+use crate::support::{eventually, memory_broker::MemoryBroker, scratch::Scratch, servers::PrivateServer, soak};
 
 #[tokio::test]
 async fn two_recorders_on_one_server_share_jobs_and_lose_nothing_to_deadlocks() {
@@ -56,11 +56,11 @@ async fn two_recorders_on_one_server_share_jobs_and_lose_nothing_to_deadlocks() 
 
 #[tokio::test]
 async fn a_database_that_is_killed_and_comes_back_loses_nothing_that_was_acked_and_then_gets_the_rest() {
-    let server = PrivateServer::start("mariadb").await;
+    let server = PrivateServer::sql().await;
     let record = Record::server_at(server.url()).await;
     let broker = MemoryBroker::default();
     let mut entries = Vec::new();
-    for _ in 0..3000 {
+    for _ in 0..soak::or(3000, 20_000) {
         let job = job();
         entries.push(Entry::Queued(job.clone().into()));
         entries.push(Entry::Report(report(&job, State::Succeeded).into()));
@@ -75,6 +75,7 @@ async fn a_database_that_is_killed_and_comes_back_loses_nothing_that_was_acked_a
     let mut health = running.view.health();
     let waiting = health.wait_for(|health| matches!(health, RecorderHealth::Waiting { .. }));
     drop(tokio::time::timeout(SOON, waiting).await.expect("the recorder says that it waits").unwrap());
+    soak::each_second(soak::or(1, 60), async || {}).await;
     // Told to stop while the database is down: what is in hand goes back.
     running.end().await;
     let acked = broker.acked_entries();
@@ -89,9 +90,13 @@ async fn a_database_that_is_killed_and_comes_back_loses_nothing_that_was_acked_a
     }
     // And once more under a recorder that lives through it.
     let running = Running::start(&broker, &results, settings);
-    eventually("it to record again", SOON, async || broker.acked() > acked.len() / 20).await;
-    server.kill9().await;
-    server.restart().await;
+    for _ in 0..soak::or(1, 3) {
+        let before = broker.acked();
+        eventually("it to record again", SOON, async || broker.acked() > before).await;
+        server.kill9().await;
+        soak::each_second(soak::or(1, 60), async || {}).await;
+        server.restart().await;
+    }
     eventually("all packs to be acked", SOON, async || broker.left() == 0).await;
     assert_eq!(*running.view.health().borrow(), RecorderHealth::Recording);
     running.end().await;

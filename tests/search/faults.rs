@@ -23,7 +23,7 @@ use crate::{
         entries::{job, report},
         loops,
     },
-    support::{eventually, memory_broker::MemoryBroker, servers, servers::PrivateServer},
+    support::{eventually, memory_broker::MemoryBroker, servers, servers::PrivateServer, soak},
 };
 
 fn ended(count: usize) -> (BTreeSet<Uuid>, Vec<Entry>) {
@@ -36,11 +36,6 @@ fn ended(count: usize) -> (BTreeSet<Uuid>, Vec<Entry>) {
     (jobs.iter().map(|job| job.id).collect(), entries.collect())
 }
 
-/// How long jobs go on ending while the server is down: a minute in the long form.
-fn seconds_down() -> u32 {
-    if std::env::var_os("SPINOR_TEST_SOAK").is_some() { 60 } else { 1 }
-}
-
 async fn waits(running: &Running) {
     let mut health = running.view.health();
     let waiting = health.wait_for(|health| matches!(health, SearchHealth::Waiting { .. }));
@@ -49,7 +44,7 @@ async fn waits(running: &Running) {
 
 #[tokio::test]
 async fn a_server_stopped_under_load_holds_every_id_once_afterwards_and_recording_never_waits_for_it() {
-    let server = PrivateServer::start("elasticsearch").await;
+    let server = PrivateServer::search().await;
     let mut settings = settings(server.url());
     settings.refill_after = Duration::from_millis(100);
     let (record, broker, beside) = (Record::sqlite().await, MemoryBroker::default(), Beside::new(&settings));
@@ -63,13 +58,12 @@ async fn a_server_stopped_under_load_holds_every_id_once_afterwards_and_recordin
     publish(&entries);
     eventually("the first to be indexed", SOON, async || running.view.metrics().indexed > 100).await;
     server.kill9().await;
-    let mut beat = tokio::time::interval(Duration::from_secs(1));
-    for _ in 0..seconds_down() {
-        beat.tick().await;
+    soak::each_second(soak::or(1, 60), async || {
         let (more, entries) = ended(1500);
         ids.extend(more);
         publish(&entries);
-    }
+    })
+    .await;
     waits(&running).await;
     let all = ids.len() as u64;
     eventually("all to be recorded with the index down", SOON, async || recorder.view.metrics().entries == all).await;

@@ -28,6 +28,10 @@ fn required(variable: &str) -> String {
     })
 }
 
+fn kind(variable: &str, ordinary: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| ordinary.to_owned())
+}
+
 /// A server of this test alone. Dropped = killed, and its data removed unless the test is failing.
 pub struct PrivateServer {
     directory: PathBuf,
@@ -35,6 +39,16 @@ pub struct PrivateServer {
 }
 
 impl PrivateServer {
+    /// The kind of database this run is about: MariaDB, or what `SPINOR_TEST_SQL` names.
+    pub async fn sql() -> Self {
+        Self::start(&kind("SPINOR_TEST_SQL", "mariadb")).await
+    }
+
+    /// The kind of search server this run is about: Elasticsearch, or what `SPINOR_TEST_ENGINE` names.
+    pub async fn search() -> Self {
+        Self::start(&kind("SPINOR_TEST_ENGINE", "elasticsearch")).await
+    }
+
     /// Starts a server by its name (`rabbitmq`, `mariadb`, `redis`, `elasticsearch`, `opensearch`) and awaits its readiness.
     pub async fn start(name: &str) -> Self {
         Self::start_with(name, &[]).await
