@@ -25,7 +25,7 @@ use spinor_executors::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::{self, ApiState, Info, listen::Listening},
+    api::{self, ApiState, Info, Watches, listen::Listening},
     config::Config,
     orchestrations::{drive::Driver, serve::Served},
 };
@@ -242,6 +242,7 @@ impl App {
                 results: results.clone(),
                 recorder,
                 runs: Arc::new(Served::new(driver, tracker.clone())),
+                watches: Watches::start(broker.clone(), &tracker, stop.clone()),
                 config: Arc::clone(config),
                 info: Arc::new(Info::here(parts.names())),
                 counters: Arc::default(),

@@ -174,24 +174,50 @@ pub(super) async fn ending(
     end: Option<Instant>,
     published: bool,
 ) -> Result<Option<Box<Report>>, ClientError> {
-    let mut told = false;
+    let mut patience = Patience::default();
     loop {
         let left = end.map_or(Duration::from_secs(60), |end| end.saturating_duration_since(Instant::now()));
         let waited = client.wait(id, left.min(Duration::from_secs(60)), published).await;
         let over = end.is_some_and(|end| Instant::now() >= end);
-        match waited {
-            Ok(waited) if waited.report.is_some() || over => return Ok(waited.report),
-            Ok(_) => {}
-            Err(ClientError::Refused(problem)) if problem.status == 503 && !over => {
-                if !std::mem::replace(&mut told, true) {
-                    // Nothing is left to do when standard error is closed.
-                    let _ = writeln!(std::io::stderr().lock(), "spinor: job {id}: {}; waiting on", problem.detail);
-                }
-                sleep(Duration::from_secs(1)).await;
-            }
-            Err(error) => return Err(error),
+        let waited = patience.after(waited, over, &format!("job {id}")).await?;
+        match waited.and_then(|waited| waited.report) {
+            None if !over => {}
+            report => return Ok(report),
         }
     }
+}
+
+/// Waits on while the record does not answer, and says so once.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    told: bool,
+}
+
+impl Patience {
+    /// The answer; `None` after a pause when there was none yet and the time is not over.
+    pub(super) async fn after<T>(
+        &mut self,
+        answer: Result<T, ClientError>,
+        over: bool,
+        what: &str,
+    ) -> Result<Option<T>, ClientError> {
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(ClientError::Refused(problem)) if problem.status == 503 && !over => {
+                if !std::mem::replace(&mut self.told, true) {
+                    note(&format!("{what}: {}; waiting on", problem.detail));
+                }
+                sleep(Duration::from_secs(1)).await;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A line on standard error; nothing is left to do when that is closed.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "spinor: {text}");
 }
 
 /// 0 only for success.
