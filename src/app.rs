@@ -9,6 +9,7 @@ mod connect;
 mod consumers;
 
 use std::{
+    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -69,6 +70,8 @@ pub struct Role {
     pub nodes: Vec<String>,
     /// Are jobs of the configured queues consumed, besides the nodes' plans?
     pub jobs: bool,
+    /// Where a record that is a file lies, when that is not the data directory.
+    pub record: Option<PathBuf>,
 }
 
 /// Everything opened and connected, nothing running yet.
@@ -97,7 +100,9 @@ impl App {
             connect::queues(&config, &broker, stop).await?;
         }
         let record = if role.parts.recorder || role.parts.api {
-            Record::new(OnceLock::from(connect::results(&config, stop).await?))
+            Record::new(OnceLock::from(
+                connect::results(&config, role.record.as_deref().unwrap_or(&config.data), stop).await?,
+            ))
         } else {
             connect::record(&config, stop).await?
         };

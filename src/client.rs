@@ -26,9 +26,8 @@ use uuid::Uuid;
 
 use crate::{
     api::{
-        Accepted, BatchAnswer, EventFilter, NewRun, Problem, QueueRow, Status, SubmittedRun, WaitMany, Waited, WaitedMany,
-        Why,
-        new_job::NewJob,
+        Accepted, BatchAnswer, EventFilter, NewRun, Problem, QueueRow, Status, SubmittedRun, WaitMany, Waited,
+        WaitedMany, Why, new_job::NewJob,
     },
     config::duration_text,
 };

@@ -10,9 +10,7 @@ use std::{collections::BTreeSet, time::Duration};
 use axum::{
     Json,
     body::Bytes,
-    extract::{
-        Path, Query, State, rejection::BytesRejection, rejection::PathRejection, rejection::QueryRejection,
-    },
+    extract::{Path, Query, State, rejection::BytesRejection, rejection::PathRejection, rejection::QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };

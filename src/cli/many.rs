@@ -21,7 +21,7 @@ use super::{
     Failure,
     failure::{DONE, FAILED, UNREACHABLE},
     output::Output,
-    publish::Patience,
+    publish::{Patience, Reasons},
 };
 use crate::{
     api::{BatchItem, Problem, new_job::NewJob},
@@ -113,12 +113,17 @@ impl Many {
         let bar = progress(self.published);
         let ids: Vec<Uuid> = ids.collect();
         let ended = Mutex::new(ended);
-        let waits = stream::iter(ids.chunks(CHUNK).map(<[Uuid]>::to_vec)).map(|chunk| async {
-            chunk_ended(client, chunk, end, |id, state| {
-                lock(&ended).count(id, state);
-                bar.inc(1);
-            })
-            .await
+        let waits = stream::iter(ids.chunks(CHUNK).enumerate()).map(|(place, chunk)| {
+            // One speaks for all.
+            let mut reasons = (place == 0).then(Reasons::default);
+            let (ended, bar) = (&ended, &bar);
+            async move {
+                chunk_ended(client, chunk, end, &mut reasons, |id, state| {
+                    lock(ended).count(id, state);
+                    bar.inc(1);
+                })
+                .await
+            }
         });
         let lost = waits.buffer_unordered(WAITS).try_collect::<()>().await.err();
         let mut ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -173,17 +178,19 @@ impl Ended {
 /// is waited for as well.
 async fn chunk_ended(
     client: &Client,
-    jobs: Vec<Uuid>,
+    jobs: &[Uuid],
     end: Option<Instant>,
+    reasons: &mut Option<Reasons>,
     mut each: impl FnMut(Uuid, State),
 ) -> Result<(), ClientError> {
-    let mut going: BTreeSet<Uuid> = jobs.into_iter().collect();
+    let mut going: BTreeSet<Uuid> = jobs.iter().copied().collect();
     let mut patience = Patience::default();
     while !going.is_empty() {
         let left = end.map_or(SIGHT, |end| end.saturating_duration_since(Instant::now()));
         let asked: Vec<Uuid> = going.iter().copied().collect();
         let waited = client.wait_many(&asked, left.min(SIGHT)).await;
         let over = end.is_some_and(|end| Instant::now() >= end);
+        let before = going.len();
         for job in patience.after(waited, over, "these jobs").await?.unwrap_or_default().ended {
             if going.remove(&job.id) {
                 each(job.id, job.state);
@@ -191,6 +198,9 @@ async fn chunk_ended(
         }
         if over {
             break;
+        }
+        if let (Some(reasons), Some(first), true) = (reasons.as_mut(), going.first(), going.len() == before) {
+            reasons.ask(client, *first).await;
         }
     }
     Ok(())

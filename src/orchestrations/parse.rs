@@ -197,7 +197,8 @@ fn run(verb: &Entry, vars: Option<&Node>, problems: &mut Problems) -> Option<(St
         return None;
     };
     if let Some(what) = verb.value.is_no_text() {
-        let found = format!("RUN: found the {what} `{text}`, expected text: write `'{text}'` if the shell shall run it");
+        let found =
+            format!("RUN: found the {what} `{text}`, expected text: write `'{text}'` if the shell shall run it");
         problems.at(place, found);
         return None;
     }

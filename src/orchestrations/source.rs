@@ -367,7 +367,10 @@ mod tests {
             ("[a]: b\n", "f:1:1: found a list as a key, expected a word"),
             ("- a: [1,\n", "f:"),
             ("- a: \"x\n", "f:1:6: the quote that opens here is not closed before line 2"),
-            ("- \"a\": it's # \" '\n  b: 'it\n  c: 'd'\n", "f:2:6: the quote that opens here is not closed before line 3"),
+            (
+                "- \"a\": it's # \" '\n  b: 'it\n  c: 'd'\n",
+                "f:2:6: the quote that opens here is not closed before line 3",
+            ),
             ("[\"a\", \"b", "f:1:7: the quote that opens here is never closed"),
             ("- a: echo \"b: c\"\n", "f:1:13: found a colon and a blank inside plain text"),
         ] {

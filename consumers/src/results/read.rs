@@ -81,7 +81,8 @@ impl Store {
     pub(super) async fn answered(&self, of: &[(Uuid, u32, u32)]) -> Result<Vec<(Uuid, u32, u32)>, ResultsError> {
         let jobs: Vec<Uuid> = of.iter().map(|(job, ..)| *job).collect();
         let rows = self.of_jobs("place", &jobs).await?;
-        let found: HashMap<Uuid, i64> = rows.iter().map(|row| Ok((row.id(0)?, row.int(1)?))).collect::<Result<_, _>>()?;
+        let found: HashMap<Uuid, i64> =
+            rows.iter().map(|row| Ok((row.id(0)?, row.int(1)?))).collect::<Result<_, _>>()?;
         let ended = |(job, replay, attempt): &&(Uuid, u32, u32)| {
             found.get(job).is_some_and(|stored| *stored >= place(*replay, *attempt, State::Failed))
         };
@@ -109,7 +110,9 @@ impl Store {
             let padded = some.iter().chain(std::iter::repeat_n(&some[some.len() - 1], width - some.len()));
             let values = padded.map(|job| Value::Id(*job)).collect();
             let holes = vec!["?"; width].join(", ");
-            found.extend(self.database.ask(format!("SELECT id, {column} FROM jobs WHERE id IN ({holes})"), values).await?);
+            found.extend(
+                self.database.ask(format!("SELECT id, {column} FROM jobs WHERE id IN ({holes})"), values).await?,
+            );
         }
         Ok(found)
     }
