@@ -15,6 +15,7 @@ mod queues;
 mod runs;
 mod status;
 mod wait;
+mod watch;
 mod why;
 
 use std::sync::{
@@ -25,7 +26,7 @@ use std::sync::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Path, Query},
-    routing::get,
+    routing::{get, post},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -45,7 +46,8 @@ pub use problem::Problem;
 pub use queues::QueueRow;
 pub use runs::{DriveRuns, NewRun, RunOrder, SubmittedRun};
 pub use status::{LinkState, Status};
-pub use wait::Waited;
+pub use wait::{JobEnd, WaitMany, Waited, WaitedMany};
+pub use watch::Watches;
 pub use why::Why;
 
 /// What every handler sees; cheap to clone.
@@ -61,6 +63,8 @@ pub struct ApiState {
     pub runs: Arc<dyn DriveRuns>,
     /// The configuration of this process.
     pub config: Arc<Config>,
+    /// Tells waits when there is something to read.
+    pub watches: Watches,
     /// Who we are.
     pub info: Arc<Info>,
     /// Counted since the start.
@@ -118,6 +122,7 @@ pub fn router(state: ApiState) -> Router {
     let limit = DefaultBodyLimit::max(state.config.api.max_body);
     let v1 = Router::new()
         .route("/jobs", get(jobs::list).post(jobs::publish))
+        .route("/jobs/wait", post(wait::wait_many))
         .route("/jobs/{id}", get(jobs::show))
         .route("/jobs/{id}/wait", get(wait::wait))
         .route("/jobs/{id}/why", get(why::why))

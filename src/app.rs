@@ -9,6 +9,7 @@ mod connect;
 mod consumers;
 
 use std::{
+    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -25,7 +26,7 @@ use spinor_executors::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::{self, ApiState, Info, listen::Listening},
+    api::{self, ApiState, Info, Watches, listen::Listening},
     config::Config,
     orchestrations::{drive::Driver, serve::Served},
 };
@@ -69,6 +70,8 @@ pub struct Role {
     pub nodes: Vec<String>,
     /// Are jobs of the configured queues consumed, besides the nodes' plans?
     pub jobs: bool,
+    /// Where a record that is a file lies, when that is not the data directory.
+    pub record: Option<PathBuf>,
 }
 
 /// Everything opened and connected, nothing running yet.
@@ -97,7 +100,9 @@ impl App {
             connect::queues(&config, &broker, stop).await?;
         }
         let record = if role.parts.recorder || role.parts.api {
-            Record::new(OnceLock::from(connect::results(&config, stop).await?))
+            Record::new(OnceLock::from(
+                connect::results(&config, role.record.as_deref().unwrap_or(&config.data), stop).await?,
+            ))
         } else {
             connect::record(&config, stop).await?
         };
@@ -242,6 +247,7 @@ impl App {
                 results: results.clone(),
                 recorder,
                 runs: Arc::new(Served::new(driver, tracker.clone())),
+                watches: Watches::start(broker.clone(), &tracker, stop.clone()),
                 config: Arc::clone(config),
                 info: Arc::new(Info::here(parts.names())),
                 counters: Arc::default(),

@@ -26,8 +26,8 @@ use uuid::Uuid;
 
 use crate::{
     api::{
-        Accepted, BatchAnswer, EventFilter, NewRun, Problem, QueueRow, Status, SubmittedRun, Waited, Why,
-        new_job::NewJob,
+        Accepted, BatchAnswer, EventFilter, NewRun, Problem, QueueRow, Status, SubmittedRun, WaitMany, Waited,
+        WaitedMany, Why, new_job::NewJob,
     },
     config::duration_text,
 };
@@ -136,6 +136,12 @@ impl Client {
     pub async fn wait(&self, id: Uuid, timeout: Duration, published: bool) -> Result<Waited, ClientError> {
         let query = [("timeout", duration_text(timeout)), ("published", published.to_string())];
         self.get(&format!("/jobs/{id}/wait"), &query).await
+    }
+
+    /// Waits until all of these jobs have ended, at most 1000 that were just published; tells those that have
+    /// when the time is over.
+    pub async fn wait_many(&self, jobs: &[Uuid], timeout: Duration) -> Result<WaitedMany, ClientError> {
+        self.post("/jobs/wait", &WaitMany { jobs: jobs.to_vec(), timeout: Some(duration_text(timeout)) }).await
     }
 
     /// The one reason why a job is not running.

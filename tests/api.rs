@@ -5,7 +5,7 @@ use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use spinor::{
-    api::{ApiState, DriveRuns, EventFilter, Info, RunOrder, listen, new_job::NewJob},
+    api::{ApiState, DriveRuns, EventFilter, Info, RunOrder, Watches, listen, new_job::NewJob},
     client::{Client, ClientError},
     config::Ask,
 };
@@ -74,15 +74,17 @@ impl Stage {
         let shutdown = CancellationToken::new();
         let recorder = Recorder::new(broker.clone(), results.clone(), RecorderSettings::default());
         let tcp = listening.addresses()[1].clone();
+        let tracker = TaskTracker::new();
         let state = ApiState {
             broker: broker.clone(),
             results: results.clone(),
             recorder: Some(recorder.view()),
             runs: Arc::new(NoRuns),
+            watches: Watches::start(broker.clone(), &tracker, shutdown.clone()),
             config: Arc::clone(&config),
             info: Arc::new(Info::here(vec!["api".to_owned()])),
             counters: Arc::default(),
-            tasks: TaskTracker::new(),
+            tasks: tracker,
             shutdown: shutdown.clone(),
         };
         let mut tasks = JoinSet::new();

@@ -125,14 +125,32 @@ async fn a_wait_that_breaks_off_tells_the_id_of_the_accepted_job() {
 }
 
 #[tokio::test]
-async fn a_local_run_on_a_busy_directory_starts_nothing() {
+async fn a_local_run_beside_a_running_spinor_is_in_its_record_and_leaves_no_directory() {
     let spinor = installation("");
-    std::fs::write(spinor.join("site.yaml"), "- jobs:\n  - RUN: 'true'\n").unwrap();
+    spinor_write(&spinor, "site.yaml", "- jobs:\n  - RUN: echo hello\n  - RUN: exit 3\n");
+    let mut up = spinor.start(&["up", "--node", "node-1"]);
+    up.says("spinor is up", Duration::from_secs(30)).await;
+    let done = spinor.run(&["run", "--local", "2", "site.yaml", "--data", "data"]).await;
+    assert_eq!(done.code(), 1, "the second step fails: {done:?}");
+    assert!(done.stderr.contains(&format!("in use by process {}", up.id())), "{done:?}");
+    let (_, show) = done.stderr.split_once("the same record: `spinor ").unwrap_or_else(|| panic!("{done:?}"));
+    let show: Vec<&str> = show.split('`').next().unwrap().split(' ').collect();
+    let shown = json(&spinor.run(&[show, vec!["--json"]].concat()).await.expect_success().stdout);
+    assert_eq!((&shown["members"], &shown["steps"], &shown["succeeded"]), (&2.into(), &4.into(), &false.into()));
+    assert_eq!(std::fs::read_dir(spinor.join("data/local")).unwrap().count(), 0, "the directory is left");
+    up.terminate();
+    assert!(up.wait(Duration::from_secs(30)).await.success());
+}
+
+#[tokio::test]
+async fn a_wait_for_a_job_that_nobody_takes_says_why() {
+    let spinor = installation("[queues.lonely]\njournal = 'full'\n");
     let mut up = spinor.start(&["up"]);
     up.says("spinor is up", Duration::from_secs(30)).await;
-    let refused = spinor.run(&["run", "--local", "1", "site.yaml"]).await;
-    assert_eq!(refused.code(), 3, "{refused:?}");
-    assert!(refused.stderr.contains(&format!("process {}", up.id())), "{refused:?}");
+    for more in [&["--count", "1"][..], &["--count", "2"]] {
+        let waiting = spinor.start(&[&["publish", "noop", "--queue", "lonely", "--wait"], more].concat());
+        waiting.says("no consumer is on the queue `lonely`", Duration::from_secs(30)).await;
+    }
     up.terminate();
     assert!(up.wait(Duration::from_secs(30)).await.success());
 }

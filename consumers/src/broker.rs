@@ -139,6 +139,9 @@ pub enum BrokerError {
     /// Ask a person: wrong password, wrong arguments of an existing object, corrupt store.
     #[error("{0}")]
     Misconfigured(String),
+    /// Ask that process, or use another directory.
+    #[error("{0}")]
+    InUse(String),
     /// Stop: the broker was closed.
     #[error("the broker was closed")]
     Closed,

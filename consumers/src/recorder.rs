@@ -5,6 +5,7 @@
 //! letter of its own and its neighbours stay. Refuses to know SQL or any broker.
 
 mod letters;
+mod watched;
 
 use std::{
     sync::{
@@ -27,6 +28,7 @@ use crate::{
     message::Message,
     results::{DeadLetter, Results, ResultsError, jitter},
 };
+use watched::Watched;
 
 /// Two commits start no closer than this, unless the batch is full: a commit is a sync of the disk.
 const PACE: Duration = Duration::from_millis(10);
@@ -121,6 +123,7 @@ pub struct Recorder<B> {
     settings: RecorderSettings,
     counts: Arc<Counts>,
     health: watch::Sender<RecorderHealth>,
+    watched: Watched,
 }
 
 /// What is in hand: deliveries, and what they say.
@@ -159,7 +162,7 @@ impl<B: Broker> Recorder<B> {
     /// Records what `broker` brings into `results`.
     pub fn new(broker: B, results: Results, settings: RecorderSettings) -> Self {
         let health = watch::Sender::new(RecorderHealth::Recording);
-        Self { broker, results, settings, counts: Arc::default(), health }
+        Self { broker, results, settings, counts: Arc::default(), health, watched: Watched::default() }
     }
 
     /// What may be seen of it from outside, also while it runs.
@@ -170,11 +173,17 @@ impl<B: Broker> Recorder<B> {
     /// Records until `shutdown`, then commits what is in hand. Ends early with an error when the
     /// broker was closed or refuses the queues for good.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), BrokerError> {
-        let (reports, dead) = tokio::join!(
-            Box::pin(self.follow(&Address::Results, &shutdown)),
-            Box::pin(self.follow(&Address::Dead, &shutdown))
-        );
-        reports.and(dead)
+        let recording = async {
+            let (reports, dead) = tokio::join!(
+                Box::pin(self.follow(&Address::Results, &shutdown)),
+                Box::pin(self.follow(&Address::Dead, &shutdown))
+            );
+            reports.and(dead)
+        };
+        tokio::select! {
+            ended = recording => ended,
+            never = self.watched.listen(&self.broker, self.settings.longest_wait) => match never {},
+        }
     }
 
     async fn follow(&self, road: &Address, shutdown: &CancellationToken) -> Result<(), BrokerError> {
@@ -231,11 +240,10 @@ impl<B: Broker> Recorder<B> {
                 }
             }
             paced = Instant::now() + PACE;
-            let mut batch = std::mem::take(&mut next);
-            let deliveries = std::mem::take(&mut batch.deliveries);
+            let Batch { deliveries, entries, mut letters } = std::mem::take(&mut next);
             let mut waiting = Vec::new();
             let stored = {
-                let storing = self.store(batch, shutdown);
+                let storing = self.store(&entries, &mut letters, shutdown);
                 tokio::pin!(storing);
                 loop {
                     let room = next.len() < self.settings.batch;
@@ -253,6 +261,9 @@ impl<B: Broker> Recorder<B> {
                 }
             };
             self.answer(deliveries, stored.is_ok());
+            if stored.is_ok() {
+                self.watched.tell(&self.broker, &entries, &letters);
+            }
             if stored.is_err() {
                 self.answer(next.deliveries, false);
                 return;
@@ -271,8 +282,12 @@ impl<B: Broker> Recorder<B> {
 
     /// Stores a batch whole, however long that takes; what is refused for its content is bisected
     /// out into dead letters.
-    async fn store(&self, batch: Batch, shutdown: &CancellationToken) -> Result<(), Stopped> {
-        let Batch { entries, mut letters, .. } = batch;
+    async fn store(
+        &self,
+        entries: &[Entry],
+        letters: &mut Vec<(Message, DeadLetter)>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Stopped> {
         let mut parts = vec![(0, entries.len())];
         while let Some((from, to)) = parts.pop() {
             match self.insist(shutdown, || self.results.store(&entries[from..to])).await? {

@@ -22,7 +22,7 @@ use std::sync::{
 };
 
 use jiff::Timestamp;
-use spinor_executors::Report;
+use spinor_executors::{Report, State};
 use uuid::Uuid;
 
 use crate::{entry::Entry, message::Message};
@@ -164,6 +164,11 @@ impl Results {
     /// lost. For redelivered jobs.
     pub async fn answered(&self, of: &[(Uuid, u32, u32)]) -> Result<Vec<(Uuid, u32, u32)>, ResultsError> {
         self.0.answered(of).await
+    }
+
+    /// Those of these jobs that have ended, and how.
+    pub async fn ended(&self, of: &[Uuid]) -> Result<Vec<(Uuid, State)>, ResultsError> {
+        self.0.ended(of).await
     }
 
     /// How many jobs with ids in this range, both ends included, are recorded, and when: for who

@@ -61,6 +61,9 @@ fn sent(event: &Event) -> SentEvent {
         Event::Ended { .. } => "ended",
         Event::Ping { .. } => "ping",
         Event::Pong { .. } => "pong",
+        Event::Watch { .. } => "watch",
+        Event::Watched { .. } => "watched",
+        Event::Recorded { .. } => "recorded",
     };
     // JSON on one line: it holds no newline, which the form forbids.
     SentEvent::default().event(name).data(serde_json::to_string(event).unwrap_or_default())

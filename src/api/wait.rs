@@ -1,15 +1,16 @@
-//! `/jobs/{id}/wait`: answers when the job has ended.
+//! `/jobs/{id}/wait` and `/jobs/wait`: answer when a job, or each of many, has ended.
 //!
-//! Owns the race between the live event and the record: it listens first and looks at the record
-//! then, so that an end between the two is not missed. Events are lossy, so the record is looked
-//! at again, ever less often. A record that does not answer ends no wait: the event may still tell
-//! the end, and the database may come back in time.
+//! Owns the order of a wait: it tells recorders what it waits for, looks at the record, and looks
+//! again when they say that there is something to read. That is lossy, so the record is looked at
+//! without a word, too, ever less often. An answer is in the record: who is told that a job ended
+//! finds it there. Only while the record does not answer, the live event tells the end.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::PathRejection, rejection::QueryRejection},
+    body::Bytes,
+    extract::{Path, Query, State, rejection::BytesRejection, rejection::PathRejection, rejection::QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -18,12 +19,19 @@ use spinor_consumers::{
     broker::{Broker, Event, Events, Topic},
     results::ResultsError,
 };
-use spinor_executors::Report;
+use spinor_executors::{Report, State as JobState};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
-use super::{ApiState, Problem, id_of, jobs, query_of};
+use super::{Answer, ApiState, Problem, id_of, jobs, query_of};
 use crate::config;
+
+/// The first look at the record that nobody asked for; each next one is twice as late.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// Looks are no further apart.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+/// At most so many jobs in one wait.
+const MOST: usize = 1000;
 
 /// How long to wait, and for what.
 #[derive(Debug, Default, Deserialize)]
@@ -45,6 +53,43 @@ pub struct Waited {
     pub report: Option<Box<Report>>,
 }
 
+/// A wait for many.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaitMany {
+    /// The jobs, at most 1000; ids that are not recorded yet are waited for, too.
+    pub jobs: Vec<Uuid>,
+    /// A duration; 30 s when absent, at most an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+}
+
+/// The answer to a wait for many: those that have ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitedMany {
+    /// In no order.
+    pub ended: Vec<JobEnd>,
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEnd {
+    /// The job.
+    pub id: Uuid,
+    /// How.
+    pub state: JobState,
+}
+
+fn end_of(timeout: Option<&str>) -> Result<Instant, Problem> {
+    let timeout = match timeout {
+        None => Duration::from_secs(30),
+        Some(text) => config::duration(text)
+            .filter(|time| time.as_secs() <= 3600)
+            .ok_or_else(|| Problem::field("timeout", "expected a duration such as \"30s\", at most 1h"))?,
+    };
+    Ok(Instant::now() + timeout)
+}
+
 /// `GET /jobs/{id}/wait`: 200 with the report, or 202 when the time is over.
 pub(super) async fn wait(
     State(state): State<ApiState>,
@@ -53,17 +98,11 @@ pub(super) async fn wait(
 ) -> Result<Response, Problem> {
     let id = id_of(path)?;
     let query = query_of(query)?;
-    let timeout = match query.timeout.as_deref() {
-        None => Duration::from_secs(30),
-        Some(text) => config::duration(text)
-            .filter(|time| time.as_secs() <= 3600)
-            .ok_or_else(|| Problem::field("timeout", "expected a duration such as \"30s\", at most 1h"))?,
-    };
-    let end = Instant::now() + timeout;
-    // Nobody to listen to is no reason to fail: the record answers, a little later.
-    let mut events = state.broker.listen(Topic::Job(id)).await.ok();
+    let end = end_of(query.timeout.as_deref())?;
+    let watching = state.watches.watch(&[id]);
+    let mut events = None;
     let unknown_from = Instant::now() + Duration::from_secs(2);
-    let (mut pause, mut seen) = (Duration::from_millis(25), query.published);
+    let (mut pause, mut seen) = (FIRST_LOOK, query.published);
     loop {
         let look = tokio::select! {
             look = look(&state, id, seen, end) => look,
@@ -85,11 +124,66 @@ pub(super) async fn wait(
         if !seen && unanswered.is_none() && now >= unknown_from {
             return Err(jobs::unknown(id));
         }
-        let next = (now + pause).min(end);
-        pause = (pause * 2).min(Duration::from_secs(5));
+        if unanswered.is_some() && events.is_none() {
+            // Nobody to listen to is no reason to fail: the record may be back.
+            events = timeout_at(end, state.broker.listen(Topic::Job(id))).await.ok().and_then(Result::ok);
+        }
+        let mut next = (now + pause).min(end);
+        if !seen {
+            next = next.min(unknown_from.max(now));
+        }
+        pause = (pause * 2).min(LAST_LOOK);
         tokio::select! {
             report = final_report(&mut events, &mut seen) => return Ok(ended(report)),
+            _ = watching.told() => {}
             () = sleep_until(next) => {}
+            () = state.shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// `POST /jobs/wait`: those that have ended, once all have or the time is over.
+pub(super) async fn wait_many(
+    State(state): State<ApiState>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<WaitedMany> {
+    let body = jobs::body_of(body, &state)?;
+    let WaitMany { jobs, timeout } =
+        serde_json::from_slice(&body).map_err(|error| Problem::new(422, "Not a wait", error.to_string()))?;
+    if jobs.len() > MOST {
+        return Err(Problem::field("jobs", format!("are {}, expected at most {MOST}", jobs.len())));
+    }
+    let end = end_of(timeout.as_deref())?;
+    let watching = state.watches.watch(&jobs);
+    let mut going: BTreeSet<Uuid> = jobs.iter().copied().collect();
+    let mut waited = WaitedMany::default();
+    let (mut pause, mut asked) = (FIRST_LOOK, jobs);
+    loop {
+        let last = end.max(Instant::now() + Duration::from_secs(2));
+        let look = timeout_at(last, state.results.ended(&asked)).await;
+        let unanswered = match look {
+            Ok(Ok(found)) => {
+                for (id, state) in found {
+                    if going.remove(&id) {
+                        waited.ended.push(JobEnd { id, state });
+                    }
+                }
+                None
+            }
+            Ok(Err(error @ ResultsError::Unavailable(_))) => Some(error),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => Some(no_answer()),
+        };
+        if going.is_empty() || Instant::now() >= end || state.shutdown.is_cancelled() {
+            return unanswered.map_or_else(|| Ok(Json(waited)), |error| Err(error.into()));
+        }
+        let next = (Instant::now() + pause).min(end);
+        tokio::select! {
+            told = watching.told() => asked = told,
+            () = sleep_until(next) => {
+                pause = (pause * 2).min(LAST_LOOK);
+                asked = going.iter().copied().collect();
+            }
             () = state.shutdown.cancelled() => {}
         }
     }
@@ -110,9 +204,11 @@ async fn look(state: &ApiState, id: Uuid, seen: bool, end: Instant) -> Result<Lo
         Ok(Look::Going { known: seen || state.results.job(id).await?.is_some() })
     };
     let last = end.max(Instant::now() + Duration::from_secs(2));
-    timeout_at(last, asking)
-        .await
-        .unwrap_or_else(|_| Err(ResultsError::Unavailable("no answer in the time of the wait".to_owned())))
+    timeout_at(last, asking).await.unwrap_or_else(|_| Err(no_answer()))
+}
+
+fn no_answer() -> ResultsError {
+    ResultsError::Unavailable("no answer in the time of the wait".to_owned())
 }
 
 /// The next final report among the events; pends for ever once there are none.

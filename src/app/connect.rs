@@ -3,7 +3,7 @@
 //! Owns the difference between "wrong for good" (an error at once) and "not there yet" (one log
 //! line, then patience).
 
-use std::{collections::BTreeSet, fmt::Display, future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Display, future::Future, path::Path, sync::Arc, time::Duration};
 
 use spinor_consumers::{
     broker::{
@@ -25,6 +25,9 @@ pub enum CannotConnect {
     /// Mend the configuration or the server.
     #[error("{0}")]
     Misconfigured(String),
+    /// Another process has the embedded broker's directory.
+    #[error("{0}")]
+    InUse(String),
     /// It was told to stop before the server answered.
     #[error("stopped while waiting: {0}")]
     Stopped(String),
@@ -39,8 +42,10 @@ pub async fn broker(config: &Config, stop: &CancellationToken) -> Result<AnyBrok
         BrokerChoice::Embedded => {
             let search = config.search != SearchChoice::Off;
             let settings = EmbeddedSettings { dir: config.data.join("broker"), search, socket: Some(config.socket()) };
-            let embedded =
-                Embedded::open(settings).await.map_err(|error| CannotConnect::Misconfigured(error.to_string()))?;
+            let embedded = Embedded::open(settings).await.map_err(|error| match error {
+                BrokerError::InUse(why) => CannotConnect::InUse(why),
+                other => CannotConnect::Misconfigured(other.to_string()),
+            })?;
             Ok(AnyBroker::Embedded(embedded))
         }
         BrokerChoice::RabbitMq(endpoint) => {
@@ -73,14 +78,14 @@ pub fn rabbit(config: &Config, endpoint: &Endpoint) -> RabbitSettings {
 /// whether it is wrong for good, the others are made beside the work.
 pub async fn record(config: &Arc<Config>, stop: &CancellationToken) -> Result<Record, CannotConnect> {
     let record = Record::default();
-    match open(&target(config)).await {
+    match open(&target(config, &config.data)).await {
         Ok(results) => _ = record.set(results),
         Err(Never(why)) => return Err(CannotConnect::Misconfigured(why)),
         Err(Later(_)) => {
             let (config, stop, later) = (Arc::clone(config), stop.clone(), Arc::clone(&record));
             // Nobody waits for it: it ends with `stop`.
             TaskTracker::new().spawn(async move {
-                match results(&config, &stop).await {
+                match results(&config, &config.data, &stop).await {
                     Ok(results) => _ = later.set(results),
                     Err(CannotConnect::Stopped(_)) => {}
                     Err(error) => tracing::error!(%error, "The results database cannot be used; redelivered jobs run without a look at it."),
@@ -91,9 +96,9 @@ pub async fn record(config: &Arc<Config>, stop: &CancellationToken) -> Result<Re
     Ok(record)
 }
 
-fn target(config: &Config) -> ResultsTarget {
+fn target(config: &Config, kept: &Path) -> ResultsTarget {
     match &config.results {
-        ResultsChoice::Sqlite => ResultsTarget::Sqlite(config.data.join("results.db")),
+        ResultsChoice::Sqlite => ResultsTarget::Sqlite(kept.join("results.db")),
         ResultsChoice::MySql(endpoint) => ResultsTarget::MySql(endpoint.reveal().to_owned()),
     }
 }
@@ -105,9 +110,9 @@ async fn open(target: &ResultsTarget) -> Result<Results, Failure> {
     })
 }
 
-/// Opens the results database.
-pub async fn results(config: &Config, stop: &CancellationToken) -> Result<Results, CannotConnect> {
-    let target = target(config);
+/// Opens the results database; `kept` is the directory of one that is a file.
+pub async fn results(config: &Config, kept: &Path, stop: &CancellationToken) -> Result<Results, CannotConnect> {
+    let target = target(config, kept);
     patiently("results database", || open(&target), stop).await
 }
 

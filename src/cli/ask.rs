@@ -35,6 +35,13 @@ impl Global {
         ask
     }
 
+    /// The flags that make another command ask the same Spinor, each after a blank.
+    pub fn again(&self) -> String {
+        let config = self.config.as_ref().map(|file| format!(" --config {}", file.display()));
+        let data = self.data.as_ref().map(|data| format!(" --data {data}"));
+        [config, data].into_iter().flatten().collect()
+    }
+
     /// The configuration, for a command that asks a running Spinor.
     pub fn load(&self) -> Result<Loaded, Failure> {
         Ok(self.ask().load()?)

@@ -3,9 +3,14 @@
 //! Owns the batches they are published in, the count of how they ended and the progress on a
 //! terminal. Refuses to keep their reports: the record has them, and here only ids stay.
 
-use std::{collections::BTreeSet, io::IsTerminal as _, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::IsTerminal as _,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use spinor_executors::State;
@@ -16,17 +21,21 @@ use super::{
     Failure,
     failure::{DONE, FAILED, UNREACHABLE},
     output::Output,
-    publish::ending,
+    publish::{Patience, Reasons},
 };
 use crate::{
     api::{BatchItem, Problem, new_job::NewJob},
-    client::Client,
+    client::{Client, ClientError},
 };
 
 /// So many jobs are published in one request.
 const BATCH: u32 = 1000;
-/// So many jobs are waited for at a time.
-const WAITS: usize = 16;
+/// So many jobs are waited for in one request.
+const CHUNK: usize = 1000;
+/// So many such requests at a time.
+const WAITS: usize = 4;
+/// A request that ran so long is answered with what has ended, for the eyes.
+const SIGHT: Duration = Duration::from_secs(2);
 
 /// What was published.
 #[derive(Debug, Serialize)]
@@ -95,27 +104,29 @@ impl Many {
     pub async fn wait(&self, client: &Client, timeout: Option<Duration>, output: Output) -> Result<u8, Failure> {
         let end = timeout.map(|timeout| Instant::now() + timeout);
         let ids = self.jobs.iter().filter(|job| job.problem.is_none()).map(|job| job.id);
-        let mut ended = Ended {
+        let ended = Ended {
             jobs: self.jobs.len(),
             refused: self.refused,
             pending_ids: ids.clone().collect(),
             ..Ended::default()
         };
         let bar = progress(self.published);
-        let mut waits =
-            stream::iter(ids).map(async |id| (id, ending(client, id, end, true).await)).buffer_unordered(WAITS);
-        let mut lost = None;
-        while let Some((id, report)) = waits.next().await {
-            match report {
-                Ok(Some(report)) => ended.count(id, report.state),
-                Ok(None) => {}
-                Err(error) => {
-                    lost = Some(error);
-                    break;
-                }
+        let ids: Vec<Uuid> = ids.collect();
+        let ended = Mutex::new(ended);
+        let waits = stream::iter(ids.chunks(CHUNK).enumerate()).map(|(place, chunk)| {
+            // One speaks for all.
+            let mut reasons = (place == 0).then(Reasons::default);
+            let (ended, bar) = (&ended, &bar);
+            async move {
+                chunk_ended(client, chunk, end, &mut reasons, |id, state| {
+                    lock(ended).count(id, state);
+                    bar.inc(1);
+                })
+                .await
             }
-            bar.inc(1);
-        }
+        });
+        let lost = waits.buffer_unordered(WAITS).try_collect::<()>().await.err();
+        let mut ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
         bar.finish_and_clear();
         ended.pending = ended.pending_ids.len();
         output.value(&ended, Ended::text)?;
@@ -161,6 +172,42 @@ impl Ended {
         }
         text
     }
+}
+
+/// Waits until all of these have ended or the time is over. A record that does not answer for a while
+/// is waited for as well.
+async fn chunk_ended(
+    client: &Client,
+    jobs: &[Uuid],
+    end: Option<Instant>,
+    reasons: &mut Option<Reasons>,
+    mut each: impl FnMut(Uuid, State),
+) -> Result<(), ClientError> {
+    let mut going: BTreeSet<Uuid> = jobs.iter().copied().collect();
+    let mut patience = Patience::default();
+    while !going.is_empty() {
+        let left = end.map_or(SIGHT, |end| end.saturating_duration_since(Instant::now()));
+        let asked: Vec<Uuid> = going.iter().copied().collect();
+        let waited = client.wait_many(&asked, left.min(SIGHT)).await;
+        let over = end.is_some_and(|end| Instant::now() >= end);
+        let before = going.len();
+        for job in patience.after(waited, over, "these jobs").await?.unwrap_or_default().ended {
+            if going.remove(&job.id) {
+                each(job.id, job.state);
+            }
+        }
+        if over {
+            break;
+        }
+        if let (Some(reasons), Some(first), true) = (reasons.as_mut(), going.first(), going.len() == before) {
+            reasons.ask(client, *first).await;
+        }
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A bar on a terminal, nothing elsewhere; standard output carries the result alone.

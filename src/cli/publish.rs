@@ -4,6 +4,7 @@
 //! said when a wait breaks off after the job was accepted: its id, so that nobody publishes it twice.
 
 use std::{
+    convert::Infallible,
     io::{IsTerminal as _, Read as _, Write as _},
     time::Duration,
 };
@@ -21,6 +22,7 @@ use super::{
     jobs::report_text,
     many::Many,
     output::Output,
+    table::clean,
 };
 use crate::{
     api::new_job::NewJob,
@@ -155,7 +157,13 @@ pub async fn until_ended(
     published: bool,
 ) -> Result<Box<Report>, Failure> {
     let end = timeout.map(|timeout| Instant::now() + timeout);
-    match ending(client, id, end, published).await {
+    let mut reasons = Reasons::default();
+    let ended = tokio::select! {
+        biased;
+        ended = ending(client, id, end, published) => ended,
+        never = reasons.follow(client, id) => match never {},
+    };
+    match ended {
         Ok(Some(report)) => Ok(report),
         Ok(None) => Err(Failure::failed(format!("job {id} has not ended in time; `spinor jobs why {id}` tells more"))),
         Err(error) if published => Err(Failure::unreachable(format!(
@@ -174,24 +182,81 @@ pub(super) async fn ending(
     end: Option<Instant>,
     published: bool,
 ) -> Result<Option<Box<Report>>, ClientError> {
-    let mut told = false;
+    let mut patience = Patience::default();
     loop {
         let left = end.map_or(Duration::from_secs(60), |end| end.saturating_duration_since(Instant::now()));
         let waited = client.wait(id, left.min(Duration::from_secs(60)), published).await;
         let over = end.is_some_and(|end| Instant::now() >= end);
-        match waited {
-            Ok(waited) if waited.report.is_some() || over => return Ok(waited.report),
-            Ok(_) => {}
-            Err(ClientError::Refused(problem)) if problem.status == 503 && !over => {
-                if !std::mem::replace(&mut told, true) {
-                    // Nothing is left to do when standard error is closed.
-                    let _ = writeln!(std::io::stderr().lock(), "spinor: job {id}: {}; waiting on", problem.detail);
-                }
-                sleep(Duration::from_secs(1)).await;
-            }
-            Err(error) => return Err(error),
+        let waited = patience.after(waited, over, &format!("job {id}")).await?;
+        match waited.and_then(|waited| waited.report) {
+            None if !over => {}
+            report => return Ok(report),
         }
     }
+}
+
+/// A wait that lasts this long is explained.
+const EXPLAIN: Duration = Duration::from_secs(2);
+
+/// Tells why a wait lasts, each time the reason changes. That a consumer has the job is no news.
+#[derive(Debug, Default)]
+pub(super) struct Reasons {
+    told: Option<String>,
+}
+
+impl Reasons {
+    /// Asks again and again, for ever.
+    async fn follow(&mut self, client: &Client, id: Uuid) -> Infallible {
+        let mut pause = EXPLAIN;
+        loop {
+            sleep(pause).await;
+            self.ask(client, id).await;
+            pause = (pause * 2).min(Duration::from_secs(15));
+        }
+    }
+
+    /// Asks once and tells what is new.
+    pub(super) async fn ask(&mut self, client: &Client, id: Uuid) {
+        let Ok(why) = client.why(id).await else { return };
+        let expected = matches!(why.reason.as_str(), "running" | "starting" | "ended");
+        if self.told.as_ref().map_or(!expected, |told| *told != why.reason) && why.reason != "ended" {
+            note(&format!("job {id}: {}", clean(&why.detail)));
+            self.told = Some(why.reason);
+        }
+    }
+}
+
+/// Waits on while the record does not answer, and says so once.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    told: bool,
+}
+
+impl Patience {
+    /// The answer; `None` after a pause when there was none yet and the time is not over.
+    pub(super) async fn after<T>(
+        &mut self,
+        answer: Result<T, ClientError>,
+        over: bool,
+        what: &str,
+    ) -> Result<Option<T>, ClientError> {
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(ClientError::Refused(problem)) if problem.status == 503 && !over => {
+                if !std::mem::replace(&mut self.told, true) {
+                    note(&format!("{what}: {}; waiting on", problem.detail));
+                }
+                sleep(Duration::from_secs(1)).await;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A line on standard error; nothing is left to do when that is closed.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "spinor: {text}");
 }
 
 /// 0 only for success.

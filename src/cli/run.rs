@@ -1,17 +1,19 @@
 //! `spinor run`: orchestration files, on nodes elsewhere or in this process.
 //!
 //! Owns who drives: without `--local` a running Spinor, reached as every command reaches it; with
-//! it this process, which then is the whole system for as long as the run takes.
+//! it this process, which then is the whole system for as long as the run takes. When a Spinor has
+//! the data directory already, the run gets a broker's directory of its own and the same record.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
-use spinor_consumers::consumer::Shutdown;
+use spinor_consumers::{consumer::Shutdown, results::Results};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::{Failure, ask::Global, output::Output};
+use super::{Failure, ask::Global, output::Output, publish::note};
 use crate::{
-    app::{App, Parts, Role},
+    app::{App, CannotConnect, Parts, Role},
     config::Config,
     log,
     orchestrations::{
@@ -40,7 +42,7 @@ impl Run {
                 Some(nodes) => self.local(nodes, &files, global, &leave).await,
                 None => {
                     let remote = Remote::new(global.client()?);
-                    Ok(run_command(&self.args, global.json, &files, &remote, &leave).await)
+                    Ok(run_command(Uuid::now_v7(), &self.args, global.json, &files, &remote, &leave).await)
                 }
             }
         };
@@ -60,16 +62,33 @@ impl Run {
         global: &Global,
         leave: &CancellationToken,
     ) -> Result<u8, Failure> {
-        let config = Arc::new(own(global)?);
+        let config = own(global)?;
         log::start(&config.log);
+        let run = Uuid::now_v7();
         let nodes: Vec<String> = (1..=nodes).map(|number| format!("node-{number}")).collect();
         let parts = Parts { api: false, consumer: true, recorder: true };
-        let role = Role { parts, nodes: nodes.clone(), jobs: false };
+        let mut role = Role { parts, nodes: nodes.clone(), jobs: false, record: None };
         // Nothing has started yet: not the code of a step that failed.
         let not_started = |error: anyhow::Error| Failure::unreachable(format!("{error:#}"));
-        let app = App::build(config, role, leave).await.map_err(not_started)?;
+        let mut aside = None;
+        let app = match App::build(Arc::new(config.clone()), role.clone(), leave).await {
+            Err(error) if matches!(error.downcast_ref(), Some(CannotConnect::InUse(_))) => {
+                let place = Aside::of(&config, run);
+                note(&format!(
+                    "{error:#}; this run has queues of its own in {} and the same record: `spinor runs show {run}{}`",
+                    place.directory.display(),
+                    global.again()
+                ));
+                role.record = Some(config.data.clone());
+                let config = Config { data: place.directory.clone(), ..config };
+                aside = Some(place);
+                App::build(Arc::new(config), role, leave).await
+            }
+            other => other,
+        }
+        .map_err(not_started)?;
         let results = app.results().map_err(not_started)?;
-        let driver = Driver::new(app.broker(), results, nodes);
+        let driver = Driver::new(app.broker(), results.clone(), nodes);
         let shutdown = Shutdown::default();
         let running = async {
             let stopped = app.run(shutdown.clone()).await;
@@ -78,13 +97,38 @@ impl Run {
             stopped
         };
         let work = async {
-            let code = run_command(&self.args, global.json, files, &driver, leave).await;
+            let code = run_command(run, &self.args, global.json, files, &driver, leave).await;
             shutdown.drain.cancel();
             code
         };
         let (stopped, code) = tokio::join!(running, work);
         stopped.map_err(|error| Failure::failed(format!("{error:#}")))?;
+        if let Some(aside) = aside {
+            aside.leave(&results).await;
+        }
         Ok(code)
+    }
+}
+
+/// The directory of a run beside a Spinor that has the data directory: a broker has one owner.
+struct Aside {
+    directory: PathBuf,
+    run: Uuid,
+}
+
+impl Aside {
+    fn of(config: &Config, run: Uuid) -> Self {
+        Self { directory: config.data.join("local").join(run.simple().to_string()), run }
+    }
+
+    /// Takes the directory away once the record holds the whole run; else it is kept and named.
+    async fn leave(self, results: &Results) {
+        let whole = results.run(self.run).await.ok().flatten().is_some_and(|record| {
+            record.row.ended.is_some() && record.jobs.iter().all(|(_, row)| row.state.is_final())
+        });
+        if !whole || std::fs::remove_dir_all(&self.directory).is_err() {
+            note(&format!("what is left of the run is in {}", self.directory.display()));
+        }
     }
 }
 

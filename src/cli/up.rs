@@ -91,7 +91,7 @@ impl Up {
         let shutdown = Shutdown::default();
         let mut signals = JoinSet::new();
         signals.spawn(follow(signals_of(), shutdown.clone()));
-        let role = Role { parts, nodes: self.nodes.clone(), jobs: true };
+        let role = Role { parts, nodes: self.nodes.clone(), jobs: true, record: None };
         let app = build(config, role, &shutdown).await?;
         let listening =
             Listening { pid: std::process::id(), parts: parts.names(), nodes: self.nodes, listening: app.addresses() };

@@ -162,8 +162,10 @@ impl Analysis {
         let node = |time: &Option<NodeTime>| {
             time.as_ref().map_or_else(|| "-".to_owned(), |time| format!("{:.3} s  {}", time.seconds, time.node))
         };
-        let time = |seconds: f64| format!("{seconds:.3} s");
-        let fine = |seconds: f64| format!("{:.2} ms", seconds * 1e3);
+        // Where nothing ran there is nothing to measure: a 0 would be a figure.
+        let ran = self.total_successes + self.total_failures > 0;
+        let time = |seconds: f64| if ran { format!("{seconds:.3} s") } else { "-".to_owned() };
+        let fine = |seconds: f64| if ran { format!("{:.2} ms", seconds * 1e3) } else { "-".to_owned() };
         let mut rows = vec![
             ("ID".to_owned(), self.id.to_string()),
             ("ACTUAL_RUNTIME".to_owned(), time(self.actual_runtime)),
@@ -231,6 +233,17 @@ mod tests {
         let figures = figures(&[]);
         assert_eq!((figures.actual_runtime, figures.total_jobs, figures.step_p99), (0.0, 0, 0.0));
         assert_eq!((figures.fastest_node_execution, figures.total_avg_execution_time), (None, 0.0));
+    }
+
+    #[test]
+    fn where_nothing_ran_the_table_has_no_times() {
+        for steps in [vec![], vec![step("a", 0, 0, 0, 0, StepState::Skipped)]] {
+            let table = figures(&steps).table();
+            assert!(!table.contains("0.0"), "{table}");
+            let dashes: Vec<_> = table.lines().filter(|line| line.contains("  -")).collect();
+            assert_eq!(dashes.len(), 8, "{table}");
+            assert!(table.contains("STEP_P50 / P95 / P99      - / - / -\n"), "{table}");
+        }
     }
 
     #[test]

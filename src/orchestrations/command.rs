@@ -92,16 +92,17 @@ pub fn load(args: &RunArgs) -> Result<Vec<File>, String> {
     if wrong.is_empty() { Ok(files) } else { Err(wrong.join("\n")) }
 }
 
-/// Runs what was loaded and tells how it went, as JSON if asked; gives the exit code. `leave` is
+/// Runs what was loaded as run `id` and tells how it went, as JSON if asked; gives the exit code. `leave` is
 /// the first Ctrl-C: the run is left alone and its id told.
 pub async fn run_command<R: Runner>(
+    id: Uuid,
     args: &RunArgs,
     as_json: bool,
     files: &[File],
     runner: &R,
     leave: &CancellationToken,
 ) -> u8 {
-    match run(args, as_json, files, runner, leave).await {
+    match run(id, args, as_json, files, runner, leave).await {
         Ok(code) => code,
         Err(Stop { code, why }) => {
             eprintln!("{why}");
@@ -126,6 +127,7 @@ impl From<RunError> for Stop {
 }
 
 async fn run<R: Runner>(
+    id: Uuid,
     args: &RunArgs,
     as_json: bool,
     files: &[File],
@@ -135,9 +137,8 @@ async fn run<R: Runner>(
     let answering = if needs_answering(files, &args.target) { runner.answering().await? } else { Vec::new() };
     let plans = compile(files, Nodes { chosen: &args.target, answering: &answering })
         .map_err(|problems| Stop { code: USAGE, why: problems.join("\n") })?;
-    let request =
-        RunRequest { id: Uuid::now_v7(), name: name(args), plans, expires: args.expires, timeout: args.timeout };
-    let run = request.id;
+    let run = id;
+    let request = RunRequest { id, name: name(args), plans, expires: args.expires, timeout: args.timeout };
     let nodes = request.plans.iter().map(|ready| (ready.plan.node.as_str(), ready.steps));
     let mut display = Display::new(std::io::stderr().is_terminal(), !args.no_progress, nodes);
     let mut shown: Vec<(Uuid, u32)> = Vec::new();

@@ -196,15 +196,30 @@ fn run(verb: &Entry, vars: Option<&Node>, problems: &mut Problems) -> Option<(St
         problems.at(place, format!("RUN: found {}, expected the shell's text", verb.value.found()));
         return None;
     };
+    if let Some(what) = verb.value.is_no_text() {
+        let found =
+            format!("RUN: found the {what} `{text}`, expected text: write `'{text}'` if the shell shall run it");
+        problems.at(place, found);
+        return None;
+    }
+    if verb.value.is_null() {
+        problems.at(place, "RUN: found nothing, expected the shell's text");
+        return None;
+    }
     let mut wrong = Vec::new();
     let script = options.split(text, &mut wrong).to_owned();
+    let told = !wrong.is_empty();
     for what in wrong {
         problems.at(place, what);
     }
     if let Some(vars) = vars {
         self::vars(vars, &mut options, problems);
     }
-    if script.trim().is_empty() || verb.value.is_null() {
+    if script.trim().is_empty() {
+        // An option without its value took the text for it, and that was told.
+        if told {
+            return None;
+        }
         problems.at(place, "RUN has no text, expected what the shell shall run");
         return None;
     }
@@ -329,7 +344,7 @@ mod tests {
             "    assign: [web-2]\n",
             "    on_interrupt: run\n",
             "- jobs:\n",
-            "  - RUN: true\n",
+            "  - RUN: 'true'\n",
         );
         let file = parse("f.yaml", text).unwrap();
         let [first, second] = file.orchestrations.as_slice() else { panic!("{file:?}") };
@@ -374,7 +389,14 @@ mod tests {
             (job("COPY: a b"), "f:2:5: verb `COPY` is not built yet, expected RUN"),
             (job("RNU: x"), "f:2:5: unknown key `RNU`, expected one of RUN, vars, name, assign, on_interrupt (did you"),
             (job("RUN: [a]"), "f:2:10: RUN: found a list, expected the shell's text"),
-            (job("RUN:"), "f:2:8: RUN has no text"),
+            (job("RUN:"), "f:2:8: RUN: found nothing, expected the shell's text"),
+            (job("RUN: ~"), "f:2:10: RUN: found nothing, expected the shell's text"),
+            (job("RUN: ''"), "f:2:10: RUN has no text"),
+            (job("RUN: 5"), "f:2:10: RUN: found the number `5`, expected text: write `'5'`"),
+            (job("RUN: true"), "f:2:10: RUN: found the truth value `true`, expected text: write `'true'`"),
+            (job("RUN: {a: b}"), "f:2:10: RUN: found a mapping, expected the shell's text"),
+            (job("RUN: --timeout"), "f:2:10: option `--timeout`: found nothing, expected seconds, a number above 0"),
+            (job("RUN: x\n    vars: {retry: true}"), "f:3:12: `vars`, option `retry`: found `true`, expected how many"),
             (job("RUN: --skip-cache"), "f:2:10: RUN has no text"),
             (job("RUN: --timeout x y"), "f:2:10: option `--timeout`: found `x`, expected seconds"),
             (
@@ -383,7 +405,7 @@ mod tests {
             ),
             (job("RUN: x\n    vars: {timeout: [1]}"), "f:3:21: `timeout`: found a list, expected a single value"),
             (job("RUN: x\n    on_interrupt: maybe"), "f:3:19: `on_interrupt`: found `maybe`, expected run or fail"),
-            (job("RUN: \"x\n"), "f:"),
+            (job("RUN: \"x\n"), "f:2:10: the quote that opens here is not closed before line"),
         ] {
             let problems = parse("f", &text).unwrap_err().to_string();
             assert!(problems.starts_with(told), "{text:?} gave\n{problems}\ninstead of\n{told}");

@@ -123,19 +123,23 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|seconds| (0.001..=LONGEST_SECONDS).contains(seconds))
         .map(Duration::from_secs_f64)
-        .ok_or_else(|| format!("found `{text}`, expected seconds, a number above 0"))
+        .ok_or_else(|| format!("found {}, expected seconds, a number above 0", shown(text)))
 }
 
 fn tries(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()
         .filter(|tries| *tries >= 1)
-        .ok_or_else(|| format!("found `{text}`, expected how many tries in all, 1 or more"))
+        .ok_or_else(|| format!("found {}, expected how many tries in all, 1 or more", shown(text)))
+}
+
+fn shown(text: &str) -> String {
+    if text.is_empty() { "nothing".to_owned() } else { format!("`{text}`") }
 }
 
 fn flag(value: Option<&str>) -> Result<bool, String> {
     let Some(text) = value else { return Ok(true) };
-    truth(text).ok_or_else(|| format!("found `{text}`, expected true or false"))
+    truth(text).ok_or_else(|| format!("found {}, expected true or false", shown(text)))
 }
 
 /// Yes or no in the words of YAML 1.1, which Directord's files use.
@@ -189,7 +193,8 @@ mod tests {
     fn a_wrong_option_is_told_by_name_with_what_was_expected() {
         for (text, told) in [
             ("--timeout soon true", "option `--timeout`: found `soon`, expected seconds, a number above 0"),
-            ("--timeout", "option `--timeout`: found ``, expected seconds, a number above 0"),
+            ("--timeout", "option `--timeout`: found nothing, expected seconds, a number above 0"),
+            ("--retry=", "option `--retry`: found nothing, expected how many tries in all, 1 or more"),
             ("--retry 0 true", "option `--retry`: found `0`, expected how many tries in all, 1 or more"),
             ("--stdout-arg NAME true", "option `--stdout-arg`: jobs cannot pass values on yet"),
             ("--tiemout 5 true", "option `--tiemout`: unknown, expected one of timeout, retry"),

@@ -7,9 +7,12 @@
 
 use std::collections::HashMap;
 
-use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
+use serde_saphyr::granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 
-use super::problem::{Place, Problems};
+use super::{
+    problem::{Place, Problems},
+    run_text::truth,
+};
 
 /// Deeper than any orchestration.
 const DEEPEST: usize = 16;
@@ -76,6 +79,24 @@ impl Node {
         }
     }
 
+    /// A plain scalar that every reader of YAML takes for a number or a truth value: which.
+    pub fn is_no_text(&self) -> Option<&'static str> {
+        let Value::Scalar(text, true) = &self.value else { return None };
+        if truth(text).is_some() {
+            return Some("truth value");
+        }
+        let digits = text.trim_start_matches(['+', '-']);
+        let based = |prefix: &str, base| {
+            digits.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_digit(base)))
+        };
+        let number = text.len() - digits.len() <= 1
+            && (based("0x", 16)
+                || based("0o", 8)
+                || matches!(digits.to_ascii_lowercase().as_str(), ".inf" | ".nan")
+                || (digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') && digits.parse::<f64>().is_ok()));
+        number.then_some("number")
+    }
+
     fn size(&self) -> usize {
         1 + match &self.value {
             Value::Scalar(..) => 0,
@@ -88,11 +109,13 @@ impl Node {
 /// Reads the one document of a text. `None` for an empty one, and when the text is no YAML: then
 /// the problem is told.
 pub fn read(text: &str, problems: &mut Problems) -> Option<Node> {
-    let mut reader = Reader { events: Parser::new_from_str(text), problems, anchors: HashMap::new(), nodes: 0 };
+    let events = Parser::new_from_str(text);
+    let mut reader = Reader { events, problems, anchors: HashMap::new(), nodes: 0, reached: 0 };
     match reader.document() {
         Ok(node) => node,
         Err(Stop::NoYaml(error)) => {
-            reader.problems.at(place(error.marker()), error.info());
+            let (place, what) = complaint(text, reader.reached, &error);
+            reader.problems.at(place, what);
             None
         }
         Err(Stop::Told) => None,
@@ -116,6 +139,8 @@ struct Reader<'a, 'p, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> 
     problems: &'p mut Problems,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    /// In characters: what lies before was read.
+    reached: usize,
 }
 
 impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Reader<'a, '_, I> {
@@ -131,7 +156,10 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Reader<'a, '_
                         return Err(Stop::Told);
                     }
                 }
-                (event, span) if event.is_node() => first = Some(self.node(event, span, 0)?),
+                (event, span) if event.is_node() => {
+                    self.reached = span.end.index();
+                    first = Some(self.node(event, span, 0)?);
+                }
                 _ => {}
             }
         }
@@ -144,6 +172,7 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Reader<'a, '_
             match self.events.next() {
                 Some(next) => {
                     let (event, span) = next?;
+                    self.reached = span.end.index();
                     if event.is_node() || matches!(event, Event::SequenceEnd | Event::MappingEnd) {
                         return Ok((event, span));
                     }
@@ -241,6 +270,40 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Reader<'a, '_
     }
 }
 
+/// What is said of a text that is no YAML. The parser tells where it gave up; people look for where
+/// it began.
+fn complaint(text: &str, reached: usize, error: &ScanError) -> (Place, String) {
+    let gave_up = place(error.marker());
+    let what = match error.kind() {
+        ErrorKind::UnclosedQuotedScalar => "the quote that opens here is never closed".to_owned(),
+        ErrorKind::InvalidQuotedScalarIndent => {
+            let what = format!("the quote that opens here is not closed before line {}", gave_up.line);
+            return (opening_quote(text, reached).unwrap_or(gave_up), what);
+        }
+        ErrorKind::MappingValueNotAllowed => {
+            "found a colon and a blank inside plain text, expected the text in quotes, or in the next line after `|`"
+                .to_owned()
+        }
+        _ => error.info(),
+    };
+    (gave_up, what)
+}
+
+/// The first quote after what was read that begins a scalar.
+fn opening_quote(text: &str, reached: usize) -> Option<Place> {
+    let (mut line, mut column, mut before, mut comment) = (1, 1, '\n', false);
+    for (index, letter) in text.chars().enumerate() {
+        comment = (comment || (letter == '#' && before.is_whitespace())) && letter != '\n';
+        let begins = before.is_whitespace() || matches!(before, '[' | '{' | ',');
+        if index >= reached && matches!(letter, '"' | '\'') && begins && !comment {
+            return Some(Place { line, column });
+        }
+        (line, column) = if letter == '\n' { (line + 1, 1) } else { (line, column + 1) };
+        before = letter;
+    }
+    None
+}
+
 fn place(marker: &Marker) -> Place {
     Place { line: marker.line(), column: marker.col() + 1 }
 }
@@ -268,6 +331,20 @@ mod tests {
     }
 
     #[test]
+    fn a_number_and_a_truth_value_are_no_text_unless_they_are_quoted() {
+        let what = |text: &str| tree(text).0.and_then(|node| node.is_no_text());
+        for text in ["5", "-5", "+1.5", "1e3", ".5", "010", "0x1F", "0o17", "-.inf", ".NaN"] {
+            assert_eq!(what(text), Some("number"), "{text}");
+        }
+        for text in ["true", "False", "yes", "OFF"] {
+            assert_eq!(what(text), Some("truth value"), "{text}");
+        }
+        for text in ["'5'", "\"true\"", "|\n  5", "5 apples", "inf", "nan", "--5", "0x", "1.2.3", "true;", "e3"] {
+            assert_eq!(what(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn an_alias_repeats_its_anchor_and_a_laugh_is_ended() {
         let (node, problems) = tree("- &t [a, b]\n- *t\n");
         assert_eq!(problems, "");
@@ -289,6 +366,13 @@ mod tests {
             ("- !mine x\n", "f:1:"),
             ("[a]: b\n", "f:1:1: found a list as a key, expected a word"),
             ("- a: [1,\n", "f:"),
+            ("- a: \"x\n", "f:1:6: the quote that opens here is not closed before line 2"),
+            (
+                "- \"a\": it's # \" '\n  b: 'it\n  c: 'd'\n",
+                "f:2:6: the quote that opens here is not closed before line 3",
+            ),
+            ("[\"a\", \"b", "f:1:7: the quote that opens here is never closed"),
+            ("- a: echo \"b: c\"\n", "f:1:13: found a colon and a blank inside plain text"),
         ] {
             let (_, problems) = tree(text);
             assert!(problems.starts_with(told), "{text:?} gave {problems:?}");

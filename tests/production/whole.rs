@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use spinor::client::Client;
 use spinor_consumers::results::JobFilter;
 use spinor_executors::State;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::{PATIENCE, ask, client, drained, installation, up};
@@ -20,42 +18,23 @@ async fn a_thousand_jobs_of_another_process_end_and_are_all_in_sql_and_in_the_se
     let mut spinor = installation(&site, "");
     spinor.set("SPINOR_SEARCH", &servers::search_url());
     let process = up(&spinor, &[]).await;
-    let published = ask(&spinor, &["publish", "noop", "--queue", "one", "--count", &MANY.to_string()]).await;
+    let many = MANY.to_string();
+    let ended = ask(&spinor, &["publish", "noop", "--queue", "one", "--count", &many, "--wait"]).await;
+    assert_eq!((&ended["succeeded"], &ended["pending"]), (&json!(MANY), &json!(0)), "{ended}");
+    // Who was told of the end finds it at once, in the list and in SQL.
+    let listed = ask(&spinor, &["jobs", "ls", "--state", "succeeded", "--limit", &many]).await;
     let ids: BTreeSet<Uuid> =
-        published["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().parse().unwrap()).collect();
+        listed["rows"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().parse().unwrap()).collect();
     assert_eq!(ids.len(), MANY);
-    await_all(&client(&spinor), &ids).await;
     let sql = "SELECT COUNT(*) FROM jobs WHERE state = 'succeeded'";
-    eventually("all to be in SQL", PATIENCE, async || {
-        let (count,): (i64,) = sqlx::query_as(sql).fetch_one(&mut site.sql().await).await.unwrap();
-        count == MANY as i64
-    })
-    .await;
+    let (count,): (i64,) = sqlx::query_as(sql).fetch_one(&mut site.sql().await).await.unwrap();
+    assert_eq!(count, MANY as i64);
     eventually("all to be found by the search server", PATIENCE, async || found(&ids).await == MANY).await;
     assert_eq!(site.ready("dead").await, 0);
     let link = ask(&spinor, &["status"]).await["link"]["state"].clone();
     assert_eq!(link, "up");
     assert_eq!(process.stderr().matches(r#""level":"ERROR""#).count(), 0, "{}", process.stderr());
     drained(process).await;
-}
-
-/// Waits for the end of each, a few at a time.
-async fn await_all(client: &Client, ids: &BTreeSet<Uuid>) {
-    let mut waits = JoinSet::new();
-    for id in ids {
-        if waits.len() >= 32 {
-            succeeded(waits.join_next().await);
-        }
-        let (client, id) = (client.clone(), *id);
-        waits.spawn(async move { client.wait(id, PATIENCE, true).await.unwrap().report.map(|report| report.state) });
-    }
-    while let Some(waited) = waits.join_next().await {
-        succeeded(Some(waited));
-    }
-}
-
-fn succeeded(waited: Option<Result<Option<State>, tokio::task::JoinError>>) {
-    assert_eq!(waited.unwrap().unwrap(), Some(State::Succeeded));
 }
 
 /// How many of these jobs the search server counts as succeeded, in its own words.

@@ -63,7 +63,7 @@ struct Handle {
 }
 
 impl Embedded {
-    /// Opens the directory; `Misconfigured` when another process has it, and names that process.
+    /// Opens the directory; `InUse` when another process has it, and names that process.
     pub async fn open(settings: EmbeddedSettings) -> Result<Self, BrokerError> {
         let EmbeddedSettings { dir, search, socket } = settings;
         // Private: it holds what jobs are told.

@@ -21,6 +21,10 @@ pub enum Topic {
     Run(Uuid),
     /// Pings and commands to consumers, and their answers.
     Control,
+    /// Which jobs somebody waits for: what recorders listen to.
+    Watches,
+    /// What recorders answer to that.
+    Recorded,
 }
 
 /// One event.
@@ -90,10 +94,26 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         node: Option<String>,
     },
+    /// Somebody waits for the end of these jobs. On `Watches`, again every few seconds while it lasts.
+    Watch {
+        /// The jobs, not too many.
+        jobs: Vec<Uuid>,
+    },
+    /// From now on the ends of these jobs will be told; one that ended before is in the record. On
+    /// `Recorded`.
+    Watched {
+        /// The jobs.
+        jobs: Vec<Uuid>,
+    },
+    /// The ends of these jobs, which somebody waits for, are in the record. On `Recorded`.
+    Recorded {
+        /// The jobs.
+        jobs: Vec<Uuid>,
+    },
 }
 
 impl Event {
-    /// The job and run an event belongs to; none for control.
+    /// The one job and run an event belongs to, if it does.
     pub fn subject(&self) -> (Option<Uuid>, Option<Uuid>) {
         match self {
             Self::Started { job, run, .. } | Self::Output { job, run, .. } | Self::Progress { job, run, .. } => {
@@ -101,7 +121,11 @@ impl Event {
             }
             Self::Step { report } => (Some(report.job), report.run),
             Self::Ended { report } => (Some(report.job), report.run),
-            Self::Ping { .. } | Self::Pong { .. } => (None, None),
+            Self::Ping { .. }
+            | Self::Pong { .. }
+            | Self::Watch { .. }
+            | Self::Watched { .. }
+            | Self::Recorded { .. } => (None, None),
         }
     }
 
@@ -112,7 +136,9 @@ impl Event {
             Topic::All => job.is_some(),
             Topic::Job(wanted) => job == Some(*wanted),
             Topic::Run(wanted) => run == Some(*wanted),
-            Topic::Control => job.is_none(),
+            Topic::Control => matches!(self, Self::Ping { .. } | Self::Pong { .. }),
+            Topic::Watches => matches!(self, Self::Watch { .. }),
+            Topic::Recorded => matches!(self, Self::Watched { .. } | Self::Recorded { .. }),
         }
     }
 }

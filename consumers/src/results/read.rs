@@ -1,6 +1,6 @@
 //! Every question on the record. Lists are newest first and go on by a cursor; counts are capped.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -79,22 +79,42 @@ impl Store {
     }
 
     pub(super) async fn answered(&self, of: &[(Uuid, u32, u32)]) -> Result<Vec<(Uuid, u32, u32)>, ResultsError> {
-        let mut found = std::collections::HashMap::new();
-        for some in of.chunks(500) {
-            // Padded to a few counts by repeating the last, so that the statement is found again.
-            let width = if some.len() > 32 { 500 } else { 32 };
-            let padded = some.iter().chain(std::iter::repeat_n(&some[some.len() - 1], width - some.len()));
-            let values = padded.map(|(job, ..)| Value::Id(*job)).collect();
-            let holes = vec!["?"; width].join(", ");
-            let sql = format!("SELECT id, place FROM jobs WHERE id IN ({holes})");
-            for row in self.database.ask(sql, values).await? {
-                found.insert(row.id(0)?, row.int(1)?);
-            }
-        }
+        let jobs: Vec<Uuid> = of.iter().map(|(job, ..)| *job).collect();
+        let rows = self.of_jobs("place", &jobs).await?;
+        let found: HashMap<Uuid, i64> =
+            rows.iter().map(|row| Ok((row.id(0)?, row.int(1)?))).collect::<Result<_, _>>()?;
         let ended = |(job, replay, attempt): &&(Uuid, u32, u32)| {
             found.get(job).is_some_and(|stored| *stored >= place(*replay, *attempt, State::Failed))
         };
         Ok(of.iter().filter(ended).copied().collect())
+    }
+
+    pub(super) async fn ended(&self, of: &[Uuid]) -> Result<Vec<(Uuid, State)>, ResultsError> {
+        let mut ended = Vec::new();
+        for row in self.of_jobs("state", of).await? {
+            let state = row.text(1)?;
+            let state = State::of(&state).ok_or_else(|| foreign(&format!("the state `{state}`")))?;
+            if state.is_final() {
+                ended.push((row.id(0)?, state));
+            }
+        }
+        Ok(ended)
+    }
+
+    /// The id and one more column of each of these jobs that is recorded.
+    async fn of_jobs(&self, column: &str, jobs: &[Uuid]) -> Result<Vec<Column>, ResultsError> {
+        let mut found = Vec::new();
+        for some in jobs.chunks(500) {
+            // Padded to a few counts by repeating the last, so that the statement is found again.
+            let width = if some.len() > 32 { 500 } else { 32 };
+            let padded = some.iter().chain(std::iter::repeat_n(&some[some.len() - 1], width - some.len()));
+            let values = padded.map(|job| Value::Id(*job)).collect();
+            let holes = vec!["?"; width].join(", ");
+            found.extend(
+                self.database.ask(format!("SELECT id, {column} FROM jobs WHERE id IN ({holes})"), values).await?,
+            );
+        }
+        Ok(found)
     }
 
     pub(super) async fn runs(&self, limit: u32, after: Option<&str>) -> Result<Page<RunRow>, ResultsError> {

@@ -49,5 +49,5 @@ fn taken(dir: &Path, file: &mut File) -> BrokerError {
         lines.next().filter(|pid| !pid.is_empty()).map_or("another process".into(), |pid| format!("process {pid}"));
     let socket = lines.next().filter(|socket| !socket.is_empty());
     let reach = socket.map(|socket| format!("; reach it at {socket}")).unwrap_or_default();
-    BrokerError::Misconfigured(format!("{} is in use by {owner}{reach}", dir.display()))
+    BrokerError::InUse(format!("{} is in use by {owner}{reach}", dir.display()))
 }

@@ -44,7 +44,11 @@ fn key(event: &Event) -> String {
     match event.subject() {
         (Some(job), Some(run)) => format!("run.{run}.{job}"),
         (Some(job), None) => format!("job.{job}"),
-        (None, _) => "control".to_owned(),
+        (None, _) => match event {
+            Event::Watch { .. } => "watches".to_owned(),
+            Event::Watched { .. } | Event::Recorded { .. } => "recorded".to_owned(),
+            _ => "control".to_owned(),
+        },
     }
 }
 
@@ -55,6 +59,8 @@ fn bindings(topic: &Topic) -> Vec<String> {
         Topic::Job(job) => vec![format!("job.{job}"), format!("run.*.{job}")],
         Topic::Run(run) => vec![format!("run.{run}.*")],
         Topic::Control => vec!["control".to_owned()],
+        Topic::Watches => vec!["watches".to_owned()],
+        Topic::Recorded => vec!["recorded".to_owned()],
     }
 }
 
@@ -282,5 +288,9 @@ mod tests {
         assert_eq!(bindings(&Topic::Job(job)), [key(&started(None)), format!("run.*.{job}")]);
         assert_eq!(bindings(&Topic::Run(run)), [format!("run.{run}.*")]);
         assert_eq!(bindings(&Topic::Control), [key(&Event::Ping { nonce: job })]);
+        assert_eq!(bindings(&Topic::Watches), [key(&Event::Watch { jobs: vec![job] })]);
+        for answer in [Event::Watched { jobs: vec![job] }, Event::Recorded { jobs: vec![job] }] {
+            assert_eq!(bindings(&Topic::Recorded), [key(&answer)]);
+        }
     }
 }
