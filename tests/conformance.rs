@@ -72,6 +72,9 @@ macro_rules! suite {
                     what_a_lost_consumer_had_in_hand_comes_again_marked,
                     what_was_acked_before_a_loss_does_not_come_again,
                     what_was_not_taken_out_of_a_dropped_subscription_goes_back,
+                    a_dropped_delivery_goes_back,
+                    a_delivery_dropped_after_its_subscription_goes_back,
+                    what_was_answered_does_not_go_back,
                     a_first_delivery_is_not_marked,
                 ]
                 reports: [

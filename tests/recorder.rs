@@ -1,6 +1,22 @@
 //! The record: whatever order, repetition or fault brings the entries, one job has one row that
 //! moved only forward and one row an execution. On real SQLite and a real server.
 
+/// Each of these tests, in both dialects.
+macro_rules! both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $name() { super::$name(&crate::recorder::Record::sqlite().await).await; })+
+        }
+        mod server {
+            $(#[tokio::test] async fn $name() {
+                let record = crate::recorder::Record::server().await;
+                super::$name(&record).await;
+                record.end().await;
+            })+
+        }
+    };
+}
+
 pub mod entries;
 mod faults;
 pub mod loops;
@@ -9,7 +25,8 @@ mod questions;
 
 use std::str::FromStr;
 
-use spinor_consumers::results::{Results, ResultsTarget};
+use spinor_consumers::results::{JobFilter, JobRow, Page, Results, ResultsTarget};
+use spinor_executors::Job;
 use sqlx::{ConnectOptions, Connection, Executor, mysql::MySqlConnectOptions};
 
 use crate::support::{scratch::Scratch, servers};
@@ -75,6 +92,26 @@ impl Record {
             admin(url, &format!("DROP DATABASE {name}")).await;
         }
     }
+}
+
+/// The rows of all pages, one page after the other.
+pub async fn all_pages(mut filter: JobFilter, ask: impl AsyncFn(&JobFilter) -> Page<JobRow>) -> Vec<JobRow> {
+    let mut rows = Vec::new();
+    loop {
+        let page = ask(&filter).await;
+        rows.extend(page.rows);
+        filter.cursor = page.next;
+        if filter.cursor.is_none() {
+            return rows;
+        }
+    }
+}
+
+/// Asserts that the rows are these jobs, each once, the newest first.
+pub fn newest_first(rows: &[JobRow], jobs: &[Job]) {
+    let mut expected: Vec<_> = jobs.iter().map(|job| (job.created, job.id)).collect();
+    expected.sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(rows.iter().map(|row| (row.created, row.id)).collect::<Vec<_>>(), expected);
 }
 
 /// The same URL with another database.

@@ -14,11 +14,9 @@ use spinor_consumers::{
     results::Results,
     search::{Search, SearchSettings, SearchView},
 };
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::memory_broker::MemoryBroker;
+use crate::support::{roads::Roads, running::Running};
 
 pub const SOON: Duration = Duration::from_secs(120);
 
@@ -31,34 +29,15 @@ pub fn settings(url: &str) -> SearchSettings {
     settings
 }
 
-/// A search loop that runs; ended by [`Running::end`].
-pub struct Running {
-    pub view: SearchView,
-    shutdown: CancellationToken,
-    tasks: JoinSet<()>,
+/// Starts a search loop on what the broker brings and what the record holds.
+pub fn feed(roads: &Roads, settings: &SearchSettings, results: &Results) -> Running<SearchView> {
+    let search = Search::new(roads.broker.clone(), settings.clone(), results.clone()).expect("the settings are right");
+    Running::start(search.view(), |told| search.run(told))
 }
 
-impl Running {
-    pub fn start(broker: &MemoryBroker, settings: &SearchSettings, results: &Results) -> Self {
-        let search = Search::new(broker.clone(), settings.clone(), results.clone()).expect("the settings are right");
-        let (view, shutdown) = (search.view(), CancellationToken::new());
-        let mut tasks = JoinSet::new();
-        let told = shutdown.clone();
-        tasks.spawn(async move { search.run(told).await.expect("the loop ends because it was told to") });
-        Self { view, shutdown, tasks }
-    }
-
-    pub async fn end(mut self) {
-        self.shutdown.cancel();
-        let ended = tokio::time::timeout(SOON, self.tasks.join_next()).await.expect("the loop ends when told to");
-        ended.expect("it was started").expect("it does not panic");
-    }
-}
-
-pub fn packs(broker: &MemoryBroker, entries: &[Entry]) {
-    for pack in entries.chunks(20) {
-        broker.pack(&Address::Search, pack);
-    }
+/// Puts entries on their way to the index; how many packs.
+pub async fn packs(roads: &Roads, entries: &[Entry]) -> u64 {
+    roads.packs(&Address::Search, entries, 20).await
 }
 
 /// Asks the server beside the product.

@@ -4,9 +4,10 @@
 //! test does. Refuses to hide waiting: the only wait is [`eventually`], bounded and named.
 #![allow(dead_code, reason = "a fixture is whole before the last test that needs all of it")]
 
-pub mod memory_broker;
 pub mod process;
 pub mod proxy;
+pub mod roads;
+pub mod running;
 pub mod scratch;
 pub mod servers;
 pub mod site;

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::message::Message;
 
 pub use any::AnyBroker;
-pub use delivery::{Control, Delivery, DeliveryTag, Receipt, Settlement, Steer, Subscription, Verdict};
+pub use delivery::{Delivery, DeliveryTag, Home, Receipt, Settlement, Steer, Subscription, Verdict};
 pub use events::{Event, EventSink, Events, Topic};
 
 /// Where a message goes. Names are short; each broker adds its own prefix.

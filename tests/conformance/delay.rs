@@ -60,7 +60,7 @@ pub async fn delays_do_not_hold_each_other<F: Fixture>() {
         let to = delayed(queue, Duration::from_secs(seconds));
         publish_one(&broker, must(to, message(usize::try_from(seconds).expect("small")))).await.expect("published");
     }
-    assert_eq!(number(&take(&mut images).await), 1);
-    assert_eq!(number(&take(&mut mail).await), 1);
+    let hand = [take(&mut images).await, take(&mut mail).await];
+    assert_eq!(hand.each_ref().map(number), [1, 1]);
     assert!(images.try_next().is_none());
 }

@@ -1,7 +1,7 @@
 //! The recorder while its database stops and comes back, while its disk is full, and beside another
 //! recorder.
 
-use std::{path::PathBuf, process::Command};
+use std::{collections::BTreeSet, path::PathBuf, process::Command};
 
 use spinor_consumers::{
     broker::Address,
@@ -14,9 +14,15 @@ use spinor_executors::State;
 use super::{
     Record,
     entries::{Draw, job, life, report},
-    loops::{Running, SOON, impatient},
+    loops::{self, SOON, impatient},
 };
-use crate::support::{eventually, memory_broker::MemoryBroker, scratch::Scratch, servers::PrivateServer, soak};
+use crate::support::{
+    eventually,
+    roads::{self, Roads},
+    scratch::Scratch,
+    servers::PrivateServer,
+    soak,
+};
 
 #[tokio::test]
 async fn two_recorders_on_one_server_share_jobs_and_lose_nothing_to_deadlocks() {
@@ -32,17 +38,17 @@ async fn two_recorders_on_one_server_share_jobs_and_lose_nothing_to_deadlocks() 
         .collect();
     let last: std::collections::BTreeMap<_, _> = ends.into_iter().collect();
     // Both get everything, each in its own order: every row is fought for.
-    let brokers = [MemoryBroker::default(), MemoryBroker::default()];
+    let both = [Roads::open().await, Roads::open().await];
     let mut running = Vec::new();
-    for broker in &brokers {
+    let mut packs = 0;
+    for roads in &both {
         draw.shuffle(&mut entries);
-        for pack in entries.chunks(23) {
-            broker.pack(&Address::Results, pack);
-        }
+        packs = roads.packs(&Address::Results, &entries, 23).await;
         let settings = RecorderSettings { batch: 100, ..impatient() };
-        running.push(Running::start(broker, &record.again().await, settings));
+        running.push(loops::record(roads, &record.again().await, settings));
     }
-    eventually("both to be done", SOON, async || brokers.iter().all(|broker| broker.left() == 0)).await;
+    let done = async || running.iter().all(|one| one.view.metrics().packs == packs);
+    eventually("both to be done", SOON, done).await;
     for one in running {
         assert_eq!(one.view.metrics().letters, 0);
         one.end().await;
@@ -58,46 +64,46 @@ async fn two_recorders_on_one_server_share_jobs_and_lose_nothing_to_deadlocks() 
 async fn a_database_that_is_killed_and_comes_back_loses_nothing_that_was_acked_and_then_gets_the_rest() {
     let server = PrivateServer::sql().await;
     let record = Record::server_at(server.url()).await;
-    let broker = MemoryBroker::default();
+    let roads = Roads::open().await;
     let mut entries = Vec::new();
     for _ in 0..soak::or(3000, 20_000) {
         let job = job();
         entries.push(Entry::Queued(job.clone().into()));
         entries.push(Entry::Report(report(&job, State::Succeeded).into()));
     }
-    for pack in entries.chunks(20) {
-        broker.pack(&Address::Results, pack);
-    }
+    let packs = roads.packs(&Address::Results, &entries, 20).await;
     let settings = RecorderSettings { credit: 8, batch: 50, ..impatient() };
-    let running = Running::start(&broker, &record.results, settings.clone());
-    eventually("some packs to be acked", SOON, async || broker.acked() > 20).await;
+    let running = loops::record(&roads, &record.results, settings.clone());
+    eventually("some packs to be acked", SOON, async || running.view.metrics().packs > 20).await;
     server.kill9().await;
     let mut health = running.view.health();
     let waiting = health.wait_for(|health| matches!(health, RecorderHealth::Waiting { .. }));
     drop(tokio::time::timeout(SOON, waiting).await.expect("the recorder says that it waits").unwrap());
     soak::each_second(soak::or(1, 60), async || {}).await;
     // Told to stop while the database is down: what is in hand goes back.
+    let view = running.view.clone();
     running.end().await;
-    let acked = broker.acked_entries();
-    assert!(acked.len() >= 400 && broker.left() > 0 && broker.most_in_hand() <= 8);
-    assert_eq!(acked.len() + broker.left() * 20, entries.len());
+    let rest = roads.rest(&Address::Results).await;
+    let left = rest.len() as u64;
+    assert!(left > 0 && view.metrics().packs + left == packs, "{left} of {packs} left, {:?}", view.metrics());
+    let rest: BTreeSet<_> = roads::entries(&rest).iter().map(Entry::line).collect();
     server.restart().await;
     let results = record.again().await;
-    for entry in &acked {
+    for entry in entries.iter().filter(|entry| !rest.contains(&entry.line())) {
         if let Entry::Report(report) = entry {
             assert_eq!(results.ending(report.job).await.unwrap().as_ref(), Some(&**report), "acked before the commit");
         }
     }
     // And once more under a recorder that lives through it.
-    let running = Running::start(&broker, &results, settings);
+    let running = loops::record(&roads, &results, settings);
     for _ in 0..soak::or(1, 3) {
-        let before = broker.acked();
-        eventually("it to record again", SOON, async || broker.acked() > before).await;
+        let before = running.view.metrics().packs;
+        eventually("it to record again", SOON, async || running.view.metrics().packs > before).await;
         server.kill9().await;
         soak::each_second(soak::or(1, 60), async || {}).await;
         server.restart().await;
     }
-    eventually("all packs to be acked", SOON, async || broker.left() == 0).await;
+    eventually("all packs to be acked", SOON, async || running.view.metrics().packs == left).await;
     assert_eq!(*running.view.health().borrow(), RecorderHealth::Recording);
     running.end().await;
     for entry in entries {

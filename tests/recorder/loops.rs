@@ -4,49 +4,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use spinor_consumers::{
-    broker::{
-        Address, Broker, Settlement,
-        embedded::{Embedded, EmbeddedSettings},
-    },
+    broker::{Address, Broker},
     entry::Entry,
     message::{self, Message, header},
     recorder::{Recorder, RecorderHealth, RecorderSettings, RecorderView},
     results::{JobFilter, Results},
 };
 use spinor_executors::{HeaderValue, Job, State};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    Record,
+    Record, all_pages,
     entries::{Draw, job, life, report},
 };
-use crate::support::{eventually, memory_broker::MemoryBroker, scratch::Scratch};
+use crate::support::{
+    eventually,
+    roads::{Roads, entries},
+    running::Running,
+};
 
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// A recorder that runs; ended by [`Running::end`].
-pub struct Running {
-    pub view: RecorderView,
-    shutdown: CancellationToken,
-    tasks: JoinSet<()>,
-}
-
-impl Running {
-    pub fn start(broker: &MemoryBroker, results: &Results, settings: RecorderSettings) -> Self {
-        let recorder = Recorder::new(broker.clone(), results.clone(), settings);
-        let (view, shutdown) = (recorder.view(), CancellationToken::new());
-        let mut tasks = JoinSet::new();
-        let told = shutdown.clone();
-        tasks.spawn(async move { recorder.run(told).await.expect("the recorder ends because it was told to") });
-        Self { view, shutdown, tasks }
-    }
-
-    pub async fn end(mut self) {
-        self.shutdown.cancel();
-        let ended = tokio::time::timeout(SOON, self.tasks.join_next()).await.expect("the recorder ends when told to");
-        ended.expect("it was started").expect("it does not panic");
-    }
+/// Starts a recorder on what the broker brings.
+pub fn record(roads: &Roads, results: &Results, settings: RecorderSettings) -> Running<RecorderView> {
+    let recorder = Recorder::new(roads.broker.clone(), results.clone(), settings);
+    Running::start(recorder.view(), |told| recorder.run(told))
 }
 
 pub fn impatient() -> RecorderSettings {
@@ -65,40 +46,31 @@ fn lives(count: usize, seed: u64) -> Vec<Entry> {
 }
 
 async fn all_jobs(results: &Results) -> usize {
-    let mut filter = JobFilter { limit: 1000, ..JobFilter::default() };
-    let mut count = 0;
-    loop {
-        let page = results.jobs(&filter).await.unwrap();
-        count += page.rows.len();
-        filter.cursor = page.next;
-        if filter.cursor.is_none() {
-            return count;
-        }
-    }
+    let filter = JobFilter { limit: 1000, ..JobFilter::default() };
+    all_pages(filter, async |filter| results.jobs(filter).await.unwrap()).await.len()
 }
 
 #[tokio::test]
 async fn every_pack_is_recorded_and_acked_and_a_recorder_told_to_stop_commits_what_it_holds() {
     let record = Record::sqlite().await;
-    let broker = MemoryBroker::default();
+    let roads = Roads::open().await;
     let entries = lives(300, 3);
-    for pack in entries.chunks(7) {
-        broker.pack(&Address::Results, pack);
-    }
-    let running = Running::start(&broker, &record.results, impatient());
-    eventually("all packs to be acked", SOON, async || broker.left() == 0).await;
+    let packs = roads.packs(&Address::Results, &entries, 7).await;
+    let running = self::record(&roads, &record.results, impatient());
+    eventually("all packs to be acked", SOON, async || running.view.metrics().packs == packs).await;
     let metrics = running.view.metrics();
     assert_eq!((metrics.entries, metrics.letters), (entries.len() as u64, 0));
     assert!(metrics.commits > 0 && metrics.last_commit.is_some());
     assert_eq!(*running.view.health().borrow(), RecorderHealth::Recording);
     running.end().await;
     assert_eq!(all_jobs(&record.results).await, 300);
+    assert_eq!(roads.rest(&Address::Results).await, []);
 }
 
 #[tokio::test]
 async fn a_line_that_is_no_entry_becomes_a_dead_letter_and_its_neighbours_stay() {
     let record = Record::sqlite().await;
-    let broker = MemoryBroker::default();
+    let roads = Roads::open().await;
     let (before, after) = (job(), job());
     let lines = [
         &Entry::Queued(before.clone().into()).line()[..],
@@ -107,10 +79,9 @@ async fn a_line_that_is_no_entry_becomes_a_dead_letter_and_its_neighbours_stay()
     ];
     let pack = Message { body: lines.join(&b'\n').into(), ..Message::default() };
     // The same pack twice: the letter is one all the same.
-    broker.put(&Address::Results, pack.clone());
-    broker.put(&Address::Results, pack);
-    let running = Running::start(&broker, &record.results, impatient());
-    eventually("the packs to be acked", SOON, async || broker.acked() == 2).await;
+    roads.put(&Address::Results, vec![pack.clone(), pack]).await;
+    let running = self::record(&roads, &record.results, impatient());
+    eventually("the packs to be acked", SOON, async || running.view.metrics().packs == 2).await;
     running.end().await;
     let dead = record.results.dead(10, None).await.unwrap().rows;
     assert_eq!(dead.len(), 1);
@@ -124,18 +95,16 @@ async fn a_line_that_is_no_entry_becomes_a_dead_letter_and_its_neighbours_stay()
 #[tokio::test]
 async fn messages_on_the_dead_letter_road_are_buried_with_their_reason() {
     let record = Record::sqlite().await;
-    let broker = MemoryBroker::default();
+    let roads = Roads::open().await;
     let parked = job();
     let mut letter = message::encode(&parked, true);
     for (name, text) in [(header::REASON, "crashed twice"), (header::FROM, "images")] {
         letter.properties.headers.insert(name.into(), HeaderValue::Text(text.into()));
     }
     let rubbish = Message { body: Bytes::from_static(b"\xff"), ..Message::default() };
-    broker.put(&Address::Dead, letter.clone());
-    broker.put(&Address::Dead, letter.clone());
-    broker.put(&Address::Dead, rubbish);
-    let running = Running::start(&broker, &record.results, impatient());
-    eventually("the letters to be acked", SOON, async || broker.acked() == 3).await;
+    roads.put(&Address::Dead, vec![letter.clone(), letter.clone(), rubbish]).await;
+    let running = self::record(&roads, &record.results, impatient());
+    eventually("the letters to be acked", SOON, async || running.view.metrics().packs == 3).await;
     running.end().await;
     let (message, kept) = record.results.letter(parked.id).await.unwrap().unwrap();
     assert_eq!((message, kept.reason.as_str(), kept.queue.as_str()), (letter, "crashed twice", "images"));
@@ -147,15 +116,15 @@ async fn messages_on_the_dead_letter_road_are_buried_with_their_reason() {
 /// A row whose kind is `poison` is refused by the database itself.
 async fn refuses_poison(record: &Record, trigger: &str) {
     record.execute(trigger).await;
-    let broker = MemoryBroker::default();
+    let roads = Roads::open().await;
     let mut entries: Vec<Entry> = (0..300).map(|_| Entry::Queued(job().into())).collect();
     let mut poison = Job { kind: "poison".into(), ..job() };
     entries.insert(123, Entry::Queued(poison.clone().into()));
     poison.id = uuid::Uuid::now_v7();
     entries.insert(40, Entry::Report(report(&poison, State::Succeeded).into()));
-    broker.pack(&Address::Results, &entries);
-    let running = Running::start(&broker, &record.results, impatient());
-    eventually("the pack to be acked", SOON, async || broker.acked() == 1).await;
+    roads.packs(&Address::Results, &entries, entries.len()).await;
+    let running = self::record(&roads, &record.results, impatient());
+    eventually("the pack to be acked", SOON, async || running.view.metrics().packs == 1).await;
     let metrics = running.view.metrics();
     assert_eq!((metrics.entries, metrics.letters), (300, 2));
     assert_eq!(*running.view.health().borrow(), RecorderHealth::Recording);
@@ -184,32 +153,21 @@ async fn a_row_that_a_server_refuses_is_bisected_out() {
 }
 
 #[tokio::test]
-async fn what_the_embedded_broker_reports_is_recorded_and_gone_from_its_queue() {
+async fn what_a_broker_reports_is_recorded_and_gone_from_its_disk() {
     let record = Record::sqlite().await;
-    let scratch = Scratch::new("broker");
-    let settings = EmbeddedSettings { dir: scratch.join("broker"), ..EmbeddedSettings::default() };
-    let broker = Embedded::open(settings.clone()).await.unwrap();
-    broker.declare(&[]).await.unwrap();
-    let entries = lives(200, 9);
-    for lines in entries.chunks(40) {
-        broker.report(lines.iter().map(Entry::line).collect()).await.unwrap();
+    let mut roads = Roads::open().await;
+    let reported = lives(200, 9);
+    for lines in reported.chunks(40) {
+        roads.broker.report(lines.iter().map(Entry::line).collect()).await.unwrap();
     }
-    let recorder = Recorder::new(broker.clone(), record.results.clone(), impatient());
-    let (view, shutdown) = (recorder.view(), CancellationToken::new());
-    let mut tasks = JoinSet::new();
-    let told = shutdown.clone();
-    tasks.spawn(async move { recorder.run(told).await });
-    eventually("all to be recorded", SOON, async || view.metrics().entries == entries.len() as u64).await;
-    shutdown.cancel();
-    tasks.join_next().await.unwrap().unwrap().unwrap();
+    let running = self::record(&roads, &record.results, impatient());
+    let all = reported.len() as u64;
+    eventually("all to be recorded", SOON, async || running.view.metrics().entries == all).await;
+    running.end().await;
     assert_eq!(all_jobs(&record.results).await, 200);
-    broker.close().await;
-    let broker = Embedded::open(settings.clone()).await.unwrap();
+    roads.reopen().await;
     let last = Entry::Queued(job().into());
-    broker.report(vec![last.line()]).await.unwrap();
-    let mut left = broker.consume(&Address::Results, 1).await.unwrap();
-    let first = left.next().await.unwrap();
-    assert_eq!(serde_json::from_slice::<Entry>(&first.message.body).unwrap(), last, "an acked pack came again");
-    drop(broker.settle(first, Settlement::default()));
-    broker.close().await;
+    roads.broker.report(vec![last.line()]).await.unwrap();
+    let rest = roads.rest(&Address::Results).await;
+    assert_eq!(entries(&rest), [last], "an acked pack came again");
 }

@@ -113,22 +113,6 @@ async fn any_order_and_repetition_of_entries_gives_the_models_record_on_a_server
     record.end().await;
 }
 
-/// Each test below, in both dialects.
-macro_rules! both {
-    ($($name:ident),+ $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test] async fn $name() { super::$name(&super::Record::sqlite().await).await; })+
-        }
-        mod server {
-            $(#[tokio::test] async fn $name() {
-                let record = super::Record::server().await;
-                super::$name(&record).await;
-                record.end().await;
-            })+
-        }
-    };
-}
-
 both!(
     the_end_of_a_life_does_not_hang_on_the_order,
     a_queued_report_that_comes_last_fills_in_the_job,

@@ -12,24 +12,10 @@ use spinor_executors::{Exit, Job, Json, Output, State, StepReport, StepState};
 use uuid::Uuid;
 
 use super::{
-    Record,
+    Record, all_pages,
     entries::{job, report},
+    newest_first,
 };
-
-macro_rules! both {
-    ($($name:ident),+ $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test] async fn $name() { super::$name(&super::Record::sqlite().await).await; })+
-        }
-        mod server {
-            $(#[tokio::test] async fn $name() {
-                let record = super::Record::server().await;
-                super::$name(&record).await;
-                record.end().await;
-            })+
-        }
-    };
-}
 
 both!(
     pages_hold_every_job_once_newest_first,
@@ -60,20 +46,10 @@ async fn pages_hold_every_job_once_newest_first(record: &Record) {
         .map(|number| Job { created: at + SignedDuration::from_millis(number / 4), ..job() })
         .collect();
     record.results.store(&jobs.iter().map(queued).collect::<Vec<_>>()).await.unwrap();
-    let mut seen = Vec::new();
-    let mut filter = JobFilter { limit: 7, ..JobFilter::default() };
-    loop {
-        let page = record.results.jobs(&filter).await.unwrap();
-        seen.extend(page.rows.into_iter().map(|row| (row.created, row.id)));
-        filter.cursor = page.next;
-        if filter.cursor.is_none() {
-            break;
-        }
-    }
-    let mut expected: Vec<_> = jobs.iter().map(|job| (job.created, job.id)).collect();
-    expected.sort_unstable_by(|a, b| b.cmp(a));
-    assert_eq!(seen, expected);
-    filter.cursor = Some("nonsense".into());
+    let sevens = JobFilter { limit: 7, ..JobFilter::default() };
+    let rows = all_pages(sevens, async |filter| record.results.jobs(filter).await.unwrap()).await;
+    newest_first(&rows, &jobs);
+    let filter = JobFilter { cursor: Some("nonsense".into()), ..JobFilter::default() };
     assert!(record.results.jobs(&filter).await.is_err_and(|error| error.to_string().contains("nonsense")));
 }
 

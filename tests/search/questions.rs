@@ -5,13 +5,14 @@ use serde_json::json;
 use spinor_consumers::{entry::Entry, results::JobFilter, search::SearchIndex};
 use spinor_executors::{Job, Json, Output, State};
 
-use super::{Beside, Running, SOON, packs, settings};
+use super::{Beside, SOON, feed, packs, settings};
 use crate::{
     recorder::{
-        Record,
+        Record, all_pages,
         entries::{job, report},
+        newest_first,
     },
-    support::{eventually, memory_broker::MemoryBroker, servers},
+    support::{eventually, roads::Roads, servers},
 };
 
 fn ended(job: &Job, state: State) -> Entry {
@@ -24,16 +25,16 @@ fn ended(job: &Job, state: State) -> Entry {
 #[tokio::test]
 async fn an_older_word_never_overwrites_a_newer_one_and_the_month_of_creation_holds_the_job() {
     let settings = settings(&servers::search_url());
-    let (record, broker, beside) = (Record::sqlite().await, MemoryBroker::default(), Beside::new(&settings));
+    let (record, roads, beside) = (Record::sqlite().await, Roads::open().await, Beside::new(&settings));
     let mut old = job();
     old.created = "2024-02-29T23:59:59.5Z".parse::<Timestamp>().unwrap();
     old.attempt = 2;
-    packs(&broker, &[ended(&old, State::Succeeded)]);
-    let running = Running::start(&broker, &settings, &record.results);
-    eventually("the end to be indexed", SOON, async || broker.acked() == 1).await;
+    packs(&roads, &[ended(&old, State::Succeeded)]).await;
+    let running = feed(&roads, &settings, &record.results);
+    eventually("the end to be indexed", SOON, async || running.view.metrics().packs == 1).await;
     old.attempt = 1;
-    packs(&broker, &[Entry::Queued(Box::new(old.clone())), ended(&old, State::Retrying)]);
-    eventually("the late words to be read", SOON, async || broker.acked() == 2).await;
+    packs(&roads, &[Entry::Queued(Box::new(old.clone())), ended(&old, State::Retrying)]).await;
+    eventually("the late words to be read", SOON, async || running.view.metrics().packs == 2).await;
     running.end().await;
     let documents = beside.documents().await;
     assert_eq!(documents.len(), 1);
@@ -48,7 +49,7 @@ async fn an_older_word_never_overwrites_a_newer_one_and_the_month_of_creation_ho
 #[tokio::test]
 async fn words_filters_and_cursors_find_jobs_newest_first() {
     let settings = settings(&servers::search_url());
-    let (record, broker, beside) = (Record::sqlite().await, MemoryBroker::default(), Beside::new(&settings));
+    let (record, roads, beside) = (Record::sqlite().await, Roads::open().await, Beside::new(&settings));
     let mut entries = Vec::new();
     let mut jobs = Vec::new();
     for number in 0..25 {
@@ -59,9 +60,9 @@ async fn words_filters_and_cursors_find_jobs_newest_first() {
         entries.push(ended(&one, if number < 3 { State::Failed } else { State::Succeeded }));
         jobs.push(one);
     }
-    packs(&broker, &entries);
-    let running = Running::start(&broker, &settings, &record.results);
-    eventually("all to be indexed", SOON, async || broker.left() == 0).await;
+    let packed = packs(&roads, &entries).await;
+    let running = feed(&roads, &settings, &record.results);
+    eventually("all to be indexed", SOON, async || running.view.metrics().packs == packed).await;
     running.end().await;
     assert_eq!(beside.ids().await.len(), 25);
     let index = SearchIndex::new(&settings).unwrap();
@@ -75,20 +76,10 @@ async fn words_filters_and_cursors_find_jobs_newest_first() {
     assert_eq!(count("giraffe", JobFilter { queue: Some("mail".into()), ..all.clone() }).await, 5);
     assert_eq!(count("", JobFilter { state: Some(State::Failed), queue: Some("mail".into()), ..all.clone() }).await, 3);
     assert_eq!(count("\"unclosed (and odd", all.clone()).await, 0);
-    let mut filter = JobFilter { limit: 10, ..all };
-    let mut seen = Vec::new();
-    loop {
-        let page = index.jobs("giraffe", &filter).await.unwrap();
-        seen.extend(page.rows.into_iter().map(|row| (row.created, row.id)));
-        filter.cursor = page.next;
-        if filter.cursor.is_none() {
-            break;
-        }
-    }
-    let mut expected: Vec<_> = jobs.iter().map(|job| (job.created, job.id)).collect();
-    expected.sort_unstable_by(|a, b| b.cmp(a));
-    assert_eq!(seen, expected);
-    filter.cursor = Some("nonsense".into());
+    let tens = JobFilter { limit: 10, ..all.clone() };
+    let rows = all_pages(tens, async |filter| index.jobs("giraffe", filter).await.unwrap()).await;
+    newest_first(&rows, &jobs);
+    let filter = JobFilter { cursor: Some("nonsense".into()), ..all };
     assert!(index.jobs("", &filter).await.is_err());
     beside.clear().await;
 }
@@ -96,16 +87,16 @@ async fn words_filters_and_cursors_find_jobs_newest_first() {
 #[tokio::test]
 async fn what_the_mapping_refuses_goes_without_args_and_then_not_at_all_and_its_neighbours_stay() {
     let settings = settings(&servers::search_url());
-    let (record, broker, beside) = (Record::sqlite().await, MemoryBroker::default(), Beside::new(&settings));
+    let (record, roads, beside) = (Record::sqlite().await, Roads::open().await, Beside::new(&settings));
     // An index somebody made before us, in which a kind is a number.
     let strange = json!({"mappings": {"properties": {"kind": {"type": "integer"}}}});
     beside.ask("PUT", &format!("/{}-2020.01", settings.prefix), strange).await;
     let (mut refused, mut deep, plain) = (job(), job(), job());
     refused.created = "2020-01-15T00:00:00Z".parse().unwrap();
     deep.args = Json::new(format!("{}1{}", "{\"a\":".repeat(60), "}".repeat(60))).unwrap();
-    packs(&broker, &[&refused, &deep, &plain].map(|job| ended(job, State::Succeeded)));
-    let running = Running::start(&broker, &settings, &record.results);
-    eventually("the pack to be acked", SOON, async || broker.acked() == 1).await;
+    packs(&roads, &[&refused, &deep, &plain].map(|job| ended(job, State::Succeeded))).await;
+    let running = feed(&roads, &settings, &record.results);
+    eventually("the pack to be acked", SOON, async || running.view.metrics().packs == 1).await;
     let metrics = running.view.metrics();
     running.end().await;
     assert_eq!((metrics.indexed, metrics.dropped), (2, 1));

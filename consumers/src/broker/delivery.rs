@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{BrokerError, Outgoing, PublishError};
 use crate::message::Message;
 
-/// A message in hand. It must be settled, by value, once; one that is dropped goes back to its
-/// queue when its subscription ends.
+/// A message in hand. It must be settled, by value, once; one that is dropped instead is handed
+/// back to its queue.
 #[must_use = "a delivery must be settled"]
 #[derive(Debug)]
 pub struct Delivery {
@@ -25,10 +26,39 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How its broker finds it again.
     pub tag: DeliveryTag,
+    home: Option<Arc<dyn Home>>,
+}
+
+/// Where a delivery goes that nobody settled.
+pub trait Home: Send + Sync + std::fmt::Debug {
+    /// Takes back, at once and without waiting, what was dropped; it has no home any more.
+    fn take_back(&self, delivery: Delivery);
+}
+
+impl Delivery {
+    /// For brokers: a delivery that goes `home` when it is dropped.
+    pub fn new(message: Message, queue: String, redelivered: bool, tag: DeliveryTag, home: Arc<dyn Home>) -> Self {
+        Self { message, queue, redelivered, tag, home: Some(home) }
+    }
+
+    /// For brokers: it is in their hands again, and dropping it does nothing any more.
+    pub fn without_home(mut self) -> Self {
+        self.home = None;
+        self
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            let (message, queue) = (std::mem::take(&mut self.message), std::mem::take(&mut self.queue));
+            home.take_back(Self { message, queue, redelivered: self.redelivered, tag: self.tag, home: None });
+        }
+    }
 }
 
 /// How a broker finds a delivery again: its own number, valid only within its own subscription.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct DeliveryTag {
     /// The subscription (and, on RabbitMQ, the channel it had then).
     pub subscription: u64,
@@ -85,45 +115,23 @@ impl Future for Receipt {
 #[derive(Debug)]
 pub struct Subscription {
     deliveries: mpsc::Receiver<Delivery>,
-    control: Path,
+    steer: Box<dyn Steer>,
 }
 
-#[derive(Debug)]
-enum Path {
-    Channel(mpsc::Sender<Control>),
-    Direct(Box<dyn Steer>),
-}
-
-/// How a broker in the same process is told, at once and in order, what a subscription wants.
+/// How a broker is told, at once and in order, what a subscription wants. Nothing here waits.
 pub trait Steer: Send + Sync + std::fmt::Debug {
-    /// Let this many be in hand.
+    /// Let this many be in hand; the latest word counts.
     fn credit(&self, credit: u32);
-    /// Send nothing more; answer when that is promised.
+    /// Send nothing more; answer when that is promised, and drop `done` when the broker was closed.
     fn cancel(&self, done: oneshot::Sender<()>);
     /// The subscription was dropped, and this was never taken out of it.
     fn dropped(&self, left: Vec<Delivery>);
 }
 
-/// What a subscription tells its broker.
-#[derive(Debug)]
-pub enum Control {
-    /// Let this many be in hand.
-    Credit(u32),
-    /// Send nothing more; answers when the broker has promised it. Then the stream ends.
-    Cancel(oneshot::Sender<()>),
-    /// The subscription was dropped with these inside, which nobody took: they go back.
-    Leave(Vec<DeliveryTag>),
-}
-
 impl Subscription {
-    /// For brokers: the two channels of a subscription.
-    pub const fn new(deliveries: mpsc::Receiver<Delivery>, control: mpsc::Sender<Control>) -> Self {
-        Self { deliveries, control: Path::Channel(control) }
-    }
-
-    /// For brokers in the same process: no channel between a wish and its broker.
-    pub fn steered(deliveries: mpsc::Receiver<Delivery>, steer: Box<dyn Steer>) -> Self {
-        Self { deliveries, control: Path::Direct(steer) }
+    /// For brokers: where the deliveries come from, and who is told what is wanted.
+    pub fn new(deliveries: mpsc::Receiver<Delivery>, steer: Box<dyn Steer>) -> Self {
+        Self { deliveries, steer }
     }
 
     /// The next delivery; `None` after a cancel, when all that was under way is taken out, or
@@ -142,24 +150,15 @@ impl Subscription {
         self.deliveries.try_recv().ok()
     }
 
-    /// Changes how many may be in hand; more or fewer than now, 0 pauses.
-    pub async fn credit(&self, credit: u32) {
-        match &self.control {
-            // A closed channel means that the broker was closed: nothing more comes anyway.
-            Path::Channel(control) => drop(control.send(Control::Credit(credit)).await),
-            Path::Direct(steer) => steer.credit(credit),
-        }
+    /// Changes how many may be in hand; more or fewer than now, 0 pauses. Never waits.
+    pub fn credit(&self, credit: u32) {
+        self.steer.credit(credit);
     }
 
     /// Stops the flow; what is under way can still be taken out with [`Self::next`].
     pub async fn cancel(&self) -> Result<(), BrokerError> {
         let (send, done) = oneshot::channel();
-        match &self.control {
-            Path::Channel(control) => {
-                control.send(Control::Cancel(send)).await.map_err(|_| BrokerError::Closed)?;
-            }
-            Path::Direct(steer) => steer.cancel(send),
-        }
+        self.steer.cancel(send);
         tokio::time::timeout(Duration::from_secs(10), done)
             .await
             .map_err(|_| BrokerError::Unreachable("no answer to a cancel within 10 s".to_owned()))?
@@ -175,13 +174,6 @@ impl Drop for Subscription {
         while let Ok(delivery) = self.deliveries.try_recv() {
             left.push(delivery);
         }
-        match &self.control {
-            // A broker that is gone, or busy for ever, gives them back by itself when it closes.
-            Path::Channel(control) => {
-                let left = left.into_iter().map(|delivery| delivery.tag).collect();
-                drop(control.try_send(Control::Leave(left)));
-            }
-            Path::Direct(steer) => steer.dropped(left),
-        }
+        self.steer.dropped(left);
     }
 }

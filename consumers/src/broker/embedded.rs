@@ -150,7 +150,7 @@ impl Broker for Embedded {
         let (done, receipt) = Receipt::pair();
         let Settlement { lines, publish, verdict } = settlement;
         let parcels = publish.into_iter().map(Parcel::of).collect();
-        self.push(Op::Settle { delivery: Box::new(delivery), lines, parcels, verdict, done });
+        self.push(Op::Settle { delivery: Box::new(delivery.without_home()), lines, parcels, verdict, done });
         receipt
     }
 

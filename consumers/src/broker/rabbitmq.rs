@@ -12,6 +12,7 @@
 mod connection;
 mod events;
 mod feed;
+mod generation;
 mod intake;
 mod lane;
 mod lanes;
@@ -23,6 +24,7 @@ mod sink;
 mod topology;
 mod tracker;
 mod wire;
+mod wishes;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -387,21 +389,20 @@ impl Broker for RabbitMq {
             )));
         }
         let (out, deliveries) = mpsc::channel(READY);
-        let (control, heard) = mpsc::channel(16);
+        let (wheel, wishes) = wishes::pair(credit);
         let (ready, subscribed) = oneshot::channel();
         let feed = Feed {
             broker: Arc::clone(&self.0),
-            source,
+            source: Arc::new(source),
             credit,
             out: Some(out),
-            control: heard,
+            wishes,
             state: self.0.consuming.clone(),
             ready: Some(ready),
             leaving: false,
-            deaf: false,
         };
         self.0.feeds.spawn(feed.run());
-        let subscription = Subscription::new(deliveries, control);
+        let subscription = Subscription::new(deliveries, Box::new(wheel));
         match timeout(DRAIN, subscribed).await {
             Ok(Ok(())) => Ok(subscription),
             Ok(Err(_)) => Err(BrokerError::Closed),
@@ -410,7 +411,7 @@ impl Broker for RabbitMq {
     }
 
     fn settle(&self, delivery: Delivery, settlement: Settlement) -> Receipt {
-        self.0.put(Some(delivery.tag), settlement)
+        self.0.put(Some(delivery.without_home().tag), settlement)
     }
 
     fn report(&self, lines: Vec<Bytes>) -> Receipt {

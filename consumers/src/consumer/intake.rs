@@ -193,19 +193,19 @@ impl Forwarder {
                     self.intake.sweep(&self.broker);
                 }
             }
-            self.follow_speed().await;
+            self.follow_speed();
         }
         self.leave().await;
     }
 
-    async fn follow_speed(&mut self) {
+    fn follow_speed(&mut self) {
         let count = self.intake.finished.swap(0, Ordering::Relaxed);
         let took = Duration::from_micros(self.intake.took_micros.swap(0, Ordering::Relaxed));
         self.speed.finished(count, took, Instant::now());
         let wanted = self.speed.credit();
         if worth_changing(self.credit, wanted) {
             self.credit = wanted;
-            self.subscription.credit(wanted).await;
+            self.subscription.credit(wanted);
         }
     }
 

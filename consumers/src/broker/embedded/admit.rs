@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::{
     inbox::{Op, Parcel},
     item::{Answer, Delay, Item, Put},
-    queue::{Purpose, Queue, Ready},
-    writer::{DEAD, NEXT, RESULTS, SEARCH, Writer, microseconds_now, returned},
+    queue::{Purpose, Queue},
+    subscriptions::{returned, untaken},
+    writer::{DEAD, NEXT, RESULTS, SEARCH, Writer, microseconds_now},
 };
 use crate::{
     broker::{Address, BrokerError, Delivery, PublishError, QueueStats, Subscription},
@@ -100,7 +101,7 @@ impl Writer {
     /// A settle failed: the delivery goes back in a moment, so that it does not spin.
     pub(super) fn fail(&mut self, delivery: Delivery) {
         if let Some(queue) = self.subscribers.release(&delivery.tag) {
-            self.give_back_later(queue, returned(delivery.tag.number, delivery.message));
+            self.give_back_later(queue, returned(delivery));
         }
     }
 
@@ -200,11 +201,11 @@ impl Writer {
     }
 
     fn dropped(&mut self, subscription: u64, left: Vec<Delivery>) {
-        for Delivery { message, redelivered, tag, .. } in left {
-            let Some(id) = self.subscribers.release(&tag) else { continue };
+        for delivery in left {
+            let Some(id) = self.subscribers.release(&delivery.tag) else { continue };
             if let Some(queue) = self.queues.get_mut(&id) {
                 queue.in_hand = queue.in_hand.saturating_sub(1);
-                queue.give_back(Ready { sequence: tag.number, message, redelivered });
+                queue.give_back(untaken(delivery));
             }
         }
         self.cancel(subscription);

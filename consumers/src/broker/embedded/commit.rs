@@ -7,7 +7,8 @@ use super::{
     item::{Answer, Item, Put},
     packs, row,
     store::StoreError,
-    writer::{RESULTS, SEARCH, Writer, microseconds_now, returned},
+    subscriptions::returned,
+    writer::{RESULTS, SEARCH, Writer, microseconds_now},
 };
 use crate::{
     broker::{PublishError, Verdict},
@@ -205,7 +206,7 @@ impl Writer {
                 {
                     queue.in_hand = queue.in_hand.saturating_sub(1);
                     if verdict == Verdict::HandBack {
-                        queue.give_back(returned(delivery.tag.number, delivery.message));
+                        queue.give_back(returned(*delivery));
                     }
                 }
                 let _ = done.send(Ok(()));

@@ -14,7 +14,7 @@ use super::{
     inbox::{Inbox, Op},
     queue::{Queue, Ready},
 };
-use crate::broker::{Delivery, DeliveryTag, Steer, Subscription};
+use crate::broker::{Delivery, DeliveryTag, Home, Steer, Subscription, Verdict};
 
 /// A credit is never more than this: the room of a subscription's channel.
 const MAX_CREDIT: u32 = 1 << 16;
@@ -32,6 +32,8 @@ pub(super) struct Subscriber {
     hand: HashSet<u64>,
     /// Gone once cancelled; what is in hand can still be answered.
     stream: Option<mpsc::Sender<Delivery>>,
+    /// What its deliveries fall back on.
+    home: Arc<Wheel>,
 }
 
 impl Subscriber {
@@ -55,8 +57,10 @@ impl Subscribers {
         let (stream, deliveries) = mpsc::channel(MAX_CREDIT as usize);
         let credit = credit.min(MAX_CREDIT);
         queue.subscriptions.push(id);
-        self.0.insert(id, Subscriber { queue: queue.id, credit, hand: HashSet::new(), stream: Some(stream) });
-        Subscription::steered(deliveries, Box::new(Wheel { id, inbox: Arc::clone(inbox) }))
+        let wheel = Wheel { id, inbox: Arc::clone(inbox) };
+        let home = Arc::new(wheel.clone());
+        self.0.insert(id, Subscriber { queue: queue.id, credit, hand: HashSet::new(), stream: Some(stream), home });
+        Subscription::new(deliveries, Box::new(wheel))
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Subscriber> {
@@ -124,22 +128,19 @@ impl Subscribers {
 impl Subscriber {
     fn send(&mut self, id: u64, queue: &mut Queue, ready: Ready) -> bool {
         let Some(stream) = &self.stream else { return false };
-        let delivery = Delivery {
-            message: ready.message,
-            queue: queue.name.clone(),
-            redelivered: ready.redelivered,
-            tag: DeliveryTag { subscription: id, number: ready.sequence },
-        };
+        let Ready { sequence, message, redelivered } = ready;
+        let tag = DeliveryTag { subscription: id, number: sequence };
+        let home: Arc<dyn Home> = Arc::<Wheel>::clone(&self.home);
+        let delivery = Delivery::new(message, queue.name.clone(), redelivered, tag, home);
         match stream.try_send(delivery) {
             Ok(()) => {
-                self.hand.insert(ready.sequence);
+                self.hand.insert(sequence);
                 queue.in_hand += 1;
                 true
             }
             // Dropped a moment ago: it was never in hand, and the notice of it is on its way.
             Err(mpsc::error::TrySendError::Closed(delivery) | mpsc::error::TrySendError::Full(delivery)) => {
-                let Delivery { message, redelivered, tag, .. } = delivery;
-                queue.give_back(Ready { sequence: tag.number, message, redelivered });
+                queue.give_back(untaken(delivery));
                 self.credit = 0;
                 false
             }
@@ -147,8 +148,20 @@ impl Subscriber {
     }
 }
 
-/// What a subscription holds of its broker.
-#[derive(Debug)]
+/// The message of a delivery that nobody took, as it was.
+pub(super) fn untaken(delivery: Delivery) -> Ready {
+    let redelivered = delivery.redelivered;
+    Ready { redelivered, ..returned(delivery) }
+}
+
+/// The message of a delivery that was in hand.
+pub(super) fn returned(delivery: Delivery) -> Ready {
+    let mut delivery = delivery.without_home();
+    Ready { sequence: delivery.tag.number, message: std::mem::take(&mut delivery.message), redelivered: true }
+}
+
+/// What a subscription and its deliveries hold of their broker.
+#[derive(Clone, Debug)]
 struct Wheel {
     id: u64,
     inbox: Arc<Inbox>,
@@ -171,6 +184,15 @@ impl Steer for Wheel {
     }
 
     fn dropped(&self, left: Vec<Delivery>) {
+        let left = left.into_iter().map(Delivery::without_home).collect();
         self.push(Op::Dropped { subscription: self.id, left });
+    }
+}
+
+impl Home for Wheel {
+    fn take_back(&self, delivery: Delivery) {
+        let (done, _) = oneshot::channel();
+        let (lines, parcels) = (Vec::new(), Vec::new());
+        self.push(Op::Settle { delivery: Box::new(delivery), lines, parcels, verdict: Verdict::HandBack, done });
     }
 }

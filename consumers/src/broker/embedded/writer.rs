@@ -22,10 +22,7 @@ use super::{
     subscriptions::Subscribers,
     trouble::Trouble,
 };
-use crate::{
-    broker::{BrokerError, Link},
-    message::Message,
-};
+use crate::broker::{BrokerError, Link};
 
 pub(super) const RESULTS: u64 = 1;
 pub(super) const SEARCH: u64 = 2;
@@ -215,9 +212,4 @@ impl Writer {
 /// The wall clock.
 pub(super) fn microseconds_now() -> i64 {
     jiff::Timestamp::now().as_microsecond()
-}
-
-/// The message that a queue gives back.
-pub(super) fn returned(sequence: u64, message: Message) -> Ready {
-    Ready { sequence, message, redelivered: true }
 }

@@ -9,7 +9,7 @@ use spinor_executors::HeaderValue;
 
 use super::{Inner, feed::Source, tracker::Tracker, wire};
 use crate::{
-    broker::{Address, Delivery, DeliveryTag, Outgoing, Settlement, Verdict},
+    broker::{Address, Delivery, DeliveryTag, Home, Outgoing, Settlement, Verdict},
     message::{Properties, header},
 };
 
@@ -20,7 +20,7 @@ pub struct Intake<'a> {
     /// The queue.
     pub source: &'a Source,
     /// The channel's.
-    pub tracker: &'a Tracker,
+    pub tracker: &'a Arc<Tracker>,
 }
 
 impl Intake<'_> {
@@ -29,12 +29,10 @@ impl Intake<'_> {
         let number = from.delivery_tag;
         self.tracker.take_in(number);
         let message = wire::message(&from.properties, from.data);
-        let delivery = Delivery {
-            redelivered: from.redelivered || was_elsewhere(&message.properties),
-            message,
-            queue: self.source.short.clone(),
-            tag: DeliveryTag { subscription: self.tracker.id, number },
-        };
+        let redelivered = from.redelivered || was_elsewhere(&message.properties);
+        let tag = DeliveryTag { subscription: self.tracker.id, number };
+        let home: Arc<dyn Home> = Arc::<Tracker>::clone(self.tracker);
+        let delivery = Delivery::new(message, self.source.short.clone(), redelivered, tag, home);
         match early(&delivery.message.properties) {
             Some(rest) if self.source.work.is_some() => {
                 self.hop_on(delivery, rest);
@@ -46,7 +44,8 @@ impl Intake<'_> {
 
     fn hop_on(&self, delivery: Delivery, after: Duration) {
         let to = Address::Delayed { queue: self.source.short.clone(), after };
-        let message = delivery.message.clone();
+        let mut delivery = delivery.without_home();
+        let message = std::mem::take(&mut delivery.message);
         let publish = vec![Outgoing { to, message, must: true }];
         let settlement = Settlement { lines: Vec::new(), publish, verdict: Verdict::Ack };
         // The receipt is not needed: if it fails, the delivery comes again and is early again.

@@ -16,6 +16,8 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
+use crate::broker::{Delivery, Home};
+
 /// How long a finished delivery waits for its elders.
 pub const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -195,6 +197,18 @@ impl Tracker {
             open.elders = 0;
         }
         open.old
+    }
+}
+
+impl Home for Tracker {
+    fn take_back(&self, delivery: Delivery) {
+        self.hand_back(delivery.tag.number);
+    }
+}
+
+impl std::fmt::Debug for Tracker {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Tracker").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
