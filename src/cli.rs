@@ -12,6 +12,7 @@ mod failure;
 mod jobs;
 mod many;
 mod output;
+mod pages;
 mod publish;
 mod queues;
 mod run;

@@ -11,6 +11,7 @@ use super::{
     Failure,
     ask::Global,
     output::Output,
+    pages::{Which, more},
     publish::{code_of, duration, until_ended},
     table::{Table, clean, maybe, moment},
 };
@@ -47,12 +48,8 @@ pub struct Ls {
     /// Of this run
     #[arg(long, value_name = "ID", value_parser = id_of)]
     run: Option<Uuid>,
-    /// At most so many
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    limit: u32,
-    /// Go on where a list before this one ended
-    #[arg(long)]
-    cursor: Option<String>,
+    #[command(flatten)]
+    page: Which,
 }
 
 /// One job.
@@ -94,7 +91,7 @@ impl Jobs {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
         let client = global.client()?;
         match self {
-            Self::Ls(Ls { state, queue, kind, run, limit, cursor }) => {
+            Self::Ls(Ls { state, queue, kind, run, page: Which { limit, cursor } }) => {
                 let page = client.jobs(&JobFilter { state, queue, kind, run, limit, cursor }).await?;
                 output.value(&page, list_text)
             }
@@ -128,8 +125,7 @@ fn list_text(page: &Page<JobRow>) -> String {
             row.error.clone().unwrap_or_default(),
         ]);
     }
-    let more = page.next.as_ref().map(|next| format!("more: --cursor {next}\n")).unwrap_or_default();
-    table.text("no jobs") + &more
+    table.text("no jobs") + &more(page)
 }
 
 fn record_text(record: &JobRecord) -> String {

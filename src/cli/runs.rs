@@ -11,6 +11,7 @@ use super::{
     ask::Global,
     jobs::id_of,
     output::Output,
+    pages::{Which, more},
     table::{Table, clean, maybe, moment},
 };
 use crate::{
@@ -34,12 +35,8 @@ pub enum Runs {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  spinor runs ls --limit 10")]
 pub struct Ls {
-    /// At most so many
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    limit: u32,
-    /// Go on where a list before this one ended
-    #[arg(long)]
-    cursor: Option<String>,
+    #[command(flatten)]
+    page: Which,
 }
 
 /// One run.
@@ -57,7 +54,9 @@ impl Runs {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
         let client = global.client()?;
         match self {
-            Self::Ls(Ls { limit, cursor }) => output.value(&client.runs(limit, cursor.as_deref()).await?, list_text),
+            Self::Ls(Ls { page: Which { limit, cursor } }) => {
+                output.value(&client.runs(limit, cursor.as_deref()).await?, list_text)
+            }
             Self::Show(One { id }) => output.value(&client.run(id).await?, record_text),
             Self::Analyze(One { id }) => {
                 let run = client.run(id).await?;
@@ -89,8 +88,7 @@ fn list_text(page: &Page<RunRow>) -> String {
             row.name.clone(),
         ]);
     }
-    let more = page.next.as_ref().map(|next| format!("more: --cursor {next}\n")).unwrap_or_default();
-    table.text("no runs") + &more
+    table.text("no runs") + &more(page)
 }
 
 fn record_text(record: &RunRecord) -> String {

@@ -19,6 +19,7 @@ mod lanes;
 mod link;
 mod names;
 mod parcels;
+mod queues;
 mod settings;
 mod sink;
 mod topology;
@@ -36,8 +37,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use lapin::{BasicProperties, Channel, options::BasicPublishOptions};
+use lapin::Channel;
 use tokio::{
     sync::{Mutex as AsyncMutex, mpsc, oneshot, watch},
     time::timeout,
@@ -47,7 +47,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     connection::{State, Supervised},
     events::{Caster, Listener, Ring},
-    feed::{Feed, Source},
+    feed::Feed,
     lane::{Lane, Sent},
     lanes::Flight,
     names::Names,
@@ -179,12 +179,6 @@ impl Inner {
         self.tasks.spawn(caster.run());
     }
 
-    /// The full name of a work queue.
-    fn full(&self, short: &str) -> String {
-        let foreign = lock(&self.known).get(short).is_some_and(|queue| queue.foreign);
-        if foreign { short.to_owned() } else { self.names.work(short) }
-    }
-
     /// The tracker of a delivery's channel; none when that is gone.
     fn tracker(&self, generation: u64) -> Option<Arc<Tracker>> {
         lock(&self.trackers).get(&generation).cloned()
@@ -223,107 +217,6 @@ impl Inner {
             self.sink.push(Item { tag, lines, publish, verdict, receipt, tries: 0 });
         }
         receive
-    }
-
-    /// Declares what every installation needs, and these queues.
-    async fn ensure(&self, queues: &[QueueSpec]) -> Result<(), BrokerError> {
-        let connection = self.declaring()?;
-        topology::ensure(&connection, &self.names, self.settings.search, queues).await
-    }
-
-    /// The connection for declares and looks: the consuming one, which no alarm stops.
-    fn declaring(&self) -> Result<Arc<lapin::Connection>, BrokerError> {
-        match &*self.consuming.borrow() {
-            State::Up(connection) | State::Blocked(connection, _) => Ok(Arc::clone(connection)),
-            State::Down(why) => Err(BrokerError::Unreachable(why.clone())),
-            State::Closed => Err(BrokerError::Closed),
-        }
-    }
-
-    /// What was declared is declared again on each new connection: it may be another server.
-    async fn declare_after_each_loss(self: Arc<Self>) {
-        let mut state = self.consuming.clone();
-        let mut lost = false;
-        while !self.stop.is_cancelled() && state.changed().await.is_ok() {
-            let up = state.borrow_and_update().connection().is_some();
-            if up && std::mem::replace(&mut lost, !up) {
-                let queues: Vec<QueueSpec> = lock(&self.known).values().filter(|one| !one.foreign).cloned().collect();
-                if let Err(error) = self.ensure(&queues).await {
-                    tracing::warn!(%error, "The queues could not be declared again; their subscriptions keep trying.");
-                }
-            }
-            lost |= !up;
-        }
-    }
-
-    /// Is there such a work queue? Asked once, then remembered.
-    async fn knows(&self, queue: &str) -> Result<bool, PublishError> {
-        if lock(&self.known).contains_key(queue) {
-            return Ok(true);
-        }
-        let refused = |error: BrokerError| PublishError::Refused(error.to_string());
-        let connection = self.declaring().map_err(refused)?;
-        let found = topology::look(&connection, &self.names.work(queue)).await.map_err(refused)?.is_some();
-        if found {
-            let spec = QueueSpec { name: queue.to_owned(), foreign: false };
-            lock(&self.known).insert(queue.to_owned(), spec);
-        }
-        Ok(found)
-    }
-
-    fn known_names(&self) -> Vec<String> {
-        lock(&self.known).keys().cloned().collect()
-    }
-
-    /// The second copy of a pack: sent without a confirm, lost when there is no link.
-    fn copy_for_search(self: &Arc<Self>, pack: &Bytes) {
-        let this = Arc::clone(self);
-        let pack = pack.clone();
-        let channel = lock(&self.loose).clone().filter(|channel| channel.status().connected());
-        let send = async move {
-            let channel = match channel {
-                Some(channel) => channel,
-                None => {
-                    let connection = match &*this.publishing.borrow() {
-                        State::Up(connection) => Arc::clone(connection),
-                        _ => return,
-                    };
-                    let Ok(channel) = connection.create_channel().await else { return };
-                    *lock(&this.loose) = Some(channel.clone());
-                    channel
-                }
-            };
-            let properties =
-                BasicProperties::default().with_delivery_mode(2).with_content_type("application/x-ndjson".into());
-            let key = this.names.search().into();
-            let options = BasicPublishOptions::default();
-            let _ = timeout(DRAIN, channel.basic_publish("".into(), key, options, &pack, properties)).await;
-        };
-        let mut send = Box::pin(send);
-        // Usually all is done by the first poll; only opening the channel takes longer.
-        if send.as_mut().now_or_never().is_none() {
-            self.tasks.spawn(send);
-        }
-    }
-
-    fn source(&self, from: &Address) -> Result<Source, BrokerError> {
-        let own = |full: String, short: &str| Source { full, short: short.to_owned(), work: None };
-        let names = &self.names;
-        Ok(match from {
-            Address::Work(queue) => {
-                let spec = lock(&self.known).get(queue).cloned();
-                let spec = spec.unwrap_or_else(|| QueueSpec { name: queue.clone(), foreign: false });
-                Source { full: self.full(queue), short: queue.clone(), work: Some(spec) }
-            }
-            Address::Results => own(names.results(), "results"),
-            Address::Search => own(names.search(), "search"),
-            Address::Dead => own(names.dead(), "dead"),
-            Address::Next => own(names.next(), "next"),
-            Address::Reply(name) => own(name.clone(), name),
-            Address::Delayed { .. } => {
-                return Err(BrokerError::Misconfigured("a delayed queue cannot be consumed".to_owned()));
-            }
-        })
     }
 }
 

@@ -1,25 +1,31 @@
 //! The connections: one small language over SQLite and MySQL/MariaDB.
 //!
-//! Owns pools, transactions, values in and columns out, and what an error means to its caller.
-//! Refuses to know any table. SQLite has one writer and a few readers; a reader, on either, is
+//! Owns pools and transactions; `login` is the first connection to a server, `values` what goes in
+//! and comes out. Refuses to know any table. SQLite has one writer and a few readers; a reader, on either, is
 //! ended after [`READ_LIMIT`].
 
-use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
+mod login;
+mod values;
+
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, MySql, MySqlConnection,
-    MySqlPool, Row as _, Sqlite, SqlitePool, Transaction,
-    mysql::{MySqlArguments, MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
-    sqlite::{
-        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-    },
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, MySql, MySqlPool, Sqlite, SqlitePool,
+    Transaction,
+    mysql::MySqlPoolOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use super::{
-    ResultsError,
-    errors::{is_without_table, meaning},
+use self::{
+    login::{Login, flavour, log_in, opening},
+    values::{mysql_arguments, sqlite_arguments},
+};
+use super::{ResultsError, errors::meaning};
+
+pub use self::{
+    login::look,
+    values::{Column, Value},
 };
 
 /// No question may take longer, so that none pins SQLite's log or a connection.
@@ -41,36 +47,6 @@ pub enum Flavour {
     MySql,
     /// `ON DUPLICATE KEY UPDATE .. VALUES(c)`.
     MariaDb,
-}
-
-/// A value on its way in.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// A whole number.
-    Int(i64),
-    /// A whole number or none.
-    MaybeInt(Option<i64>),
-    /// Text.
-    Text(String),
-    /// Text or none.
-    MaybeText(Option<String>),
-    /// Sixteen bytes.
-    Id(Uuid),
-    /// Sixteen bytes or none.
-    MaybeId(Option<Uuid>),
-    /// Bytes.
-    Blob(Vec<u8>),
-}
-
-impl Value {
-    /// About how many bytes it takes in a statement.
-    pub fn size(&self) -> usize {
-        match self {
-            Self::Text(text) | Self::MaybeText(Some(text)) => text.len() + 4,
-            Self::Blob(bytes) => bytes.len() + 4,
-            _ => 17,
-        }
-    }
 }
 
 /// The pools of one database.
@@ -295,105 +271,8 @@ impl Writing {
     }
 }
 
-/// A row that came out, read by column number.
-pub enum Column {
-    /// Of SQLite.
-    Sqlite(SqliteRow),
-    /// Of a server.
-    MySql(MySqlRow),
-}
-
-macro_rules! column {
-    ($name:ident, $type:ty, $doc:literal) => {
-        #[doc = $doc]
-        pub fn $name(&self, at: usize) -> Result<$type, ResultsError> {
-            match self {
-                Self::Sqlite(row) => row.try_get_unchecked(at).map_err(meaning),
-                Self::MySql(row) => row.try_get_unchecked(at).map_err(meaning),
-            }
-        }
-    };
-}
-
-impl Column {
-    column!(int, i64, "A whole number.");
-    column!(maybe_int, Option<i64>, "A whole number or none.");
-    column!(text, String, "Text.");
-    column!(maybe_text, Option<String>, "Text or none.");
-    column!(blob, Vec<u8>, "Bytes.");
-    column!(maybe_blob, Option<Vec<u8>>, "Bytes or none.");
-
-    /// An id.
-    pub fn id(&self, at: usize) -> Result<Uuid, ResultsError> {
-        uuid(&self.blob(at)?)
-    }
-
-    /// An id or none.
-    pub fn maybe_id(&self, at: usize) -> Result<Option<Uuid>, ResultsError> {
-        self.maybe_blob(at)?.as_deref().map(uuid).transpose()
-    }
-}
-
-fn uuid(bytes: &[u8]) -> Result<Uuid, ResultsError> {
-    Uuid::from_slice(bytes).map_err(|_| ResultsError::Misconfigured("an id in the record has no 16 bytes".to_owned()))
-}
-
-/// A first connection, and what the server says of itself on it.
-struct Login {
-    options: MySqlConnectOptions,
-    connection: MySqlConnection,
-    place: String,
-    version: String,
-    packet: i64,
-}
-
-async fn log_in(url: &str) -> Result<Login, ResultsError> {
-    let options = MySqlConnectOptions::from_str(url)
-        .map_err(|error| ResultsError::Misconfigured(format!("the results address is no MySQL URL: {error}")))?
-        .disable_statement_logging();
-    let place = format!("{}:{}", options.get_host(), options.get_port());
-    let mut connection = tokio::time::timeout(ACQUIRE_LIMIT, options.connect())
-        .await
-        .map_err(|_| ResultsError::Unavailable(format!("{place}: no answer within 5 s")))?
-        .map_err(|error| opening(&place, error))?;
-    let row = connection
-        .fetch_one("SELECT CAST(VERSION() AS CHAR), CAST(@@max_allowed_packet AS SIGNED)")
-        .await
-        .map_err(|error| opening(&place, error))?;
-    let version: String = row.try_get_unchecked(0).map_err(|error| opening(&place, error))?;
-    let packet: i64 = row.try_get_unchecked(1).map_err(|error| opening(&place, error))?;
-    Ok(Login { options, connection, place, version, packet })
-}
-
-/// Logs in to a server and asks for its version and for the newest one in the table of schema
-/// versions, none when that table is not there. Changes nothing.
-pub async fn look(url: &str, newest: &'static str) -> Result<(String, Option<i64>), ResultsError> {
-    let Login { mut connection, place, version, .. } = log_in(url).await?;
-    flavour(&version)?;
-    let found = match connection.fetch_one(newest).await {
-        Ok(row) => Some(row.try_get_unchecked(0).map_err(|error| opening(&place, error))?),
-        Err(error) if is_without_table(&error) => None,
-        Err(error) => return Err(opening(&place, error)),
-    };
-    connection.close().await.map_err(|error| opening(&place, error))?;
-    Ok((version, found))
-}
-
 fn pool(connections: u32) -> MySqlPoolOptions {
     MySqlPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_LIMIT)
-}
-
-fn flavour(version: &str) -> Result<Flavour, ResultsError> {
-    let mut numbers = version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let (flavour, oldest) =
-        if version.contains("MariaDB") { (Flavour::MariaDb, (10, 6, 0)) } else { (Flavour::MySql, (8, 0, 20)) };
-    if found < oldest {
-        let (a, b, c) = oldest;
-        let why = format!("the results database is version {version}; {flavour:?} {a}.{b}.{c} or newer is needed");
-        return Err(ResultsError::Misconfigured(why));
-    }
-    Ok(flavour)
 }
 
 async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, ResultsError> {
@@ -402,37 +281,3 @@ async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
         .map_err(|_| ResultsError::Unavailable("no answer within 30 s".to_owned()))?
         .map_err(meaning)
 }
-
-fn opening(place: &str, error: sqlx::Error) -> ResultsError {
-    match meaning(error) {
-        ResultsError::Unavailable(why) => ResultsError::Unavailable(format!("{place}: {why}")),
-        ResultsError::Misconfigured(why) | ResultsError::Refused(why) => {
-            ResultsError::Misconfigured(format!("{place}: {why}"))
-        }
-    }
-}
-
-macro_rules! arguments {
-    ($name:ident, $type:ty) => {
-        fn $name(values: Vec<Value>) -> Result<$type, ResultsError> {
-            let mut into = <$type>::default();
-            into.reserve(values.len(), values.iter().map(Value::size).sum());
-            for value in values {
-                match value {
-                    Value::Int(number) => into.add(number),
-                    Value::MaybeInt(number) => into.add(number),
-                    Value::Text(text) => into.add(text),
-                    Value::MaybeText(text) => into.add(text),
-                    Value::Id(id) => into.add(&id.as_bytes()[..]),
-                    Value::MaybeId(id) => into.add(id.as_ref().map(|id| &id.as_bytes()[..])),
-                    Value::Blob(bytes) => into.add(bytes),
-                }
-                .map_err(|error| ResultsError::Refused(error.to_string()))?;
-            }
-            Ok(into)
-        }
-    };
-}
-
-arguments!(sqlite_arguments, SqliteArguments);
-arguments!(mysql_arguments, MySqlArguments);

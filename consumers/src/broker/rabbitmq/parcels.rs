@@ -1,20 +1,26 @@
 //! From addresses to exchanges and keys; from report lines to packs.
 //!
 //! Work queues are addressed by the default exchange with their full name, because `mandatory` on
-//! a fan-out only proves that some queue took the message. Refuses to send anything.
+//! a fan-out only proves that some queue took the message. Refuses to send what must arrive; the
+//! search copy of a pack, which nobody waits for, goes from here.
 
 use std::{
     ops::Range,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use lapin::{BasicProperties, types::ShortString};
+use lapin::{BasicProperties, options::BasicPublishOptions, types::ShortString};
 use spinor_executors::HeaderValue;
+use tokio::time::timeout;
 
-use super::{lane::Parcel, names};
+use super::{DRAIN, connection::State, lane::Parcel, lock, names};
 use crate::{
     broker::{Address, Outgoing, PublishError, rabbitmq::Inner},
     entry::{PACK_BYTES, PACK_LINES},
@@ -27,6 +33,36 @@ const NDJSON: &str = "application/x-ndjson";
 static FLIGHTS: AtomicU64 = AtomicU64::new(0);
 
 impl Inner {
+    /// The second copy of a pack: sent without a confirm, lost when there is no link.
+    pub(super) fn copy_for_search(self: &Arc<Self>, pack: &Bytes) {
+        let this = Arc::clone(self);
+        let pack = pack.clone();
+        let channel = lock(&self.loose).clone().filter(|channel| channel.status().connected());
+        let send = async move {
+            let channel = match channel {
+                Some(channel) => channel,
+                None => {
+                    let connection = match &*this.publishing.borrow() {
+                        State::Up(connection) => Arc::clone(connection),
+                        _ => return,
+                    };
+                    let Ok(channel) = connection.create_channel().await else { return };
+                    *lock(&this.loose) = Some(channel.clone());
+                    channel
+                }
+            };
+            let properties = BasicProperties::default().with_delivery_mode(2).with_content_type(NDJSON.into());
+            let key = this.names.search().into();
+            let options = BasicPublishOptions::default();
+            let _ = timeout(DRAIN, channel.basic_publish("".into(), key, options, &pack, properties)).await;
+        };
+        let mut send = Box::pin(send);
+        // Usually all is done by the first poll; only opening the channel takes longer.
+        if send.as_mut().now_or_never().is_none() {
+            self.tasks.spawn(send);
+        }
+    }
+
     /// What is sent for one message.
     pub(super) fn parcel(&self, outgoing: &Outgoing) -> Result<Parcel, PublishError> {
         let (exchange, key, to) = self.route(&outgoing.to);

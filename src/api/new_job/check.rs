@@ -1,0 +1,150 @@
+//! The check of a job that is asked for, field by field.
+//!
+//! Owns what each field may be and what it means; the first that does not hold is named. Refuses to
+//! read JSON and to publish.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use spinor_executors::{HeaderValue, Headers, Job, Json, RetryPolicy, Timeout};
+
+use super::{Limits, NewJob, Retry};
+use crate::{
+    api::{Problem, clip},
+    config::{self, keys},
+};
+
+/// No job waits longer.
+const LONGEST_DELAY: Duration = Duration::from_secs(30 * 86_400);
+
+/// A job that may be published.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The job.
+    pub job: Job,
+    /// Not before this long from now.
+    pub delay: Option<Duration>,
+}
+
+impl NewJob {
+    /// The job, once every field holds.
+    pub fn check(self, now: Timestamp) -> Result<Checked, Problem> {
+        name("kind", &self.kind)?;
+        let queue = self.queue.unwrap_or_else(|| "default".to_owned());
+        name("queue", &queue)?;
+        let mut job = Job::new(self.kind, queue, self.args.unwrap_or_else(Json::null));
+        job.created = now;
+        if let Some(id) = self.id {
+            if id.is_nil() {
+                return Err(Problem::field("id", "is the nil UUID, which names nothing"));
+            }
+            job.id = id;
+        }
+        job.expires_at = self.expires.map(|text| instant(&text, now)).transpose()?;
+        job.timeout = self.timeout.map(|limits| timeout(&limits)).transpose()?;
+        job.retry = self.retry.map(|retry| policy(&retry)).transpose()?;
+        if let Some(priority) = self.priority.filter(|priority| *priority > 9) {
+            return Err(Problem::field("priority", format!("is {priority}, expected 0 to 9")));
+        }
+        job.priority = self.priority;
+        job.correlation_id = short("correlation_id", self.correlation_id)?;
+        job.reply_to = short("reply_to", self.reply_to)?;
+        job.app_id = short("app_id", self.app_id)?;
+        job.trace = short("trace", self.trace)?;
+        if let Some(trace) = job.trace.as_deref().filter(|trace| !is_traceparent(trace)) {
+            return Err(Problem::field("trace", format!("`{}` is no W3C traceparent", clip(trace))));
+        }
+        job.run = self.run;
+        job.member = short("member", self.member)?;
+        job.headers = headers(self.headers)?;
+        let delay = self.delay.map(|text| duration("delay", &text)).transpose()?;
+        if delay.is_some_and(|delay| delay > LONGEST_DELAY) {
+            return Err(Problem::field("delay", "is longer than 30d"));
+        }
+        Ok(Checked { job, delay })
+    }
+}
+
+fn name(field: &str, text: &str) -> Result<(), Problem> {
+    if keys::is_name(text) {
+        return Ok(());
+    }
+    Err(Problem::field(field, format!("`{}`: expected {}", clip(text), keys::Form::Name.expected())))
+}
+
+/// AMQP carries these as short strings: at most 255 bytes.
+fn short(field: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+    match text {
+        Some(text) if text.len() > 255 => Err(Problem::field(field, "is longer than 255 bytes")),
+        Some(text) if text.contains('\0') => Err(Problem::field(field, "holds a zero byte")),
+        text => Ok(text),
+    }
+}
+
+fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
+    config::duration(text).ok_or_else(|| {
+        Problem::field(field, format!("`{}` is no duration; write \"250ms\", \"60s\" or \"5m\"", clip(text)))
+    })
+}
+
+fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let expected = "expected an instant such as 2030-01-31T12:00:00Z, or a duration such as \"5m\"";
+    config::duration(text)
+        .and_then(|time| SignedDuration::try_from(time).ok())
+        .and_then(|time| now.checked_add(time).ok())
+        .ok_or_else(|| Problem::field("expires", format!("`{}`: {expected}", clip(text))))
+}
+
+fn timeout(limits: &Limits) -> Result<Timeout, Problem> {
+    let (soft, hard) = match limits {
+        Limits::Hard(hard) => (hard, hard),
+        Limits::Both { soft, hard } => (soft, hard),
+    };
+    let (soft, hard) = (duration("timeout", soft)?, duration("timeout", hard)?);
+    if hard.is_zero() || soft > hard {
+        return Err(Problem::field("timeout", "`hard` must be longer than nothing, and not before `soft`"));
+    }
+    Ok(Timeout { soft, hard })
+}
+
+fn policy(retry: &Retry) -> Result<RetryPolicy, Problem> {
+    let first = retry.first.as_deref().map_or(Ok(Duration::from_secs(10)), |text| duration("retry", text))?;
+    if retry.max > 1000 {
+        return Err(Problem::field("retry", format!("`max` is {}, expected at most 1000", retry.max)));
+    }
+    RetryPolicy::new(retry.max, first, retry.factor.unwrap_or(2.0), retry.jitter.unwrap_or(0.2))
+        .map_err(|why| Problem::field("retry", why))
+}
+
+fn headers(given: BTreeMap<String, Value>) -> Result<Headers, Problem> {
+    let convert = |(name, value): (String, Value)| {
+        let field = format!("headers.{}", clip(&name));
+        if name.is_empty() || name.len() > 255 || name.starts_with("spinor-") {
+            return Err(Problem::field(field, "a header's name has 1 to 255 bytes and does not start with `spinor-`"));
+        }
+        let value = match value {
+            Value::Null => HeaderValue::Null,
+            Value::Bool(flag) => HeaderValue::Bool(flag),
+            Value::String(text) => HeaderValue::Text(text),
+            Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(number), _) => HeaderValue::Int(number),
+                (None, Some(number)) => HeaderValue::Float(number),
+                (None, None) => return Err(Problem::field(field, "is too large a number")),
+            },
+            _ => return Err(Problem::field(field, "expected text, a number, true or false")),
+        };
+        Ok((name, value))
+    };
+    given.into_iter().map(convert).collect()
+}
+
+/// `version-traceid-parentid-flags`, hexadecimal.
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    lengths == [2, 32, 16, 2] && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
