@@ -128,12 +128,12 @@ async fn a_refused_password_ends_the_start_with_a_clear_error_that_does_not_show
     let site = Site::new().await;
     for (flag, url, word) in [
         ("--broker", with_password(&site.broker), "user or password is refused"),
-        ("--results", with_password(&site.results), "password"),
+        ("--results", with_password(&site.results), "`results_password` in the secrets file"),
     ] {
         let spinor = installation(&site, "");
         let done = spinor.start(&["up", flag, &url]).finish(PATIENCE).await;
         let all = format!("{}{}", done.stdout, done.stderr);
-        assert_eq!(done.code(), 1, "{all}");
+        assert_eq!(done.code(), 2, "{all}");
         assert!(all.contains(word) && !all.contains("spinor is up"), "{all}");
         assert!(!all.contains(WRONG), "{all}");
     }

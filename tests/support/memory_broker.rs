@@ -220,5 +220,7 @@ impl Broker for MemoryBroker {
         Ok(vec![])
     }
 
-    async fn close(&self) {}
+    async fn close(&self) -> usize {
+        0
+    }
 }

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    Inner,
+    FAREWELL, Inner,
     connection::{State, jitter},
     intake::Intake,
     topology,
@@ -253,7 +253,7 @@ impl Feed {
         this.tracker.answer(When::End);
         let close = this.channel.close(200, "closed".into());
         // Whatever it ends with, the connection is closed next.
-        let _ = tokio::time::timeout(Duration::from_secs(2), close).await;
+        let _ = tokio::time::timeout(FAREWELL / 3, close).await;
         Ok(Ended::Done)
     }
 
