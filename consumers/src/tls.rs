@@ -59,9 +59,9 @@ fn certificate(why: &CertificateError, server: &str) -> String {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "no authority that is trusted here has signed it; name the PEM file of the one that did as `{server}_ca`"
         ),
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
-            "{why}; use a name it is valid for in `{server}`, or give the server a certificate for this one"
-        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("{why}; use a name it is valid for in `{server}`, or give the server a certificate for this one")
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!("{why}; renew it on the server"),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             format!("{why}; compare the clocks of both machines")

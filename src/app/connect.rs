@@ -111,9 +111,7 @@ fn target(config: &Config, kept: &Path) -> ResultsTarget {
 /// connection without it.
 pub fn mysql(config: &Config, endpoint: &Endpoint) -> Endpoint {
     match &config.results_ca {
-        Some(file) => {
-            endpoint.with_parameters(&[("ssl-mode", "VERIFY_IDENTITY"), ("ssl-ca", &file.to_string_lossy())])
-        }
+        Some(file) => endpoint.with_parameters(&[("ssl-mode", "VERIFY_IDENTITY"), ("ssl-ca", &file.to_string_lossy())]),
         None => endpoint.clone(),
     }
 }

@@ -114,13 +114,7 @@ pub const KEYS: &[Key] = &[
         r#""https://user@es:9200""#,
         "The search index: `off`, or the address of Elasticsearch or OpenSearch.",
     ),
-    key(
-        "search_ca",
-        Form::Path,
-        "",
-        r#""/etc/spinor/ca.pem""#,
-        "The same for an `https://` search server.",
-    ),
+    key("search_ca", Form::Path, "", r#""/etc/spinor/ca.pem""#, "The same for an `https://` search server."),
     key(
         "data",
         Form::Path,

@@ -355,7 +355,10 @@ async fn log_in(url: &str) -> Result<Login, ResultsError> {
     let mut connection = tokio::time::timeout(ACQUIRE_LIMIT, options.connect())
         .await
         .map_err(|_| ResultsError::Unavailable(format!("{place}: no answer within 5 s")))?
-        .map_err(|error| refusal(&error).map_or_else(|| opening(&place, error), |why| ResultsError::Misconfigured(format!("{place}: {why}"))))?;
+        .map_err(|error| {
+            refusal(&error)
+                .map_or_else(|| opening(&place, error), |why| ResultsError::Misconfigured(format!("{place}: {why}")))
+        })?;
     let row = connection
         .fetch_one("SELECT CAST(VERSION() AS CHAR), CAST(@@max_allowed_packet AS SIGNED)")
         .await
