@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{authority::Authority, process::Spinor};
+use crate::support::{authority::Authority, eventually, process::Spinor};
 
 /// A bound against hanging, no measure.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -42,17 +42,21 @@ fn password(url: &str) -> &str {
     url.split('@').next().and_then(|user| user.rsplit(':').next()).expect("a password")
 }
 
-/// A job goes through: published, run, recorded.
-async fn assert_carries_a_job(spinor: &Spinor) {
+/// A job goes through: published, run, recorded; and what else is to hold while all is up.
+async fn assert_carries_a_job(spinor: &Spinor, also: impl AsyncFnOnce()) {
     let mut process = spinor.start(&["up"]);
     process.says("spinor is up", PATIENCE).await;
     let publish = ["publish", "command", "--wait", "--timeout", "60s", "--json", "--", "echo", "hello"];
     let done = spinor.run(&publish).await.expect_success();
     let published: Value = serde_json::from_str(&done.stdout).expect("JSON");
     let id = published["id"].as_str().expect("an id");
-    let shown = spinor.run(&["jobs", "show", id, "--json"]).await.expect_success();
-    let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
-    assert_eq!(shown["state"], "succeeded", "{shown}");
+    // Its end is told as it happens, and recorded a moment later.
+    eventually("its end to be recorded", PATIENCE, async || {
+        let shown = spinor.run(&["jobs", "show", id, "--json"]).await.expect_success();
+        serde_json::from_str::<Value>(&shown.stdout).expect("JSON")["state"] == "succeeded"
+    })
+    .await;
+    also().await;
     let doctor = spinor.run(&["doctor"]).await;
     assert_eq!(doctor.code(), 0, "{doctor:?}");
     process.terminate();

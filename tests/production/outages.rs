@@ -40,6 +40,7 @@ async fn a_database_stopped_in_the_middle_of_jobs_and_started_again_has_them_all
     // Jobs are taken and run without it.
     let bursts = soak::or(1, 60);
     soak::each_second(bursts, async || drop(spinor.run(&publish).await.expect_success())).await;
+    process.says("The results database is down", PATIENCE).await;
     eventually("all jobs to have run", PATIENCE, async || site.ready("jobs.one").await == 0).await;
     database.restart().await;
     let all = 1000 * (1 + i64::from(bursts));

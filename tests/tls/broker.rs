@@ -10,7 +10,7 @@ async fn a_job_goes_through_a_broker_with_tls_and_what_is_wrong_with_its_certifi
     let url = server.detail("tls_url").expect("a TLS address");
     let secret = password(url);
     let (ca, wrong) = (file(&ours), file(&stranger));
-    assert_carries_a_job(&installation(&[("broker", url), ("broker_ca", &ca)])).await;
+    assert_carries_a_job(&installation(&[("broker", url), ("broker_ca", &ca)]), async || {}).await;
 
     let unsigned = ["certificate is refused", "PEM file", "`broker_ca`"];
     assert_refuses(&installation(&[("broker", url), ("broker_ca", &wrong)]), &unsigned, secret).await;

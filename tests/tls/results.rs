@@ -10,7 +10,7 @@ async fn a_job_is_recorded_over_tls_and_what_is_wrong_with_it_is_said() {
     let (url, secret) = (server.url(), password(server.url()));
     let (ca, wrong) = (file(&ours), file(&stranger));
     // The server takes no connection without TLS, so a record is proof of it.
-    assert_carries_a_job(&installation(&[("results", url), ("results_ca", &ca)])).await;
+    assert_carries_a_job(&installation(&[("results", url), ("results_ca", &ca)]), async || {}).await;
 
     let unsigned = ["certificate is refused", "PEM file", "`results_ca`"];
     assert_refuses(&installation(&[("results", url), ("results_ca", &wrong)]), &unsigned, secret).await;

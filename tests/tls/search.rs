@@ -43,16 +43,15 @@ async fn jobs_are_indexed_over_tls_with_a_user_and_with_a_key_and_a_wrong_certif
     let server = PrivateServer::start_with("elasticsearch", &options).await;
     let direct = Direct::new(&server, &ours);
     let (url, ca) = (server.url(), file(&ours));
-    assert_carries_a_job(&installation(&[("search", url), ("search_ca", &ca)])).await;
-    eventually("the first job to be found", PATIENCE, async || direct.count().await == 1).await;
+    let found = async |jobs| eventually("the job to be found", PATIENCE, async || direct.count().await == jobs).await;
+    assert_carries_a_job(&installation(&[("search", url), ("search_ca", &ca)]), async || found(1).await).await;
 
     let made = direct.post("/_security/api_key", json!({"name": "spinor"})).await;
     let key = made["encoded"].as_str().expect("a key");
     let nameless = url.replace(&format!("elastic:{SECRET}@"), "");
     let keyed = installation(&[("search", &nameless), ("search_ca", &ca), ("secrets", "secrets.toml")]);
     write_secret(&keyed, key);
-    assert_carries_a_job(&keyed).await;
-    eventually("the second job to be found", PATIENCE, async || direct.count().await == 2).await;
+    assert_carries_a_job(&keyed, async || found(2).await).await;
 
     let unsigned = ["certificate is refused", "PEM file", "`search_ca`"];
     assert_told(&installation(&[("search", url), ("search_ca", &file(&stranger))]), &unsigned).await;
