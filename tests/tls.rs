@@ -3,6 +3,7 @@
 //!
 //! The servers speak TLS themselves; nothing stands in for them.
 
+mod bare;
 mod broker;
 mod results;
 mod search;

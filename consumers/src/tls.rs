@@ -50,7 +50,9 @@ pub(crate) fn explain(error: &(dyn Error + 'static), server: &str) -> Option<Str
             other => format!("the server ended the TLS handshake ({other:?}); its log tells more"),
         }),
         rustls::Error::NoCertificatesPresented => Some("the server shows no certificate; give it one".to_owned()),
-        other => Some(format!("no TLS connection came about: {other}")),
+        other => {
+            Some(format!("no TLS connection came about: {other}; an authority to trust is named by `{server}_ca`"))
+        }
     }
 }
 

@@ -64,7 +64,13 @@ impl Client {
                 .map_err(|error| wrong(&format!("{}: {error}", file.display())))?;
             builder = builder.tls_certs_merge(certificates);
         }
-        let http = builder.build().map_err(|error| wrong(&error.to_string()))?;
+        if !base.starts_with("https://") {
+            // The machine's authorities are not missed where there are none.
+            builder = builder.tls_certs_only([]);
+        }
+        let http = builder
+            .build()
+            .map_err(|error| wrong(&tls::explain(&error, "search").unwrap_or_else(|| error.to_string())))?;
         let SearchSettings { auth, prefix, shards, replicas, .. } = settings.clone();
         Ok(Self { http, base, auth, prefix, shards, replicas, ready: Arc::default() })
     }
