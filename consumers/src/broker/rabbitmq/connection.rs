@@ -105,6 +105,11 @@ fn explain(error: &lapin::Error, shown: &str) -> BrokerError {
     if let Some(why) = tls::explain(error, "broker") {
         return BrokerError::Misconfigured(format!("{shown}: {why}"));
     }
+    if matches!(error.kind(), ErrorKind::ParsingError(_)) {
+        return BrokerError::Unreachable(format!(
+            "{shown}: what answers there does not speak AMQP; to a TLS port the address starts with amqps://"
+        ));
+    }
     let ErrorKind::ProtocolError(amqp) = error.kind() else {
         return BrokerError::Unreachable(format!("{shown}: {error}"));
     };
