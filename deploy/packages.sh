@@ -13,6 +13,7 @@ NEEDED=(
   java=default-jre-headless
   mvn=maven
   unzip=unzip
+  openssl=openssl
   python3=python3
   /usr/lib/python3/dist-packages/pika/__init__.py=python3-pika
 )

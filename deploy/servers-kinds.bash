@@ -22,6 +22,11 @@ start_rabbitmq() {
     echo "log.file.level = info"
     echo "disk_free_limit.absolute = 50MB"
     [[ ",$PLUGINS," == *,rabbitmq_management,* ]] && printf 'management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %s\n' "${PORTS[3]}"
+    if [[ -n $TLS ]]; then
+      certificates "$DIR/tls"
+      printf '%s\n' "listeners.ssl.1 = 127.0.0.1:${PORTS[5]}" "ssl_options.cacertfile = $DIR/tls/ca.pem" \
+        "ssl_options.certfile = $DIR/tls/server.pem" "ssl_options.keyfile = $DIR/tls/server.key" "ssl_options.verify = verify_none"
+    fi
     for line in "${SETTINGS[@]}"; do echo "$line"; done
   } >"$DIR/rabbitmq.conf"
   echo "[${PLUGINS}]." >"$DIR/enabled_plugins"
@@ -63,6 +68,7 @@ start_rabbitmq() {
   URL="amqp://spinor:$SECRET@127.0.0.1:${PORTS[0]}/%2f"
   VERSION=$(in_log "$DIR/log/spinor-${PORTS[0]}@localhost.log" 's/.*Starting RabbitMQ ([^ ]+) on Erlang.*/\1/p')
   EXTRA=("node=$node" "epmd_port=${PORTS[2]}" "ctl=$DIR/ctl")
+  [[ -z $TLS ]] || EXTRA+=("tls_url=amqps://spinor:$SECRET@127.0.0.1:${PORTS[5]}/%2f" "tls_port=${PORTS[5]}")
   [[ ",$PLUGINS," == *,rabbitmq_management,* ]] && EXTRA+=("management=http://spinor:$SECRET@127.0.0.1:${PORTS[3]}")
   return 0
 }
@@ -96,6 +102,10 @@ SQL
     [[ -d $DIR/data/mysql ]] || prepare install.log "$(program /usr/bin/mariadb-install-db)" --no-defaults "--datadir=$DIR/data" \
       "--tmpdir=$DIR/tmp" --skip-test-db --auth-root-authentication-method=normal --innodb-log-file-size=64M --skip-name-resolve
   fi
+  if [[ -n $TLS ]]; then
+    certificates "$DIR/tls"
+    arguments+=("--ssl-ca=$DIR/tls/ca.pem" "--ssl-cert=$DIR/tls/server.pem" "--ssl-key=$DIR/tls/server.key" --require-secure-transport=ON)
+  fi
   local line; for line in "${SETTINGS[@]}"; do arguments+=("--$line"); done
   : >"$DIR/log/server.log"; own "$DIR/log/server.log"
   # All its processes have ended, but a killed one may be a zombie for long, where nobody asks for its end:
@@ -126,6 +136,11 @@ start_redis() {
   {
     printf '%s\n' "port ${PORTS[0]}" "bind 127.0.0.1" "requirepass $SECRET" "dir $DIR/data" "daemonize no" \
       "appendonly yes" 'save ""' "set-proc-title no"
+    if [[ -n $TLS ]]; then
+      certificates "$DIR/tls"
+      printf '%s\n' "tls-port ${PORTS[1]}" "tls-ca-cert-file $DIR/tls/ca.pem" "tls-cert-file $DIR/tls/server.pem" \
+        "tls-key-file $DIR/tls/server.key" "tls-auth-clients no"
+    fi
     for line in "${SETTINGS[@]}"; do echo "${line/=/ }"; done
   } >"$DIR/redis.conf"
   own "$DIR/redis.conf"
@@ -133,18 +148,24 @@ start_redis() {
   await 60 redis_ready
   VERSION=$(in_log "$DIR/log/server.log" 's/.*Redis version=([^,]+),.*/\1/p')
   URL="redis://:$SECRET@127.0.0.1:${PORTS[0]}/0"
+  [[ -z $TLS ]] || EXTRA+=("tls_url=rediss://:$SECRET@127.0.0.1:${PORTS[1]}/0" "tls_port=${PORTS[1]}")
 }
 
 # Plain HTTP by hand, so that nothing need be installed for a readiness check.
 search_ready() {
   local login='' line='GET /_cluster/health?wait_for_status=yellow&timeout=500ms HTTP/1.0\r\n'
   [[ -z $PASSWORD ]] || login="Authorization: Basic $(printf 'elastic:%s' "$PASSWORD" | base64 -w0)\r\n"
+  if [[ -n $TLS ]]; then
+    [[ $(printf '%b' "$line$login\r\n" | timeout 2 openssl s_client -quiet -connect "127.0.0.1:${PORTS[0]}" 2>/dev/null) == *' 200 '* ]]
+    return
+  fi
   [[ $(ask "${PORTS[0]}" "$line$login\r\n" 12) == *20323030 ]]
 }
 
 # $1: elasticsearch or opensearch, $2: the least Java it needs.
 start_search() {
   local product=$1 home java upper line
+  [[ -z $TLS || ( $product == elasticsearch && -n $PASSWORD ) ]] || fail "--tls: only Elasticsearch, with --password, speaks TLS here"
   home=$(fetch "$NAME") || exit 1
   java=$(java_home "$2") || exit 1
   upper=${product/elasticsearch/ES}; upper=${upper/opensearch/OPENSEARCH}
@@ -160,7 +181,14 @@ start_search() {
   local -a variables=("${upper}_JAVA_HOME=$java" "${upper}_JAVA_OPTS=-Xms$HEAP -Xmx$HEAP" "${upper}_PATH_CONF=$DIR/config" "${upper}_TMPDIR=$DIR/tmp")
   if [[ $product == elasticsearch ]]; then
     if [[ -n $PASSWORD ]]; then
-      settings+=(xpack.security.enabled=true xpack.security.http.ssl.enabled=false)
+      settings+=(xpack.security.enabled=true)
+      if [[ -n $TLS ]]; then
+        certificates "$DIR/config/tls"
+        settings+=(xpack.security.http.ssl.enabled=true xpack.security.http.ssl.certificate=tls/server.pem
+          xpack.security.http.ssl.key=tls/server.key)
+      else
+        settings+=(xpack.security.http.ssl.enabled=false)
+      fi
       # shellcheck disable=SC2016
       [[ -e $DIR/config/elasticsearch.keystore ]] || prepare keystore.log "${variables[@]}" \
         bash -c 'printf "%s" "$1" | "$2" add -x -f bootstrap.password' keystore "$PASSWORD" "$home/bin/elasticsearch-keystore"
@@ -172,7 +200,7 @@ start_search() {
   launch server.log "${variables[@]}" "$home/bin/$product" "${arguments[@]}"
   await 180 search_ready
   VERSION=${home##*-}
-  URL="http://${PASSWORD:+elastic:$PASSWORD@}127.0.0.1:${PORTS[0]}"
+  URL="http${TLS:+s}://${PASSWORD:+elastic:$PASSWORD@}127.0.0.1:${PORTS[0]}"
 }
 
 start_elasticsearch() { start_search elasticsearch 17; }

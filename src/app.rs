@@ -157,15 +157,22 @@ impl App {
             within(Duration::from_secs(10), &recording).await;
             stop_serving.cancel();
             within(Duration::from_secs(6), &serving).await;
-            self.broker.close().await;
+            self.broker.close().await
         };
-        tokio::select! {
-            () = in_turn => {}
-            () = at_once(&shutdown) => tracing::warn!("Ended before everything was closed; the broker takes back what was in hand."),
-        }
+        let unanswered = tokio::select! {
+            unanswered = in_turn => unanswered,
+            () = at_once(&shutdown) => {
+                tracing::warn!("Ended before everything was closed; the broker takes back what was in hand.");
+                0
+            }
+        };
         // Told twice to stop, it may leave jobs behind: then the guardian ends them.
         anyhow::ensure!(!shutdown.now.is_cancelled(), "ended at once; what ran goes back to its queue");
         spinor_executors::guardian::Guardian::dismiss();
+        anyhow::ensure!(
+            unanswered == 0,
+            "the broker did not confirm how {unanswered} jobs ended; it still has them and hands them out again, nothing is lost"
+        );
         anyhow::ensure!(!failed.is_cancelled(), "a part could not go on; the log says which and why");
         Ok(())
     }

@@ -35,10 +35,16 @@ pub struct Config {
     pub broker: BrokerChoice,
     /// What the names of our objects on a remote broker start with.
     pub broker_prefix: String,
+    /// An authority to trust for the broker, beside the machine's own.
+    pub broker_ca: Option<PathBuf>,
     /// Where results are recorded.
     pub results: ResultsChoice,
+    /// An authority to trust for the results database; set, its connections are encrypted.
+    pub results_ca: Option<PathBuf>,
     /// The search index.
     pub search: SearchChoice,
+    /// An authority to trust for the search server.
+    pub search_ca: Option<PathBuf>,
     /// The directory of everything that lives on this machine.
     pub data: PathBuf,
     /// The part `consumer`.

@@ -1,8 +1,9 @@
 //! Log lines: for people on a terminal, JSON elsewhere; always to standard error.
 //!
 //! Owns the set-up, once a process. Refuses per-module filters: one level, and the libraries we
-//! use stay one step quieter. The AMQP client is heard only when everything is asked for: a closed
-//! channel is an error to it, and to us mostly an answer ("no such queue").
+//! use stay one step quieter. The clients of broker and database are heard only when everything is
+//! asked for: what is an error to them is mostly an answer to us ("no such queue"), and of a server
+//! that is away our own two lines tell, one at the loss and one at the return.
 
 use std::io::IsTerminal as _;
 
@@ -34,7 +35,8 @@ pub fn start(config: &LogConfig) {
 fn shown(level: Level, of: &Metadata<'_>) -> bool {
     let ours = of.target().starts_with("spinor");
     if !ours && level != Level::TRACE {
-        return !of.target().starts_with("lapin") && level.min(Level::WARN) >= *of.level();
+        let client = ["lapin", "sqlx"].iter().any(|name| of.target().starts_with(name));
+        return !client && level.min(Level::WARN) >= *of.level();
     }
     level >= *of.level()
 }

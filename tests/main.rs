@@ -23,3 +23,4 @@ mod readme;
 mod recorder;
 mod search;
 mod support;
+mod tls;

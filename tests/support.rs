@@ -4,6 +4,7 @@
 //! test does. Refuses to hide waiting: the only wait is [`eventually`], bounded and named.
 #![allow(dead_code, reason = "a fixture is whole before the last test that needs all of it")]
 
+pub mod authority;
 pub mod process;
 pub mod proxy;
 pub mod roads;

@@ -185,6 +185,8 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// What is known of these queues, or of all work queues when none is named.
     fn stats(&self, queues: &[String]) -> impl Future<Output = Result<Vec<QueueStats>, BrokerError>> + Send;
 
-    /// Ends: settles what is under way, answers no more, closes. Deliveries in hand go back.
-    fn close(&self) -> impl Future<Output = ()> + Send;
+    /// Ends: settles what is under way, answers no more, closes. Deliveries in hand go back. Takes
+    /// no longer than a bound, whatever the link does; tells how many deliveries were settled and
+    /// could not be answered: they come again, though their work is done.
+    fn close(&self) -> impl Future<Output = usize> + Send;
 }

@@ -14,4 +14,4 @@ pub mod results;
 pub mod search;
 mod tls;
 
-pub use tls::install_tls_provider;
+pub use tls::{install_tls_provider, read_ca_file};

@@ -25,8 +25,8 @@ pub async fn broker(config: &Config, endpoint: &Endpoint) -> Result<String, Stri
 }
 
 /// Logs in to the results server; what is wrong is an error for people.
-pub async fn results(endpoint: &Endpoint) -> Result<String, String> {
-    let (server, schema) = bounded(Results::check(endpoint.reveal())).await?;
+pub async fn results(config: &Config, endpoint: &Endpoint) -> Result<String, String> {
+    let (server, schema) = bounded(Results::check(connect::mysql(config, endpoint).reveal())).await?;
     let schema = match schema {
         0 => "its schema is not there yet; the recorder makes it".to_owned(),
         version => format!("its schema has version {version}"),

@@ -22,12 +22,15 @@ use crate::config::{BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice}
 /// A server cannot be used. Named by what the caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum CannotConnect {
-    /// Mend the configuration or the server.
+    /// Mend the configuration, or the server that does not agree with it.
     #[error("{0}")]
     Misconfigured(String),
     /// Another process has the embedded broker's directory.
     #[error("{0}")]
     InUse(String),
+    /// Mend this machine: the data directory is another process's, full, broken or too new.
+    #[error("{0}")]
+    Unusable(String),
     /// It was told to stop before the server answered.
     #[error("stopped while waiting: {0}")]
     Stopped(String),
@@ -44,7 +47,7 @@ pub async fn broker(config: &Config, stop: &CancellationToken) -> Result<AnyBrok
             let settings = EmbeddedSettings { dir: config.data.join("broker"), search, socket: Some(config.socket()) };
             let embedded = Embedded::open(settings).await.map_err(|error| match error {
                 BrokerError::InUse(why) => CannotConnect::InUse(why),
-                other => CannotConnect::Misconfigured(other.to_string()),
+                other => CannotConnect::Unusable(other.to_string()),
             })?;
             Ok(AnyBroker::Embedded(embedded))
         }
@@ -68,6 +71,7 @@ pub async fn broker(config: &Config, stop: &CancellationToken) -> Result<AnyBrok
 pub fn rabbit(config: &Config, endpoint: &Endpoint) -> RabbitSettings {
     let mut settings = RabbitSettings::new(endpoint.reveal());
     settings.prefix.clone_from(&config.broker_prefix);
+    settings.ca_file.clone_from(&config.broker_ca);
     settings.connection_name =
         format!("spinor@{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id());
     settings.search = config.search != SearchChoice::Off;
@@ -80,7 +84,7 @@ pub async fn record(config: &Arc<Config>, stop: &CancellationToken) -> Result<Re
     let record = Record::default();
     match open(&target(config, &config.data)).await {
         Ok(results) => _ = record.set(results),
-        Err(Never(why)) => return Err(CannotConnect::Misconfigured(why)),
+        Err(Never(why)) => return Err(for_good(config, why)),
         Err(Later(_)) => {
             let (config, stop, later) = (Arc::clone(config), stop.clone(), Arc::clone(&record));
             // Nobody waits for it: it ends with `stop`.
@@ -99,7 +103,16 @@ pub async fn record(config: &Arc<Config>, stop: &CancellationToken) -> Result<Re
 fn target(config: &Config, kept: &Path) -> ResultsTarget {
     match &config.results {
         ResultsChoice::Sqlite => ResultsTarget::Sqlite(kept.join("results.db")),
-        ResultsChoice::MySql(endpoint) => ResultsTarget::MySql(endpoint.reveal().to_owned()),
+        ResultsChoice::MySql(endpoint) => ResultsTarget::MySql(mysql(config, endpoint).reveal().to_owned()),
+    }
+}
+
+/// The address of the results server, with what holds for TLS: who names an authority wants no
+/// connection without it.
+pub fn mysql(config: &Config, endpoint: &Endpoint) -> Endpoint {
+    match &config.results_ca {
+        Some(file) => endpoint.with_parameters(&[("ssl-mode", "VERIFY_IDENTITY"), ("ssl-ca", &file.to_string_lossy())]),
+        None => endpoint.clone(),
     }
 }
 
@@ -113,7 +126,18 @@ async fn open(target: &ResultsTarget) -> Result<Results, Failure> {
 /// Opens the results database; `kept` is the directory of one that is a file.
 pub async fn results(config: &Config, kept: &Path, stop: &CancellationToken) -> Result<Results, CannotConnect> {
     let target = target(config, kept);
-    patiently("results database", || open(&target), stop).await
+    patiently("results database", || open(&target), stop).await.map_err(|error| match error {
+        CannotConnect::Misconfigured(why) => for_good(config, why),
+        other => other,
+    })
+}
+
+/// Of what is wrong with the results database, a file of ours is no matter of the configuration.
+fn for_good(config: &Config, why: String) -> CannotConnect {
+    match config.results {
+        ResultsChoice::Sqlite => CannotConnect::Unusable(why),
+        ResultsChoice::MySql(_) => CannotConnect::Misconfigured(why),
+    }
 }
 
 /// Sees that our queues of the configuration exist, so that jobs can be published before the first
@@ -135,6 +159,7 @@ pub async fn queues(config: &Config, broker: &AnyBroker, stop: &CancellationToke
 pub fn search(config: &Config) -> Option<SearchSettings> {
     let SearchChoice::Http { endpoint, api_key } = &config.search else { return None };
     let mut settings = SearchSettings::new(endpoint.reveal());
+    settings.ca_file.clone_from(&config.search_ca);
     if let Some(key) = api_key {
         settings.auth = SearchAuth::ApiKey(key.clone());
     }

@@ -130,6 +130,12 @@ fn text(place: &Place, config: &Config, request: &Request) -> Result<String> {
         ResultsChoice::MySql(endpoint) => quoted(endpoint.reveal())?,
     };
     let mut text = format!("broker = {broker}\nresults = {results}\n");
+    // One that is not a server is not asked for a certificate.
+    for (key, file) in [("broker_ca", &config.broker_ca), ("results_ca", &config.results_ca)] {
+        if let Some(file) = file {
+            writeln!(text, "{key} = {}", quoted(&file.to_string_lossy())?)?;
+        }
+    }
     writeln!(
         text,
         "broker_prefix = {}\ndata = {}",

@@ -95,7 +95,7 @@ async fn check_all(checks: &mut Checks, global: &Global, config: &Config) -> Res
         ResultsChoice::Sqlite => checks.add("results", Verdict::Ok, "sqlite, in the data directory"),
         ResultsChoice::MySql(endpoint) => {
             passwords(checks, "results", endpoint);
-            login(checks, "results", endpoint, check::results(endpoint).await);
+            login(checks, "results", endpoint, check::results(config, endpoint).await);
         }
     }
     match &config.search {

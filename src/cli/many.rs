@@ -21,7 +21,7 @@ use super::{
     Failure,
     failure::{DONE, FAILED, UNREACHABLE},
     output::Output,
-    publish::{Patience, Reasons},
+    publish::{Patience, Reasons, told},
 };
 use crate::{
     api::{BatchItem, Problem, new_job::NewJob},
@@ -67,7 +67,7 @@ impl Many {
         while left > 0 {
             let batch = left.min(BATCH);
             let alike: Vec<NewJob> = (0..batch).map(|_| job.clone()).collect();
-            let answer = client.publish_batch(&alike).await.map_err(|error| {
+            let answer = told(client, client.publish_batch(&alike)).await.map_err(|error| {
                 let failure = Failure::from(error);
                 let message = match jobs.as_slice() {
                     [] => failure.message,

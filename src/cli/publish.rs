@@ -27,8 +27,11 @@ use super::{
 use crate::{
     api::new_job::NewJob,
     client::{Client, ClientError},
-    config,
+    config::{self, Endpoint},
 };
+
+/// So long without an answer, and a look is taken at what it waits for.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Flags of `publish`.
 #[derive(Args, Debug)]
@@ -63,7 +66,10 @@ Examples:
   spinor publish command --wait -- sh -c 'echo hello'
   spinor publish image.resize --queue images --args '{\"width\": 300}'
   spinor publish image.resize --args @job.json --wait --timeout 5m
-  echo '{\"width\": 300}' | spinor publish image.resize --args -";
+  echo '{\"width\": 300}' | spinor publish image.resize --args -
+
+A broker that is away or takes nothing is waited for, 15 s; then it fails and says whether the job
+may have been stored.";
 
 /// For clap: a duration of ours.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -89,7 +95,7 @@ impl Publish {
             let many = Many::publish(&client, &job, self.count).await;
             return if self.wait { many?.wait(&client, self.timeout, output).await } else { many?.tell(output) };
         }
-        let accepted = client.publish(&job).await?;
+        let accepted = told(&client, client.publish(&job)).await?;
         if !self.wait {
             let published = Published { id: accepted.id, queue: accepted.queue, report: None };
             return output.value(&published, |published| published.id.to_string());
@@ -147,6 +153,31 @@ fn standard_input() -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
     stdin.read_to_end(&mut text).map_err(|error| Failure::usage(format!("standard input: {error}")))?;
     Ok(text)
+}
+
+/// Does the work; when the answering process waits for its broker meanwhile, the user is told so.
+pub(super) async fn told<T>(client: &Client, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut last = String::new();
+    loop {
+        let look = async {
+            sleep(QUIET).await;
+            client.status().await
+        };
+        tokio::select! {
+            done = &mut work => return done,
+            looked = look => if let Ok(status) = looked && status.link.state != "up" {
+                let hosts = Endpoint::new(status.broker).hosts().to_owned();
+                let why = status.link.why.unwrap_or(status.link.state);
+                let line = format!("waiting for the broker at {hosts}: {why}");
+                if line != last {
+                    // Nothing is left to do when standard error is closed.
+                    let _ = writeln!(std::io::stderr().lock(), "spinor: {line}");
+                    last = line;
+                }
+            },
+        }
+    }
 }
 
 /// Waits for a job's end. `published`: it was just published, so that a failure says that it was.

@@ -140,6 +140,7 @@ pub(super) async fn build(config: Arc<Config>, role: Role, shutdown: &Shutdown) 
         match (error.downcast_ref::<ListenError>(), error.downcast_ref::<CannotConnect>()) {
             (Some(listen), _) => Failure::failed(listen.to_string()),
             (_, Some(stopped @ CannotConnect::Stopped(_))) => Failure::unreachable(stopped.to_string()),
+            (_, Some(wrong @ CannotConnect::Misconfigured(_))) => Failure::usage(wrong.to_string()),
             _ => Failure::failed(format!("{error:#}")),
         }
     })

@@ -28,6 +28,17 @@ impl Endpoint {
         Self(format!("{scheme}://{user}:{}@{rest}", encoded(password)))
     }
 
+    /// The same address with more parameters; the values are encoded.
+    #[must_use]
+    pub fn with_parameters(&self, parameters: &[(&str, &str)]) -> Self {
+        let mut text = self.0.clone();
+        for (name, value) in parameters {
+            let sign = if text.contains('?') { '&' } else { '?' };
+            text = format!("{text}{sign}{name}={}", encoded(value));
+        }
+        Self(text)
+    }
+
     /// Does it carry a password?
     pub fn has_password(&self) -> bool {
         parts(&self.0).1.is_some_and(|user| user.contains(':'))
@@ -38,10 +49,15 @@ impl Endpoint {
         parts(&self.0).1.is_some()
     }
 
+    /// The servers named, as they stand there.
+    pub fn hosts(&self) -> &str {
+        let rest = parts(&self.0).2;
+        rest.split(['/', '?', '#']).next().unwrap_or(rest)
+    }
+
     /// Host and port of the first server named; the port is the scheme's own when none is given.
     pub fn first_host(&self) -> (String, u16) {
-        let (scheme, _, rest) = parts(&self.0);
-        let hosts = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let (scheme, hosts) = (parts(&self.0).0, self.hosts());
         let first = hosts.split(',').next().unwrap_or(hosts);
         let own = match scheme {
             "amqp" => 5672,

@@ -87,11 +87,25 @@ pub const KEYS: &[Key] = &[
         "What the names of our objects on a RabbitMQ server start with.",
     ),
     key(
+        "broker_ca",
+        Form::Path,
+        "",
+        r#""/etc/spinor/ca.pem""#,
+        "A PEM file with the authority that signed the certificate of an `amqps://` broker; it counts beside those this machine trusts.",
+    ),
+    key(
         "results",
         Form::Results,
         r#""sqlite""#,
         r#""mysql://user@db/spinor""#,
         "Where results are recorded: `sqlite` (a file in the data directory), or `mysql://` for MySQL 8 and MariaDB 10.6 or later.",
+    ),
+    key(
+        "results_ca",
+        Form::Path,
+        "",
+        r#""/etc/spinor/ca.pem""#,
+        "The same for `mysql://`. Once set, the connection must be encrypted, and the certificate valid for the host's name.",
     ),
     key(
         "search",
@@ -100,6 +114,7 @@ pub const KEYS: &[Key] = &[
         r#""https://user@es:9200""#,
         "The search index: `off`, or the address of Elasticsearch or OpenSearch.",
     ),
+    key("search_ca", Form::Path, "", r#""/etc/spinor/ca.pem""#, "The same for an `https://` search server."),
     key(
         "data",
         Form::Path,

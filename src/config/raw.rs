@@ -21,8 +21,11 @@ use super::{
 pub(super) struct Raw {
     broker: String,
     broker_prefix: String,
+    broker_ca: Option<PathBuf>,
     results: String,
+    results_ca: Option<PathBuf>,
     search: String,
+    search_ca: Option<PathBuf>,
     data: Option<PathBuf>,
     #[serde(rename = "secrets")]
     _secrets: Option<PathBuf>,
@@ -131,14 +134,20 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
     if ask.consumes && raw.consumer.kinds.is_none() && broker != BrokerChoice::Embedded {
         rules.add("broker", "with a broker that others reach, `consumer.kinds` must list the kinds to run here");
     }
+    let broker_ca = rules.authority("broker", &raw.broker, raw.broker_ca);
+    let results_ca = rules.authority("results", &raw.results, raw.results_ca);
+    let search_ca = rules.authority("search", &raw.search, raw.search_ca);
     let config = Config {
         broker,
+        broker_ca,
         broker_prefix: raw.broker_prefix,
+        results_ca,
         results: match raw.results.as_str() {
             "sqlite" => ResultsChoice::Sqlite,
             address => ResultsChoice::MySql(with_password(address, secrets.results_password.as_deref())),
         },
         search: rules.search(&raw.search, secrets),
+        search_ca,
         data: rules.data(raw.data, ask),
         consumer: ConsumerConfig {
             group: raw.consumer.group,
@@ -188,6 +197,29 @@ impl Rules<'_> {
             self.add("search", "has a user, and the secrets file an API key as well; keep one of them");
         }
         SearchChoice::Http { endpoint, api_key: secrets.search_api_key.clone() }
+    }
+
+    /// The file must hold certificates, and something must use them: a check that never happens is
+    /// worse than none.
+    fn authority(&mut self, server: &str, address: &str, file: Option<PathBuf>) -> Option<PathBuf> {
+        let file = file?;
+        let key = format!("{server}_ca");
+        match address.split_once("://").map(|(scheme, _)| scheme) {
+            Some(plain @ ("amqp" | "http")) => {
+                self.add(&key, format_args!("is never used, because `{server}` is {plain}://; make it {plain}s://"));
+            }
+            Some("mysql") if address.contains("ssl-mode=") || address.contains("ssl-ca=") => {
+                self.add(&key, format_args!("and `ssl-mode` or `ssl-ca` in `{server}` say different things; keep one"));
+            }
+            Some(_) => {
+                if let Err(why) = spinor_consumers::read_ca_file(&file) {
+                    self.add(&key, why);
+                }
+            }
+            // Everything on this machine, for once: the file has no say.
+            None => {}
+        }
+        Some(file)
     }
 
     fn data(&mut self, given: Option<PathBuf>, ask: &Ask) -> PathBuf {

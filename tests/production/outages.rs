@@ -18,6 +18,7 @@ use super::{PATIENCE, drained, installation, own, up};
 use crate::support::{
     eventually,
     process::Spinor,
+    proxy::CutProxy,
     servers::{self, PrivateServer},
     site::Site,
     soak,
@@ -39,6 +40,7 @@ async fn a_database_stopped_in_the_middle_of_jobs_and_started_again_has_them_all
     // Jobs are taken and run without it.
     let bursts = soak::or(1, 60);
     soak::each_second(bursts, async || drop(spinor.run(&publish).await.expect_success())).await;
+    process.says("The results database is down", PATIENCE).await;
     eventually("all jobs to have run", PATIENCE, async || site.ready("jobs.one").await == 0).await;
     database.restart().await;
     let all = 1000 * (1 + i64::from(bursts));
@@ -47,8 +49,11 @@ async fn a_database_stopped_in_the_middle_of_jobs_and_started_again_has_them_all
         sqlx::query_scalar("SELECT COUNT(*) FROM attempts").fetch_one(&mut site.sql().await).await.unwrap();
     assert_eq!(attempts, all, "no job ran twice");
     assert_eq!(site.ready("dead").await, 0);
+    process.says("The results database answers again.", PATIENCE).await;
     let log = process.stderr();
-    assert_eq!(log.matches(r#""level":"ERROR""#).count(), 0, "{log}");
+    let loud: Vec<&str> = log.lines().filter(|line| !line.contains(r#""level":"INFO""#)).collect();
+    assert!(loud.len() == 1 && loud[0].contains("The results database is down"), "one line at the loss: {log}");
+    assert_eq!(log.matches("The results database answers again.").count(), 1, "one at the return: {log}");
     drained(process).await;
 }
 
@@ -104,6 +109,10 @@ async fn a_broker_that_is_not_there_at_the_start_is_waited_for_with_one_line() {
     drained(process).await;
 }
 
+fn password_of(url: &str) -> &str {
+    url.split('@').next().and_then(|user| user.rsplit(':').next()).expect("a password")
+}
+
 fn host_of(url: &str) -> &str {
     url.rsplit_once('@').and_then(|(_, rest)| rest.split('/').next()).expect("a host")
 }
@@ -128,12 +137,12 @@ async fn a_refused_password_ends_the_start_with_a_clear_error_that_does_not_show
     let site = Site::new().await;
     for (flag, url, word) in [
         ("--broker", with_password(&site.broker), "user or password is refused"),
-        ("--results", with_password(&site.results), "password"),
+        ("--results", with_password(&site.results), "`results_password` in the secrets file"),
     ] {
         let spinor = installation(&site, "");
         let done = spinor.start(&["up", flag, &url]).finish(PATIENCE).await;
         let all = format!("{}{}", done.stdout, done.stderr);
-        assert_eq!(done.code(), 1, "{all}");
+        assert_eq!(done.code(), 2, "{all}");
         assert!(all.contains(word) && !all.contains("spinor is up"), "{all}");
         assert!(!all.contains(WRONG), "{all}");
     }
@@ -173,4 +182,32 @@ async fn told_to_stop_while_it_waits_for_a_broker_it_stops() {
     assert!(!process.stderr().contains("hush"), "{}", process.stderr());
     let status = spinor.run(&["status"]).await;
     assert_eq!(status.code(), 3);
+}
+
+/// The bound is 15 s; the rest is for a loaded machine.
+const PUBLISH: Duration = Duration::from_secs(25);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_waits_for_a_broker_that_is_away_says_so_and_fails_at_its_bound() {
+    let site = Site::new().await;
+    let proxy = CutProxy::start(host_of(&site.broker)).await;
+    let spinor = installation(&site, "");
+    let mut process = up(&spinor, &["--broker", &proxy.url(&site.broker)]).await;
+    proxy.cut();
+    process.says("The broker is lost", PATIENCE).await;
+    let place = format!("waiting for the broker at {}: ", proxy.address());
+    for more in [&[][..], &["--count", "3"]] {
+        let done = spinor.start(&[&["publish", "noop", "--queue", "one"], more].concat()).finish(PUBLISH).await;
+        assert_eq!(done.code(), 1, "{done:?}");
+        assert!(done.stderr.contains(&place), "{done:?}");
+        assert!(done.stderr.contains("the broker does not accept it now"), "{done:?}");
+        assert!(!done.stderr.contains(password_of(&site.broker)), "{done:?}");
+    }
+    // One that comes back in time takes it.
+    let waiting = spinor.start(&["publish", "noop", "--queue", "one", "--wait", "--timeout", "60s"]);
+    waiting.says(&place, PATIENCE).await;
+    proxy.heal();
+    waiting.finish(PATIENCE).await.expect_success();
+    process.terminate();
+    assert_eq!(process.wait(PATIENCE).await.code(), Some(0), "{}", process.stderr());
 }

@@ -63,7 +63,7 @@ impl Broker for AnyBroker {
         each!(self, broker => broker.stats(queues).await)
     }
 
-    async fn close(&self) {
-        each!(self, broker => broker.close().await);
+    async fn close(&self) -> usize {
+        each!(self, broker => broker.close().await)
     }
 }

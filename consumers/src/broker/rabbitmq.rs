@@ -40,7 +40,7 @@ use bytes::Bytes;
 use lapin::Channel;
 use tokio::{
     sync::{Mutex as AsyncMutex, mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -63,8 +63,12 @@ pub use settings::RabbitSettings;
 
 /// Publish channels for what callers publish themselves.
 const LANES: usize = 2;
-/// How long a close waits for what is being settled.
-const DRAIN: Duration = Duration::from_secs(10);
+/// No answer of the broker to a subscribe or a listen is waited for longer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// A close takes no longer than this, whatever the broker does.
+const CLOSE: Duration = Duration::from_secs(10);
+/// Of it, this much is kept for saying the last acks and closing the connections.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Deliveries ready to be taken out of a subscription.
 const READY: usize = 1024;
 
@@ -296,7 +300,7 @@ impl Broker for RabbitMq {
         };
         self.0.feeds.spawn(feed.run());
         let subscription = Subscription::new(deliveries, Box::new(wheel));
-        match timeout(DRAIN, subscribed).await {
+        match timeout(ANSWER, subscribed).await {
             Ok(Ok(())) => Ok(subscription),
             Ok(Err(_)) => Err(BrokerError::Closed),
             Err(_) => Err(BrokerError::Unreachable("no answer to a subscribe within 10 s".to_owned())),
@@ -327,7 +331,7 @@ impl Broker for RabbitMq {
             stop: self.0.stop.clone(),
         };
         self.0.tasks.spawn(listener.run());
-        match timeout(DRAIN, listening).await {
+        match timeout(ANSWER, listening).await {
             Ok(Ok(())) => Ok(Events::new(heard)),
             Ok(Err(_)) => Err(BrokerError::Closed),
             Err(_) => Err(BrokerError::Unreachable("the broker did not take the listener within 10 s".to_owned())),
@@ -350,19 +354,21 @@ impl Broker for RabbitMq {
         Ok(all)
     }
 
-    async fn close(&self) {
+    async fn close(&self) -> usize {
+        let end = Instant::now() + CLOSE;
         self.0.closing.cancel();
-        self.0.sink.drain(DRAIN).await;
+        self.0.sink.drain(end - FAREWELL).await;
         self.0.ending.cancel();
         self.0.feeds.close();
-        if timeout(DRAIN, self.0.feeds.wait()).await.is_err() {
+        if timeout_at(end - FAREWELL / 2, self.0.feeds.wait()).await.is_err() {
             tracing::warn!("Some subscriptions did not end in time; what they had in hand comes again.");
         }
         self.0.stop.cancel();
         self.0.tasks.close();
-        if timeout(DRAIN, self.0.tasks.wait()).await.is_err() {
+        if timeout_at(end, self.0.tasks.wait()).await.is_err() {
             tracing::warn!("Some tasks of the broker did not end in time.");
         }
+        self.0.sink.unanswered()
     }
 }
 

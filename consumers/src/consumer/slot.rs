@@ -6,7 +6,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use jiff::Timestamp;
@@ -36,6 +36,9 @@ use ears::Ears;
 const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(5);
 /// A look-up of a redelivered job waits no longer than this; then the job runs.
 const LOOK_UP: Duration = Duration::from_secs(2);
+/// After a look-up without an answer none is made for so long: otherwise jobs wait for their slots,
+/// are handed back and come again, each to wait for a database that is down.
+const NO_LOOK: Duration = Duration::from_secs(10);
 
 /// What all slots of a consumer share.
 pub struct Slots {
@@ -46,6 +49,8 @@ pub struct Slots {
     intake: Arc<Intake>,
     running: Running<Delivery>,
     lately: Lately,
+    /// The record did not answer; until then it is not asked.
+    unasked: Mutex<Option<Instant>>,
     abandoned: CancellationToken,
 }
 
@@ -77,6 +82,7 @@ impl Slots {
             intake,
             running: Running::new(),
             lately: Lately::default(),
+            unasked: Mutex::default(),
             abandoned: CancellationToken::new(),
         }
     }
@@ -132,14 +138,25 @@ impl Slots {
             self.settle(delivery, again);
             return None;
         }
-        if let Some(results) = self.record.get()
-            && let Ok(Ok(found)) = timeout(LOOK_UP, results.answered(&[key])).await
-            && found.contains(&key)
-        {
+        if self.is_recorded(&key).await {
             self.settle(delivery, Settlement::default());
             return None;
         }
         Some(delivery)
+    }
+
+    /// Does the record say that it was answered? One that does not answer says no.
+    async fn is_recorded(&self, key: &AttemptKey) -> bool {
+        let unasked = || self.unasked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = unasked().is_none_or(|until| until <= Instant::now());
+        let Some(results) = self.record.get().filter(|_| asked) else { return false };
+        match timeout(LOOK_UP, results.answered(&[*key])).await {
+            Ok(Ok(found)) => found.contains(key),
+            _ => {
+                *unasked() = Some(Instant::now() + NO_LOOK);
+                false
+            }
+        }
     }
 
     fn expire(&self, job: &Job, journaled: bool, delivery: Delivery, now: Timestamp) {

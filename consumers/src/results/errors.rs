@@ -3,6 +3,7 @@
 use sqlx::{mysql::MySqlDatabaseError, sqlite::SqliteError};
 
 use super::ResultsError;
+use crate::tls;
 
 /// The meaning of an error. What is not known means *wait*: a wrong *refused* would bury good rows.
 #[allow(clippy::needless_pass_by_value, reason = "the shape of `map_err`")]
@@ -24,6 +25,26 @@ pub fn meaning(error: sqlx::Error) -> ResultsError {
         Some(_) => sqlite(database.code().and_then(|code| code.parse().ok()).unwrap_or(0), text),
         None => ResultsError::Unavailable(text),
     }
+}
+
+/// A log-in that can only be mended by a person, with what to do; `None` for every other error.
+pub fn refusal(error: &sqlx::Error) -> Option<String> {
+    if let Some(why) = tls::explain(error, "results") {
+        return Some(why);
+    }
+    if let sqlx::Error::Tls(why) = error {
+        return Some(format!(
+            "no TLS connection came about: {why}; set up TLS on the server, or take `results_ca` and `ssl-mode` away"
+        ));
+    }
+    let database = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
+    let mend = match database.number() {
+        1044 | 1049 => "check the name of the database in `results`, and the user's rights on it",
+        1045 | 1698 => "check the user in `results`, and `results_password` in the secrets file",
+        3159 => "the server takes TLS only: take `ssl-mode=DISABLED` out of `results`",
+        _ => return None,
+    };
+    Some(format!("{database}; {mend}"))
 }
 
 /// Was it a deadlock or a wait for a lock that another try may not meet?
@@ -56,7 +77,7 @@ fn mysql(number: u16, state: &str, text: String) -> ResultsError {
         1205 | 1213 => ResultsError::Unavailable(format!("{DEADLOCK}{text}")),
         1969 | 3024 => ResultsError::Unavailable("the question took longer than 1 s and was ended".to_owned()),
         // Unknown database, access, table, column, function, syntax, authentication plug-ins.
-        1044 | 1045 | 1049 | 1054 | 1064 | 1142 | 1143 | 1146 | 1227 | 1251 | 1305 | 1524 | 1698 => {
+        1044 | 1045 | 1049 | 1054 | 1064 | 1142 | 1143 | 1146 | 1227 | 1251 | 1305 | 1524 | 1698 | 3159 => {
             ResultsError::Misconfigured(text)
         }
         // A packet or row too large, a wrong value, a trigger's own SIGNAL.

@@ -13,7 +13,7 @@ use reqwest::{Certificate, Method, RequestBuilder, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{SearchAuth, SearchSettings};
-use crate::install_tls_provider;
+use crate::{install_tls_provider, read_ca_file, tls};
 
 /// `GET /` is left out of some builds; every build has this one, and its header tells the product.
 const WHO: &str = "/_nodes/_local?filter_path=nodes.*.version";
@@ -59,12 +59,18 @@ impl Client {
             .timeout(Duration::from_secs(60))
             .tls_danger_accept_invalid_certs(settings.insecure);
         if let Some(file) = &settings.ca_file {
-            let pem = std::fs::read(file).map_err(|error| wrong(&format!("{}: {error}", file.display())))?;
-            let certificates =
-                Certificate::from_pem_bundle(&pem).map_err(|error| wrong(&format!("{}: {error}", file.display())))?;
+            let pem = read_ca_file(file).map_err(|error| wrong(&error))?;
+            let certificates = Certificate::from_pem_bundle(pem.as_bytes())
+                .map_err(|error| wrong(&format!("{}: {error}", file.display())))?;
             builder = builder.tls_certs_merge(certificates);
         }
-        let http = builder.build().map_err(|error| wrong(&error.to_string()))?;
+        if !base.starts_with("https://") {
+            // The machine's authorities are not missed where there are none.
+            builder = builder.tls_certs_only([]);
+        }
+        let http = builder
+            .build()
+            .map_err(|error| wrong(&tls::explain(&error, "search").unwrap_or_else(|| error.to_string())))?;
         let SearchSettings { auth, prefix, shards, replicas, .. } = settings.clone();
         Ok(Self { http, base, auth, prefix, shards, replicas, ready: Arc::default() })
     }
@@ -153,6 +159,9 @@ impl Client {
 
 #[allow(clippy::needless_pass_by_value, reason = "the shape of `map_err`")]
 fn unreachable(error: reqwest::Error) -> SearchError {
+    if let Some(why) = tls::explain(&error, "search") {
+        return SearchError::Misconfigured(why);
+    }
     // The URL may hold a password; the cause below says what happened.
     let error = error.without_url();
     let mut why = error.to_string();

@@ -234,7 +234,9 @@ impl Broker for Cardboard {
         Ok(queues.iter().map(stats).collect())
     }
 
-    async fn close(&self) {}
+    async fn close(&self) -> usize {
+        0
+    }
 }
 
 impl RunView for Cardboard {

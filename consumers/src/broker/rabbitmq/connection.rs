@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use lapin::{
     Connection, ConnectionProperties, ErrorKind, Event,
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
+    tcp::OwnedTLSConfig,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,8 +20,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::settings::Host;
-use crate::broker::BrokerError;
+use super::{FAREWELL, settings::Host};
+use crate::{broker::BrokerError, tls};
 
 /// Every connect, with its handshake, ends within this.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -48,6 +49,16 @@ impl State {
         match self {
             Self::Up(connection) | Self::Blocked(connection, _) => Some(connection),
             Self::Down(_) | Self::Closed => None,
+        }
+    }
+
+    /// Why nothing can be published, in words.
+    pub fn why_not(&self) -> String {
+        match self {
+            Self::Up(_) => "no channel was opened in time".to_owned(),
+            Self::Blocked(_, why) => format!("it is blocked: {why}"),
+            Self::Down(why) => why.clone(),
+            Self::Closed => "it was closed".to_owned(),
         }
     }
 }
@@ -78,7 +89,12 @@ pub async fn connect(hosts: &[Host], name: &str) -> Result<Connection, BrokerErr
 async fn connect_to(host: &Host, name: &str) -> Result<Connection, BrokerError> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let shown = &host.shown;
-    match timeout(CONNECT, Connection::connect_uri(host.uri.clone(), properties)).await {
+    let config = OwnedTLSConfig { identity: None, cert_chain: host.authorities.as_deref().map(str::to_owned) };
+    let connect = async {
+        let runtime = lapin::runtime::default_runtime()?;
+        Connection::connect_uri_with_config(host.uri.clone(), properties, config, runtime).await
+    };
+    match timeout(CONNECT, connect).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(explain(&error, shown)),
         Err(_) => Err(BrokerError::Unreachable(format!("{shown}: no answer within {} s", CONNECT.as_secs()))),
@@ -86,6 +102,14 @@ async fn connect_to(host: &Host, name: &str) -> Result<Connection, BrokerError> 
 }
 
 fn explain(error: &lapin::Error, shown: &str) -> BrokerError {
+    if let Some(why) = tls::explain(error, "broker") {
+        return BrokerError::Misconfigured(format!("{shown}: {why}"));
+    }
+    if matches!(error.kind(), ErrorKind::ParsingError(_)) {
+        return BrokerError::Unreachable(format!(
+            "{shown}: what answers there does not speak AMQP; to a TLS port the address starts with amqps://"
+        ));
+    }
     let ErrorKind::ProtocolError(amqp) = error.kind() else {
         return BrokerError::Unreachable(format!("{shown}: {error}"));
     };
@@ -126,7 +150,7 @@ impl Supervised {
                 let why = tokio::select! {
                     why = watch_over(&connection, &state) => why,
                     () = self.stop.cancelled() => {
-                        let _ = timeout(Duration::from_secs(2), connection.close(200, "closed".into())).await;
+                        let _ = timeout(FAREWELL / 3, connection.close(200, "closed".into())).await;
                         break;
                     }
                 };

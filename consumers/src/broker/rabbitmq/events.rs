@@ -130,8 +130,8 @@ impl Caster {
                 batch = self.ring.take() => batch,
                 () = self.stop.cancelled() => return,
             };
-            let sent = timeout(PATIENCE, self.send(&mut channel, &batch)).await;
-            if !matches!(sent, Ok(Ok(()))) {
+            let sent = self.stop.run_until_cancelled(timeout(PATIENCE, self.send(&mut channel, &batch))).await;
+            if !matches!(sent, Some(Ok(Ok(())))) {
                 channel = None;
                 let lost = u64::try_from(batch.len()).unwrap_or(u64::MAX);
                 self.ring.dropped.fetch_add(lost, Ordering::Relaxed);

@@ -17,7 +17,7 @@ use lapin::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Inner,
+    FAREWELL, Inner,
     feed::Source,
     intake::Intake,
     tracker::{Answer, Tracker, When},
@@ -93,7 +93,7 @@ impl Generation {
         self.tracker.answer(When::End);
         let close = self.channel.close(200, "closed".into());
         // Whatever it ends with, the connection is closed next.
-        let _ = tokio::time::timeout(Duration::from_secs(2), close).await;
+        let _ = tokio::time::timeout(FAREWELL / 3, close).await;
     }
 
     /// Brings the consumers in line with the credit.

@@ -16,7 +16,10 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{AMQPValue, ShortString},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::connection::{State, up};
 use crate::{broker::PublishError, message::header};
@@ -50,7 +53,8 @@ pub struct Lane {
 type Publishing<'a> = Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm>> + Send + 'a>>;
 
 impl Lane {
-    /// A lane over a connection; `patience` is how long a confirm may take.
+    /// A lane over a connection; `patience` is how long a flush waits for a broker that is away, and
+    /// for its confirms: two thirds of it the first time, the rest when it is sent again.
     pub const fn new(state: watch::Receiver<State>, patience: Duration) -> Self {
         Self { state, channel: None, patience }
     }
@@ -70,8 +74,9 @@ impl Lane {
         let mut results: Vec<Option<Sent>> = Vec::new();
         results.resize_with(parcels.len(), || None);
         let mut last = Failed { why: String::new(), refused_one: false, sent: false };
-        for again in [false, true] {
-            match self.attempt(parcels, &mut results, again).await {
+        let end = Instant::now() + self.patience;
+        for (again, confirmed) in [(false, end - self.patience / 3), (true, end)] {
+            match self.attempt(parcels, &mut results, again, (end, confirmed)).await {
                 Ok(()) => return finished(results, &last),
                 Err(failed) => last = Failed { sent: last.sent || failed.sent, ..failed },
             }
@@ -82,7 +87,7 @@ impl Lane {
             for (place, parcel) in parcels.iter().enumerate().filter(|_| parcels.len() > 1) {
                 if results[place].is_none() {
                     let mut one = [None];
-                    if let Err(failed) = self.attempt(std::slice::from_ref(parcel), &mut one, true).await {
+                    if let Err(failed) = self.attempt(std::slice::from_ref(parcel), &mut one, true, (end, end)).await {
                         self.channel = None;
                         one = [Some(Err(PublishError::Unconfirmed(failed.why)))];
                     }
@@ -94,18 +99,26 @@ impl Lane {
         finished(results, &last)
     }
 
-    /// Sends what has no result yet. `Err` means that some are still without one.
-    async fn attempt(&mut self, parcels: &[Parcel], results: &mut [Option<Sent>], again: bool) -> Result<(), Failed> {
-        let patience = self.patience;
-        let channel = match timeout(patience, self.open()).await {
+    /// Sends what has no result yet. `Err` means that some are still without one. `until`: when the
+    /// channel must be open, and when the confirms must be in; what goes out late gets a third of
+    /// the patience for them even so.
+    async fn attempt(
+        &mut self,
+        parcels: &[Parcel],
+        results: &mut [Option<Sent>],
+        again: bool,
+        until: (Instant, Instant),
+    ) -> Result<(), Failed> {
+        let channel = match timeout_at(until.0, self.open()).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(why)) => return Err(Failed { why, refused_one: false, sent: false }),
-            Err(_) => return Err(Failed { why: self.why_not(), refused_one: false, sent: false }),
+            Err(_) => return Err(Failed { why: self.state.borrow().why_not(), refused_one: false, sent: false }),
         };
         let open: Vec<usize> = (0..parcels.len()).filter(|place| results[*place].is_none()).collect();
         let mut flight = Flight::depart(&channel, parcels, &open, again);
-        let complete = timeout(patience, flight.land()).await.is_ok();
-        flight.judge(parcels, &open, results, complete.then_some(patience))
+        let until = until.1.max(Instant::now() + self.patience / 3);
+        let complete = timeout_at(until, flight.land()).await.is_ok();
+        flight.judge(parcels, &open, results, complete)
     }
 
     async fn open(&mut self) -> Result<Channel, String> {
@@ -119,15 +132,6 @@ impl Lane {
         channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| error.to_string())?;
         self.channel = Some(channel.clone());
         Ok(channel)
-    }
-
-    fn why_not(&self) -> String {
-        match &*self.state.borrow() {
-            State::Up(_) => "no channel was opened in time".to_owned(),
-            State::Blocked(_, why) => format!("it is blocked: {why}"),
-            State::Down(why) => why.clone(),
-            State::Closed => "it was closed".to_owned(),
-        }
     }
 }
 
@@ -201,17 +205,17 @@ impl<'a> Flight<'a> {
         }
     }
 
-    /// Gives a result to each that has an answer; `in_time` is none when the wait was cut short.
+    /// Gives a result to each that has an answer; `in_time` is false when the wait was cut short.
     fn judge(
         mut self,
         parcels: &[Parcel],
         open: &[usize],
         results: &mut [Option<Sent>],
-        in_time: Option<Duration>,
+        in_time: bool,
     ) -> Result<(), Failed> {
         let mut returned = Vec::new();
         let mut failed =
-            in_time.is_none().then(|| Failed { why: "no confirm in time".to_owned(), refused_one: false, sent: true });
+            (!in_time).then(|| Failed { why: "no confirm in time".to_owned(), refused_one: false, sent: true });
         for (at, place) in open.iter().enumerate() {
             // After a cut every answer that is there is taken, since any may carry a return.
             let late = self.confirms[at].take().and_then(FutureExt::now_or_never);

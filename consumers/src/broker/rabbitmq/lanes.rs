@@ -3,14 +3,18 @@
 //! A caller's batch goes down one lane as a whole, so that it keeps its order; a lane takes every
 //! batch that waits, and sends them in one go. Refuses to know what is published.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::{
+    sync::{Mutex as AsyncMutex, mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner, connection,
     lane::{Lane, Parcel, Sent},
+    lock,
 };
 use crate::broker::PublishError;
 
@@ -19,26 +23,39 @@ const FLUSH: (usize, usize) = (1000, 16 << 20);
 
 /// A caller's batch on its way to a lane.
 pub struct Flight {
-    /// What.
-    pub parcels: Vec<Parcel>,
+    /// What; gone when the caller took it back, because no lane came for it in time.
+    pub parcels: Arc<Mutex<Option<Vec<Parcel>>>>,
     /// A result for each, in order.
     pub done: oneshot::Sender<Vec<Sent>>,
 }
 
 impl Inner {
-    /// Sends parcels over one of the lanes, in order.
+    /// Sends parcels over one of the lanes, in order. While the broker is away or blocked they
+    /// stand in line, and no longer than the bound: then they were never sent.
     pub(super) async fn fly(&self, parcels: Vec<Parcel>) -> Vec<Sent> {
         let count = parcels.len();
-        let (done, landed) = oneshot::channel();
-        let closed = || vec![Err(PublishError::Refused("the broker was closed".to_owned())); count];
+        let refused = |why: String| vec![Err(PublishError::Refused(why)); count];
+        let closed = || refused("the broker was closed".to_owned());
         if count == 0 {
             return Vec::new();
         }
-        if self.stop.is_cancelled() || self.flights.send(Flight { parcels, done }).await.is_err() {
+        if self.stop.is_cancelled() {
             return closed();
         }
+        let (done, landed) = oneshot::channel();
+        let parcels = Arc::new(Mutex::new(Some(parcels)));
+        let flight = Flight { parcels: Arc::clone(&parcels), done };
+        let mut landed = Box::pin(async { self.flights.send(flight).await.ok().and(landed.await.ok()) });
+        let in_time = async {
+            match timeout(self.settings.confirm_timeout, &mut landed).await {
+                Ok(landed) => landed,
+                Err(_) if lock(&parcels).take().is_some() => Some(refused(self.publishing.borrow().why_not())),
+                // A lane has it, and a bound of its own.
+                Err(_) => landed.await,
+            }
+        };
         tokio::select! {
-            landed = landed => landed.unwrap_or_else(|_| closed()),
+            sent = in_time => sent.unwrap_or_else(closed),
             () = self.stop.cancelled() => vec![Err(PublishError::Unconfirmed("the broker was closed".to_owned())); count],
         }
     }
@@ -50,18 +67,20 @@ impl Inner {
 }
 
 /// A publish lane: takes the batches that wait, sends them in one go, hands out the results.
-pub async fn fly_on(mut lane: Lane, taken: Arc<Mutex<mpsc::Receiver<Flight>>>, stop: CancellationToken) {
+pub async fn fly_on(mut lane: Lane, taken: Arc<AsyncMutex<mpsc::Receiver<Flight>>>, stop: CancellationToken) {
     let mut flights = Vec::new();
     loop {
-        let take = async { taken.lock().await.recv_many(&mut flights, 32).await };
+        // What waits for the broker stays with its caller, who knows for how long.
+        let take = async { if lane.usable().await { taken.lock().await.recv_many(&mut flights, 32).await } else { 0 } };
         tokio::select! {
             taken = take => if taken == 0 { return },
             () = stop.cancelled() => return,
         }
         let (mut parcels, mut ends) = (Vec::new(), Vec::new());
         for flight in flights.drain(..) {
-            ends.push((flight.parcels.len(), flight.done));
-            parcels.extend(flight.parcels);
+            let Some(batch) = lock(&flight.parcels).take() else { continue };
+            ends.push((batch.len(), flight.done));
+            parcels.extend(batch);
         }
         let mut results = Vec::with_capacity(parcels.len());
         while results.len() < parcels.len() {
@@ -73,7 +92,11 @@ pub async fn fly_on(mut lane: Lane, taken: Arc<Mutex<mpsc::Receiver<Flight>>>, s
                 first || bytes <= FLUSH.1
             });
             let count = count.count();
-            results.extend(lane.flush(&rest[..count]).await);
+            tokio::select! {
+                sent = lane.flush(&rest[..count]) => results.extend(sent),
+                // Whoever waits learns of the end by itself.
+                () = stop.cancelled() => return,
+            }
         }
         let mut results = results.into_iter();
         for (count, done) in ends {

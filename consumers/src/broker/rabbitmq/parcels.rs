@@ -20,7 +20,7 @@ use lapin::{BasicProperties, options::BasicPublishOptions, types::ShortString};
 use spinor_executors::HeaderValue;
 use tokio::time::timeout;
 
-use super::{DRAIN, connection::State, lane::Parcel, lock, names};
+use super::{ANSWER, connection::State, lane::Parcel, lock, names};
 use crate::{
     broker::{Address, Outgoing, PublishError, rabbitmq::Inner},
     entry::{PACK_BYTES, PACK_LINES},
@@ -54,7 +54,7 @@ impl Inner {
             let properties = BasicProperties::default().with_delivery_mode(2).with_content_type(NDJSON.into());
             let key = this.names.search().into();
             let options = BasicPublishOptions::default();
-            let _ = timeout(DRAIN, channel.basic_publish("".into(), key, options, &pack, properties)).await;
+            let _ = timeout(ANSWER, channel.basic_publish("".into(), key, options, &pack, properties)).await;
         };
         let mut send = Box::pin(send);
         // Usually all is done by the first poll; only opening the channel takes longer.

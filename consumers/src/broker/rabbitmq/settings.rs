@@ -3,11 +3,11 @@
 //! Owns reading the URL, with several hosts in one. Refuses to show a password: neither `Debug`
 //! nor any error of this file carries one.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use lapin::uri::AMQPUri;
 
-use crate::broker::BrokerError;
+use crate::{broker::BrokerError, read_ca_file};
 
 /// How to reach RabbitMQ and what to call things there.
 #[derive(Clone)]
@@ -17,12 +17,14 @@ pub struct RabbitSettings {
     pub urls: Vec<String>,
     /// What the names of all our objects start with. Defaults to `spinor`.
     pub prefix: String,
+    /// Certificates (PEM) to trust beside those of the machine, for `amqps://`.
+    pub ca_file: Option<PathBuf>,
     /// Shown by the server beside each connection. Defaults to `spinor`.
     pub connection_name: String,
     /// Is a second copy of the reports kept for a search index? Defaults to no.
     pub search: bool,
-    /// How long a confirm may take before the same is sent once more, and how long a publish
-    /// waits for a broker that is blocked or away. Defaults to 15 s.
+    /// How long a publish waits for a broker that is blocked or away, and for its confirm; after two
+    /// thirds of it without one the same is sent once more. Defaults to 15 s.
     pub confirm_timeout: Duration,
 }
 
@@ -31,6 +33,7 @@ impl RabbitSettings {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             urls: vec![url.into()],
+            ca_file: None,
             prefix: "spinor".to_owned(),
             connection_name: "spinor".to_owned(),
             search: false,
@@ -43,6 +46,7 @@ impl fmt::Debug for RabbitSettings {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.debug_struct("RabbitSettings")
             .field("urls", &self.urls.iter().map(|url| without_password(url)).collect::<Vec<_>>())
+            .field("ca_file", &self.ca_file)
             .field("prefix", &self.prefix)
             .field("connection_name", &self.connection_name)
             .field("search", &self.search)
@@ -71,6 +75,8 @@ pub struct Host {
     pub uri: AMQPUri,
     /// For people.
     pub shown: String,
+    /// Authorities of ours, as PEM.
+    pub authorities: Option<Arc<str>>,
 }
 
 impl Host {
@@ -92,12 +98,17 @@ pub fn hosts(settings: &RabbitSettings) -> Result<Vec<Host>, BrokerError> {
             "the prefix of the broker's objects must be 1 to 60 visible ASCII characters, not `{prefix}`"
         )));
     }
-    let mut all = Vec::new();
+    let authorities = match &settings.ca_file {
+        Some(file) => Some(Arc::from(read_ca_file(file).map_err(BrokerError::Misconfigured)?)),
+        None => None,
+    };
+    let mut all: Vec<Host> = Vec::new();
     for url in &settings.urls {
         all.extend(
             read(url).map_err(|why| BrokerError::Misconfigured(format!("broker {}: {why}", without_password(url))))?,
         );
     }
+    all.iter_mut().for_each(|host| host.authorities.clone_from(&authorities));
     if all.is_empty() {
         return Err(BrokerError::Misconfigured("no broker URL is given".to_owned()));
     }
@@ -134,7 +145,7 @@ fn read(url: &str) -> Result<Vec<Host>, String> {
                 uri.authority.userinfo.username, uri.authority.host, uri.authority.port
             );
             uri.query.heartbeat = Some(10);
-            Ok(Host { uri, shown })
+            Ok(Host { uri, shown, authorities: None })
         })
         .collect()
 }

@@ -59,6 +59,8 @@ pub struct Sink {
     filled: Notify,
     crowded: Notify,
     open: AtomicUsize,
+    /// Deliveries among them; and those that were given up after the end of the intake.
+    unanswered: AtomicUsize,
     emptied: Notify,
     closed: AtomicBool,
 }
@@ -74,6 +76,7 @@ impl Sink {
             return;
         }
         self.open.fetch_add(1, Ordering::AcqRel);
+        self.unanswered.fetch_add(usize::from(item.tag.is_some()), Ordering::AcqRel);
         let mut waiting = self.waiting();
         waiting.push(item);
         let crowded = waiting.len() >= CROWD;
@@ -92,14 +95,21 @@ impl Sink {
         self.filled.notify_one();
     }
 
-    fn done(&self, items: usize) {
+    /// So many items are done, and so many deliveries of them answered.
+    fn done(&self, items: usize, answered: usize) {
+        self.unanswered.fetch_sub(answered, Ordering::AcqRel);
         if self.open.fetch_sub(items, Ordering::AcqRel) == items {
             self.emptied.notify_waiters();
         }
     }
 
-    /// Takes nothing more, and waits until all is settled, or until the bound.
-    pub async fn drain(&self, bound: Duration) {
+    /// Deliveries that were settled here and have no answer.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::Acquire)
+    }
+
+    /// Takes nothing more, and waits until all is settled, or until the end.
+    pub async fn drain(&self, end: Instant) {
         self.closed.store(true, Ordering::Release);
         let empty = async {
             loop {
@@ -110,7 +120,7 @@ impl Sink {
                 emptied.await;
             }
         };
-        if tokio::time::timeout(bound, empty).await.is_err() {
+        if tokio::time::timeout_at(end, empty).await.is_err() {
             tracing::warn!(open = self.open.load(Ordering::Acquire), "Closing with settlements that did not end.");
         }
     }
@@ -156,12 +166,17 @@ impl Inner {
                 () = signal.notified() => {}
                 () = self.stop.cancelled() => return,
             }
-            if !lane.usable().await {
-                return;
+            tokio::select! {
+                usable = lane.usable() => if !usable { return },
+                () = self.stop.cancelled() => return,
             }
             let items = std::mem::take(&mut *self.sink.waiting());
             if !items.is_empty() {
-                self.flush(&mut lane, items).await;
+                tokio::select! {
+                    () = self.flush(&mut lane, items) => {}
+                    // Nobody waits for a broker that is silent at the end.
+                    () = self.stop.cancelled() => return,
+                }
             }
         }
     }
@@ -182,7 +197,8 @@ impl Inner {
                 item.tries += 1;
                 cut.push(item);
             } else {
-                self.tasks.spawn(Arc::clone(self).retry_alone(item, error));
+                let (stop, retry) = (self.stop.clone(), Arc::clone(self).retry_alone(item, error));
+                self.tasks.spawn(async move { stop.run_until_cancelled(retry).await });
             }
         }
         self.answer(settled);
@@ -241,6 +257,7 @@ impl Inner {
     /// Acks and hands back what is settled, and fills in the receipts.
     fn answer(&self, settled: Vec<Item>) {
         let open = settled.len();
+        let answered = settled.iter().filter(|item| item.tag.is_some()).count();
         let by_channel = |item: &Item| item.tag.as_ref().map(|tag| tag.subscription);
         for group in settled.chunk_by(|a, b| by_channel(a) == by_channel(b)) {
             let Some(tracker) = group.first().and_then(by_channel).and_then(|id| self.tracker(id)) else { continue };
@@ -255,7 +272,7 @@ impl Inner {
             // Nobody need be listening.
             let _ = item.receipt.send(Ok(()));
         }
-        self.sink.done(open);
+        self.sink.done(open, answered);
     }
 
     /// Tries one settlement by itself until the bound; then its delivery goes back.
@@ -296,6 +313,8 @@ impl Inner {
             tracing::warn!(%error, "A settlement could not be published; its job goes back to its queue.");
         }
         let _ = item.receipt.send(Err(error));
-        self.sink.done(1);
+        // One that goes back is answered; at the end it counts with those that have to run again.
+        let back = item.tag.is_some() && !self.closing.is_cancelled();
+        self.sink.done(1, usize::from(back));
     }
 }

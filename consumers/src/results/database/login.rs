@@ -12,7 +12,7 @@ use sqlx::{
 use super::{ACQUIRE_LIMIT, Flavour};
 use crate::results::{
     ResultsError,
-    errors::{is_without_table, meaning},
+    errors::{is_without_table, meaning, refusal},
 };
 
 /// A first connection, and what the server says of itself on it.
@@ -38,7 +38,10 @@ pub async fn log_in(url: &str) -> Result<Login, ResultsError> {
     let mut connection = tokio::time::timeout(ACQUIRE_LIMIT, options.connect())
         .await
         .map_err(|_| ResultsError::Unavailable(format!("{place}: no answer within 5 s")))?
-        .map_err(|error| opening(&place, error))?;
+        .map_err(|error| {
+            refusal(&error)
+                .map_or_else(|| opening(&place, error), |why| ResultsError::Misconfigured(format!("{place}: {why}")))
+        })?;
     let row = connection
         .fetch_one("SELECT CAST(VERSION() AS CHAR), CAST(@@max_allowed_packet AS SIGNED)")
         .await
