@@ -58,6 +58,10 @@ const OTHER: &[(&str, &str)] = &[
     ("broker_prefix", "broker_prefix = 'other'"),
     ("results", "results = 'mysql://u:p@db/spinor'"),
     ("search", "search = 'http://es:9200'"),
+    // Nothing speaks TLS in a configuration without servers, so the file is not looked at.
+    ("broker_ca", "broker_ca = 'ca.pem'"),
+    ("results_ca", "results_ca = 'ca.pem'"),
+    ("search_ca", "search_ca = 'ca.pem'"),
     ("data", "data = '/elsewhere'"),
     ("consumer.group", "[consumer]\ngroup = 'images'"),
     ("consumer.queues", "[consumer]\nqueues = ['images']"),

@@ -1,5 +1,6 @@
-//! `https://` search, with a user and with an API key. No job waits for a search server, so what is
-//! wrong with its certificate stands in the log and is found by `doctor`.
+//! `https://` search. No job waits for a search server, so what is wrong with its certificate stands
+//! in the log and is found by `doctor`. An API key is tried elsewhere, without TLS: the server's test
+//! build cannot make one (its index of keys needs an analysis module that is left out).
 
 use reqwest::Certificate;
 use serde_json::{Value, json};
@@ -36,34 +37,20 @@ impl Direct {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn jobs_are_indexed_over_tls_with_a_user_and_with_a_key_and_a_wrong_certificate_is_told() {
+async fn jobs_are_indexed_over_tls_and_a_wrong_certificate_is_told() {
     let (ours, stranger) = (Authority::new(), Authority::new());
     let certificate = ours.certificate(NAME);
     let options = ["--tls", &certificate, "--password", SECRET];
     let server = PrivateServer::start_with("elasticsearch", &options).await;
     let direct = Direct::new(&server, &ours);
     let (url, ca) = (server.url(), file(&ours));
-    let found = async |jobs| eventually("the job to be found", PATIENCE, async || direct.count().await == jobs).await;
-    assert_carries_a_job(&installation(&[("search", url), ("search_ca", &ca)]), async || found(1).await).await;
-
-    let made = direct.post("/_security/api_key", json!({"name": "spinor"})).await;
-    let key = made["encoded"].as_str().expect("a key");
-    let nameless = url.replace(&format!("elastic:{SECRET}@"), "");
-    let keyed = installation(&[("search", &nameless), ("search_ca", &ca), ("secrets", "secrets.toml")]);
-    write_secret(&keyed, key);
-    assert_carries_a_job(&keyed, async || found(2).await).await;
+    let found = async || eventually("the job to be found", PATIENCE, async || direct.count().await == 1).await;
+    assert_carries_a_job(&installation(&[("search", url), ("search_ca", &ca)]), found).await;
 
     let unsigned = ["certificate is refused", "PEM file", "`search_ca`"];
     assert_told(&installation(&[("search", url), ("search_ca", &file(&stranger))]), &unsigned).await;
     let named = ["not valid for name", "localhost", "127.0.0.1", "in `search`"];
     assert_told(&installation(&[("search", &by_another_name(url)), ("search_ca", &ca)]), &named).await;
-}
-
-fn write_secret(spinor: &Spinor, key: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let path = spinor.join("secrets.toml");
-    std::fs::write(&path, format!("search_api_key = {key:?}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// A job ends all the same; one line of the log and the doctor say all of this, and no secret.

@@ -40,7 +40,9 @@ pub fn refusal(error: &sqlx::Error) -> Option<String> {
     let database = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
     let mend = match database.number() {
         1044 | 1049 => "check the name of the database in `results`, and the user's rights on it",
-        1045 | 1698 => "check the user in `results`, and `results_password` in the secrets file",
+        1045 | 1698 => {
+            "check the user in `results`, and `results_password` in the secrets file; a server that wants TLS says the same"
+        }
         3159 => "the server takes TLS only: take `ssl-mode=DISABLED` out of `results`",
         _ => return None,
     };
