@@ -1,6 +1,6 @@
 //! The HTTP API over its real sockets, with a real embedded broker and record behind it.
 
-use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use spinor::{
 };
 use spinor_consumers::{
     broker::{
-        Address, AnyBroker, Broker, BrokerError, Event, QueueSpec, Settlement, Verdict,
+        Address, AnyBroker, Broker, BrokerError, Event, QueueSpec, Settlement, Topic, Verdict,
         embedded::{Embedded, EmbeddedSettings},
     },
     entry::Entry,
@@ -207,6 +207,73 @@ async fn a_wait_without_its_event_is_answered_by_the_record() {
     // The event has been cast before anybody waits.
     let waited = stage.client.wait(accepted.id, Duration::from_secs(20), true).await.unwrap();
     assert_eq!(waited.report.map(|waited| waited.execution), Some(report.execution));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_job_that_somebody_waits_for_is_told_once_it_is_in_the_record() {
+    let stage = Stage::new().await;
+    let [one, other] =
+        [stage.client.publish(&NewJob::new("noop")).await, stage.client.publish(&NewJob::new("noop")).await]
+            .map(|accepted| accepted.unwrap().id);
+    let mut told = stage.broker.listen(Topic::Recorded).await.unwrap();
+    let ask = async {
+        loop {
+            // Lossy: the recorder may not listen yet.
+            stage.broker.cast(Event::Watch { jobs: vec![one] });
+            tokio::task::yield_now().await;
+        }
+    };
+    let watched = tokio::select! { watched = told.next() => watched, () = ask => unreachable!() };
+    assert_eq!(watched, Some(Event::Watched { jobs: vec![one] }));
+    for _ in [one, other] {
+        stage.work("default", Outcome::failed("no")).await;
+    }
+    assert_eq!(told.next().await, Some(Event::Recorded { jobs: vec![one] }));
+    assert!(stage.results.ending(one).await.unwrap().is_some(), "it was told before it was recorded");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_wait_is_not_answered_before_a_list_has_the_end() {
+    let stage = Stage::new().await;
+    let accepted = stage.client.publish(&NewJob::new("noop")).await.unwrap();
+    let record = stage.client.job(accepted.id).await.unwrap();
+    let origin = Origin { consumer: "c-1".into(), group: "default".into(), host: "here".into() };
+    let mut report = Report::of(&record.job.unwrap(), &origin, Uuid::now_v7(), Timestamp::now());
+    report.end(Outcome::Succeeded(Json::null()));
+    // The consumer says that it ended; its report is still on its way.
+    let cast_on = async {
+        loop {
+            stage.broker.cast(Event::Ended { report: Box::new(report.clone()) });
+            tokio::task::yield_now().await;
+        }
+    };
+    let wait = stage.client.wait(accepted.id, Duration::from_millis(200), true);
+    let waited = tokio::select! { waited = wait => waited.unwrap(), () = cast_on => unreachable!() };
+    assert!(!waited.ended, "{waited:?}");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn many_are_waited_for_in_one_request_and_those_that_ended_are_told() {
+    let stage = Stage::new().await;
+    let answer = stage.client.publish_batch(&vec![NewJob::new("noop"); 40]).await.unwrap();
+    let ids: Vec<Uuid> = answer.jobs.iter().map(|job| job.id).collect();
+    let work = async |count: usize| {
+        for _ in 0..count {
+            stage.work("default", Outcome::Succeeded(Json::null())).await;
+        }
+    };
+    work(1).await;
+    stage.client.wait(ids[0], Duration::from_secs(20), true).await.unwrap();
+    let some = stage.client.wait_many(&ids, Duration::from_millis(1)).await.unwrap().ended;
+    assert_eq!(some.iter().map(|end| (end.id, end.state)).collect::<Vec<_>>(), [(ids[0], State::Succeeded)]);
+    let (all, ()) = tokio::join!(stage.client.wait_many(&ids, Duration::from_secs(60)), work(39));
+    let all: BTreeSet<Uuid> = all.unwrap().ended.into_iter().map(|end| end.id).collect();
+    assert_eq!(all, ids.into_iter().collect());
+    let too_many = stage.client.wait_many(&vec![Uuid::nil(); 1001], Duration::ZERO).await;
+    assert!(matches!(&too_many, Err(ClientError::Refused(problem)) if problem.field.as_deref() == Some("jobs")));
     stage.end().await;
 }
 

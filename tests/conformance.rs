@@ -89,6 +89,7 @@ macro_rules! suite {
                     events_from_before_are_not_heard,
                     a_slow_listener_never_blocks_the_caster,
                     every_listener_hears_control,
+                    who_waits_and_who_records_hear_each_other_and_nobody_else_does,
                 ]
                 close: [
                     a_close_gives_back_what_is_in_hand,

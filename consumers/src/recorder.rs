@@ -232,8 +232,14 @@ impl<B: Broker> Recorder<B> {
             {
                 next.take(delivery, road);
             }
-            // At once when idle; under a stream of small packs they gather instead.
+            // At once when idle; under a stream of small packs they gather instead, unless somebody
+            // waits for one of them.
+            let mut looked = 0;
             while !ending && next.len() < self.settings.batch && Instant::now() < paced {
+                if self.watched.presses(&next.entries[looked..]) {
+                    break;
+                }
+                looked = next.entries.len();
                 match timeout_at(paced, subscription.next()).await {
                     Ok(Some(delivery)) => next.take(delivery, road),
                     Ok(None) | Err(_) => break,

@@ -85,7 +85,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
             SearchChoice::Off => "off".to_owned(),
             SearchChoice::Http { endpoint, .. } => endpoint.to_string(),
         },
-        data: config.data.display().to_string(),
+        data: std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone()).display().to_string(),
         queues,
     }))
 }

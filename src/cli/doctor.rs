@@ -109,7 +109,8 @@ async fn check_all(checks: &mut Checks, global: &Global, config: &Config) -> Res
 }
 
 fn data(checks: &mut Checks, path: &Path) {
-    let shown = path.display();
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let shown = whole.display();
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             checks.add("data", Verdict::Ok, format!("{shown} is not there yet; `spinor up` makes it"));
@@ -153,14 +154,24 @@ async fn running(checks: &mut Checks, client: &Client) {
             checks.add("running", Verdict::Ok, format!("process {pid} answers at {}", client.place()));
             if link.state != "up" {
                 let why = link.why.clone().unwrap_or_default();
-                checks.add("link", Verdict::Fail, format!("its link to the broker is {}: {why}", link.state));
+                checks.add(
+                    "link",
+                    Verdict::Fail,
+                    format!(
+                        "its link to the broker is {}: {why}; it tries again by itself, and jobs wait until then",
+                        link.state
+                    ),
+                );
             }
             if let Some(why) = status.results_problem {
-                checks.add("record", Verdict::Fail, format!("its results database: {why}"));
+                checks.add(
+                    "record",
+                    Verdict::Fail,
+                    format!("its results database: {why}; jobs run on, and their reports wait"),
+                );
             }
-            for row in status.queues.iter().filter(|row| row.stats.consumers == 0 && row.stats.ready > 0) {
-                let (name, ready) = (&row.stats.name, row.stats.ready);
-                checks.add("queue", Verdict::Warn, format!("{ready} jobs wait on `{name}`, where no consumer is"));
+            for line in super::queues::nobody_on(&status.queues) {
+                checks.add("queue", Verdict::Warn, line.trim_end());
             }
         }
         Err(error @ ClientError::Unreachable { .. }) => checks.add("running", Verdict::Warn, error.to_string()),
@@ -180,6 +191,8 @@ fn passwords(checks: &mut Checks, what: &'static str, endpoint: &Endpoint) {
 fn login(checks: &mut Checks, what: &'static str, endpoint: &Endpoint, found: Result<String, String>) {
     match found {
         Ok(detail) => checks.add(what, Verdict::Ok, detail),
+        // Where the address is told already, it is not told twice.
+        Err(why) if why.contains("://") => checks.add(what, Verdict::Fail, why),
         Err(why) => checks.add(what, Verdict::Fail, format!("{endpoint}: {why}")),
     }
 }

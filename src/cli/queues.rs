@@ -28,6 +28,16 @@ impl Queues {
     }
 }
 
+/// A line for each queue on which jobs wait for nobody.
+pub(super) fn nobody_on(queues: &[QueueRow]) -> Vec<String> {
+    let line = |QueueRow { stats, .. }: &QueueRow| {
+        let (name, ready) = (&stats.name, stats.ready);
+        let jobs = if ready == 1 { "1 job waits".to_owned() } else { format!("{ready} jobs wait") };
+        format!("{jobs} on `{name}`, where no consumer is; start one, or name the queue in `consumer.queues`\n")
+    };
+    queues.iter().filter(|row| row.stats.consumers == 0 && row.stats.ready > 0).map(line).collect()
+}
+
 /// The table.
 pub(super) fn text(queues: &[QueueRow]) -> String {
     let mut table = Table::new(&["QUEUE", "READY", "UNACKED", "CONSUMERS"]);

@@ -85,3 +85,24 @@ pub async fn every_listener_hears_control<F: Fixture>() {
     assert_eq!(hear(&mut one).await, Event::Ping { nonce });
     assert_eq!(hear(&mut two).await, Event::Ping { nonce });
 }
+
+pub async fn who_waits_and_who_records_hear_each_other_and_nobody_else_does<F: Fixture>() {
+    let (_fixture, broker) = with_queues::<F>(&[]).await;
+    let mut records = listen(&broker, Topic::Watches).await;
+    let mut waits = listen(&broker, Topic::Recorded).await;
+    let mut control = listen(&broker, Topic::Control).await;
+    let mut all = listen(&broker, Topic::All).await;
+    let (jobs, nonce) = (vec![Uuid::now_v7(), Uuid::now_v7()], Uuid::now_v7());
+    let watch = Event::Watch { jobs: jobs.clone() };
+    let answers = [Event::Watched { jobs: jobs.clone() }, Event::Recorded { jobs }];
+    let last = started(Uuid::now_v7(), None);
+    for event in answers.iter().chain([&watch, &Event::Ping { nonce }, &last]) {
+        broker.cast(event.clone());
+    }
+    assert_eq!(hear(&mut records).await, watch);
+    for answer in answers {
+        assert_eq!(hear(&mut waits).await, answer);
+    }
+    assert_eq!(hear(&mut control).await, Event::Ping { nonce });
+    assert_eq!(hear(&mut all).await, last);
+}

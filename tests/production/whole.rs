@@ -3,7 +3,13 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use spinor_consumers::results::JobFilter;
+use spinor_consumers::{
+    broker::{
+        Broker as _, Event, Topic,
+        rabbitmq::{RabbitMq, RabbitSettings},
+    },
+    results::JobFilter,
+};
 use spinor_executors::State;
 use uuid::Uuid;
 
@@ -110,4 +116,29 @@ async fn a_job_can_be_shown_right_after_its_publish_and_before_the_first_consume
     }
     drained(consumer).await;
     drained(front).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_is_told_by_a_recorder_in_another_process() {
+    let site = Site::new().await;
+    let spinor = installation(&site, "");
+    let api = up(&spinor, &["--only", "api"]).await;
+    let recorder = up(&spinor, &["--only", "recorder", "--data", "recorder"]).await;
+    let consumer = up(&spinor, &["--only", "consumer", "--data", "consumer"]).await;
+    let settings = RabbitSettings { prefix: site.prefix.clone(), ..RabbitSettings::new(site.broker.clone()) };
+    let broker = RabbitMq::connect(settings).await.unwrap();
+    let mut told = broker.listen(Topic::Recorded).await.unwrap();
+    let publish = ["publish", "wait", "--queue", "one", "--args", r#"{"ms": 500}"#, "--wait"];
+    let done = ask(&spinor, &publish).await;
+    assert_eq!(done["report"]["state"], "succeeded", "{done}");
+    let id: Uuid = done["id"].as_str().unwrap().parse().unwrap();
+    let mut heard = Vec::new();
+    while !matches!(heard.last(), Some(Event::Recorded { jobs }) if jobs.contains(&id)) {
+        heard.push(tokio::time::timeout(PATIENCE, told.next()).await.unwrap().unwrap());
+    }
+    assert!(matches!(&heard[0], Event::Watched { jobs } if *jobs == [id]), "{heard:?}");
+    broker.close().await;
+    for process in [consumer, recorder, api] {
+        drained(process).await;
+    }
 }

@@ -25,6 +25,8 @@ use crate::{
 const MOST: usize = 50_000;
 /// A watch that is not repeated ends after this long.
 const LASTS: Duration = Duration::from_secs(15);
+/// Of so many the end is committed without a pause.
+const FEW: usize = 32;
 /// Ids to one event.
 const TOLD_AT_ONCE: usize = 1000;
 
@@ -71,16 +73,18 @@ impl Watched {
         fresh
     }
 
+    /// Does somebody wait for one of these ends? When many do, they gain more from large commits.
+    pub fn presses(&self, entries: &[Entry]) -> bool {
+        let watched = self.lock();
+        (1..=FEW).contains(&watched.len()) && ends(entries).any(|job| watched.contains_key(&job))
+    }
+
     /// Tells the ends among what was committed that somebody waits for.
     pub fn tell<B: Broker>(&self, broker: &B, entries: &[Entry], letters: &[(Message, DeadLetter)]) {
         if self.lock().is_empty() {
             return;
         }
-        let ended = entries.iter().filter_map(|entry| match entry {
-            Entry::Report(report) if report.state.is_final() => Some(report.job),
-            _ => None,
-        });
-        let told = self.take(ended.chain(letters.iter().map(|(_, letter)| letter.job)));
+        let told = self.take(ends(entries).chain(letters.iter().map(|(_, letter)| letter.job)));
         for jobs in told.chunks(TOLD_AT_ONCE) {
             broker.cast(Event::Recorded { jobs: jobs.to_vec() });
         }
@@ -96,6 +100,13 @@ impl Watched {
         }
         told
     }
+}
+
+fn ends(entries: &[Entry]) -> impl Iterator<Item = Uuid> {
+    entries.iter().filter_map(|entry| match entry {
+        Entry::Report(report) if report.state.is_final() => Some(report.job),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
