@@ -26,7 +26,7 @@ use crate::conformance::fixture::{
     PATIENCE, acked, bounded, consume, declare, end, message, must, number, packs, publish, publish_one, take,
     take_many, until_ready, work,
 };
-use crate::support::soak;
+use crate::support::{small_disk, soak};
 
 const JOBS: usize = 5000;
 const CREDIT: u32 = 20;
@@ -382,17 +382,5 @@ async fn a_full_disk_loses_nothing_and_says_so() {
     if let Some(dir) = dir_of_the_parent() {
         return a_child_on_a_small_disk(dir).await;
     }
-    // A mount of its own in a namespace of its own: gone with the child.
-    let scratch = Scratch::new();
-    let ended = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-c"])
-        .arg("mount -t tmpfs -o size=64m none \"$SPINOR_TEST_DIR\" && exec \"$@\"")
-        .arg("sh")
-        .arg(std::env::current_exe().expect("our own path"))
-        .args(["embedded_faults::a_full_disk_loses_nothing_and_says_so", "--exact", "--nocapture"])
-        .env("SPINOR_TEST_DIR", &scratch.0)
-        .output()
-        .expect("unshare");
-    let said = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
-    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+    small_disk::run_again("embedded_faults::a_full_disk_loses_nothing_and_says_so", "SPINOR_TEST_DIR", "64m");
 }

@@ -12,6 +12,7 @@ pub mod running;
 pub mod scratch;
 pub mod servers;
 pub mod site;
+pub mod small_disk;
 pub mod soak;
 pub mod witness;
 

@@ -1,7 +1,7 @@
 //! The recorder while its database stops and comes back, while its disk is full, and beside another
 //! recorder.
 
-use std::{collections::BTreeSet, path::PathBuf, process::Command};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use spinor_consumers::{
     broker::Address,
@@ -19,9 +19,8 @@ use super::{
 use crate::support::{
     eventually,
     roads::{self, Roads},
-    scratch::Scratch,
     servers::PrivateServer,
-    soak,
+    small_disk, soak,
 };
 
 #[tokio::test]
@@ -122,23 +121,11 @@ async fn a_full_disk_is_waited_for_and_what_was_refused_is_stored_afterwards() {
     if let Some(disk) = std::env::var_os(SMALL_DISK) {
         return on_a_small_disk(disk.into()).await;
     }
-    // A mount of its own in a namespace of its own: gone with the child.
-    let scratch = Scratch::new("small-disk");
-    let ended = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-c"])
-        .arg(format!("mount -t tmpfs -o size=16m none \"${SMALL_DISK}\" && exec \"$@\""))
-        .arg("sh")
-        .arg(std::env::current_exe().unwrap())
-        .args([
-            "recorder::faults::a_full_disk_is_waited_for_and_what_was_refused_is_stored_afterwards",
-            "--exact",
-            "--nocapture",
-        ])
-        .env(SMALL_DISK, scratch.path())
-        .output()
-        .expect("unshare");
-    let said = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
-    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+    small_disk::run_again(
+        "recorder::faults::a_full_disk_is_waited_for_and_what_was_refused_is_stored_afterwards",
+        SMALL_DISK,
+        "16m",
+    );
 }
 
 async fn on_a_small_disk(disk: PathBuf) {
