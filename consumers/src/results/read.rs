@@ -26,21 +26,26 @@ const MOST_MEMBERS: u32 = 10_000;
 
 impl Store {
     pub(super) async fn job(&self, id: Uuid) -> Result<Option<JobRecord>, ResultsError> {
-        let sql = format!("SELECT {JOB_ROW}, jobs.job FROM jobs WHERE id = ?");
+        // One question for the state and its attempts: two would show the moments between two commits.
+        let sql = format!(
+            "SELECT {JOB_ROW}, attempts.report FROM jobs LEFT JOIN attempts ON attempts.job = jobs.id WHERE jobs.id = ? \
+             ORDER BY attempts.replay, attempts.attempt, attempts.execution"
+        );
         let rows = self.database.ask(sql, vec![Value::Id(id)]).await?;
         let Some(found) = rows.first() else {
             return Ok(None);
         };
-        let sql = "SELECT report FROM attempts WHERE job = ? ORDER BY replay, attempt, execution";
-        let attempts = self.database.ask(sql.to_owned(), vec![Value::Id(id)]).await?;
-        Ok(Some(JobRecord {
-            row: job_row(found)?,
-            job: found.maybe_text(JOB_ROW_COLUMNS)?.as_deref().map(json).transpose()?,
-            attempts: attempts
-                .iter()
-                .map(|row| Ok(AttemptRecord { report: json(&row.text(0)?)? }))
-                .collect::<Result<_, ResultsError>>()?,
-        }))
+        // Apart: it is large, and there once, not once an attempt.
+        let sql = "SELECT job FROM jobs WHERE id = ?";
+        let job = self.database.ask(sql.to_owned(), vec![Value::Id(id)]).await?;
+        let job = job.first().map(|row| row.maybe_text(0)).transpose()?.flatten();
+        let mut attempts = Vec::new();
+        for row in &rows {
+            if let Some(report) = row.maybe_text(JOB_ROW_COLUMNS)? {
+                attempts.push(AttemptRecord { report: json(&report)? });
+            }
+        }
+        Ok(Some(JobRecord { row: job_row(found)?, job: job.as_deref().map(json).transpose()?, attempts }))
     }
 
     pub(super) async fn jobs(&self, filter: &JobFilter) -> Result<Page<JobRow>, ResultsError> {
