@@ -37,8 +37,9 @@ const QUIET: Duration = Duration::from_secs(150);
 /// A planted fault shows sooner.
 const SHOWN: Duration = Duration::from_secs(40);
 
-/// One run at a time: each has servers of its own, and the machine.
-static MACHINE: Mutex<()> = Mutex::const_new(());
+/// One run on each broker at a time: a run takes about a core.
+static EMBEDDED: Mutex<()> = Mutex::const_new(());
+static RABBITMQ: Mutex<()> = Mutex::const_new(());
 
 /// How a run is asked for.
 struct Form {
@@ -105,14 +106,14 @@ fn first(problems: &[Problem]) -> Vec<&Problem> {
 }
 
 async fn embedded(form: Form) -> Vec<Problem> {
-    let _machine = MACHINE.lock().await;
+    let _alone = EMBEDDED.lock().await;
     let stage = Stage::embedded(form.planted).await;
     let plans = vec![Plan::new(form.seed, plan::AT_THE_PROCESS, 1, form.seconds.is_some())];
     torture("embedded", &stage, &form, plans, 1).await
 }
 
 async fn rabbitmq(form: Form) -> Vec<Problem> {
-    let _machine = MACHINE.lock().await;
+    let _alone = RABBITMQ.lock().await;
     let stage = Stage::rabbitmq(form.planted).await;
     let long = form.seconds.is_some();
     let servers = if long { [plan::AT_SERVERS, plan::SLOW].concat() } else { plan::AT_SERVERS.to_vec() };

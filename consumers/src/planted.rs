@@ -1,8 +1,9 @@
 //! Faults that the torture harness plants, to prove that its oracle finds them.
 //!
-//! Owns the switch: the variable `SPINOR_PLANTED_FAULT`, read once, and only in builds with debug
-//! assertions. In a release build every question is a constant `false` and the name of the variable
-//! is not in the program. Refuses to be a setting: no file, flag or page for users knows it.
+//! Owns the switch: the variable `PLANTED_FAULT`, read once, and only in builds with debug
+//! assertions (without `SPINOR_` before it, which would make it a setting). In a release build every
+//! question is a constant `false`, and the name of the variable is not in the program. Refuses to
+//! be a setting: no file, flag or page for users knows it.
 
 /// One way to break a promise on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +21,7 @@ pub enum Fault {
 /// Is this fault planted in this process?
 #[cfg(debug_assertions)]
 pub fn planted(fault: Fault) -> bool {
-    static NAME: std::sync::LazyLock<Option<String>> =
-        std::sync::LazyLock::new(|| std::env::var("SPINOR_PLANTED_FAULT").ok());
+    static NAME: std::sync::LazyLock<Option<String>> = std::sync::LazyLock::new(|| std::env::var("PLANTED_FAULT").ok());
     let name = match fault {
         Fault::AckBeforeConfirm => "ack-before-confirm",
         Fault::DropOnReturn => "drop-on-return",

@@ -48,7 +48,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Reads `S|E JOB STEP BOOT/EXECUTION CONSUMER SECONDS`.
+    /// Reads `S|E JOB STEP BOOT/EXECUTION CONSUMER SECONDS`; a plan's step adds `.STEP` to its execution.
     pub fn read(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let start = match words.next()? {
@@ -59,6 +59,7 @@ impl Line {
         let job = words.next()?.parse().ok()?;
         let step = words.next()?.parse().ok()?;
         let (boot, execution) = words.next()?.split_once('/')?;
+        let execution = execution.split('.').next()?;
         let line = Self {
             start,
             job,

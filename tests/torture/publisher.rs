@@ -21,7 +21,7 @@ use crate::recorder::entries::Draw;
 /// Jobs offered in one request.
 const BATCH: usize = 10;
 /// Between two requests of one publisher.
-const PACE: Duration = Duration::from_millis(250);
+const PACE: Duration = Duration::from_millis(150);
 /// Publishing may wait for a broker that takes nothing; this is beyond its own bound.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So many more accepted than executed, and a publisher waits.

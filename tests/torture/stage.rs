@@ -223,7 +223,7 @@ fn installation(servers: &str, planted: Option<&str>) -> Spinor {
          [consumer]\nslots = 4\nqueues = ['{QUEUE}']\nkinds = ['command']\ngrace = '20s'\n"
     ));
     if let Some(fault) = planted {
-        spinor.set("SPINOR_PLANTED_FAULT", fault);
+        spinor.set("PLANTED_FAULT", fault);
     }
     fs::write(spinor.join("executions"), "").expect("a ledger");
     fs::create_dir(spinor.join("tries")).expect("a directory");
