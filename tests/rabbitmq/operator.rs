@@ -66,7 +66,7 @@ async fn a_disk_alarm_is_shown_publishes_are_refused_and_acks_go_on() {
     for number in 0..10 {
         published(&broker, number).await.expect("published");
     }
-    server.ctl(&["set_disk_free_limit", "900TB"]).await;
+    server.ctl(&["set_disk_free_limit", "900000GB"]).await;
     // The broker says so only to a connection that publishes.
     let stopped = published(&broker, 10).await;
     assert!(matches!(stopped, Ok(()) | Err(PublishError::Unconfirmed(_) | PublishError::Refused(_))), "{stopped:?}");

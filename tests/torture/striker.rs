@@ -172,7 +172,7 @@ impl<'a> Striker<'a> {
     async fn disk_alarm(&self, hold: Duration) {
         let server = broker(self.stage);
         let begun = now();
-        server.ctl(&["set_disk_free_limit", "900TB"]).await;
+        server.ctl(&["set_disk_free_limit", "900000GB"]).await;
         sleep(hold).await;
         server.ctl(&["set_disk_free_limit", "50MB"]).await;
         self.noted("disk-alarm", "broker", None, begun);
