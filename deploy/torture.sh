@@ -3,7 +3,7 @@
 # time, then the comparison of the ledgers. Prints the strikes as they fall and the summary as JSON;
 # the exit code is 0 when nothing was wrong.
 #   deploy/torture.sh --broker rabbitmq|embedded [--seconds N] [--seed N] [--root CHROOT] [--out DIR]
-# Without --seconds it is the short form, which `make test` runs too. --root: servers of a chroot
+# Without --seconds it is the short form, which `make test` runs too. --root: the RabbitMQ of a chroot
 # (deploy/test-newest.sh --chroot makes one; needs root). --out: where the ledgers are copied.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,8 +21,7 @@ while (( $# )); do
     --broker) broker=$2 ;;
     --seconds) export SPINOR_TORTURE_SECONDS=$2 ;;
     --seed) export SPINOR_TORTURE_SEED=$2 ;;
-    # The newest servers' packages have MySQL, not MariaDB.
-    --root) SPINOR_SERVER_ROOT=$(realpath "$2"); export SPINOR_SERVER_ROOT SPINOR_TEST_SQL=mysql ;;
+    --root) SPINOR_TORTURE_ROOT=$(realpath "$2"); export SPINOR_TORTURE_ROOT ;;
     --out) SPINOR_TORTURE_OUT=$(realpath -m "$2"); export SPINOR_TORTURE_OUT ;;
   esac
   shift 2
