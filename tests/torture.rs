@@ -66,34 +66,34 @@ impl Form {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_one_process_under_a_plan_of_faults_loses_no_job_and_records_each_once() {
-    let problems = embedded(Form::asked()).await;
+    let problems = embedded(&Form::asked()).await;
     assert!(problems.is_empty(), "{} problems, the first: {:#?}", problems.len(), first(&problems));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_consumers_on_rabbitmq_under_a_plan_of_faults_lose_no_job_and_record_each_once() {
-    let problems = rabbitmq(Form::asked()).await;
+    let problems = rabbitmq(&Form::asked()).await;
     assert!(problems.is_empty(), "{} problems, the first: {:#?}", problems.len(), first(&problems));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_an_ack_before_the_confirm_is_found() {
-    assert_found(&rabbitmq(Form::planted("ack-before-confirm")).await, Rule::Lost);
+    assert_found(&rabbitmq(&Form::planted("ack-before-confirm")).await, Rule::Lost);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_a_returned_message_that_counts_as_published_is_found() {
-    assert_found(&rabbitmq(Form::planted("drop-on-return")).await, Rule::Lost);
+    assert_found(&rabbitmq(&Form::planted("drop-on-return")).await, Rule::Lost);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_a_settle_done_twice_is_found() {
-    assert_found(&embedded(Form::planted("settle-twice")).await, Rule::Unexplained);
+    assert_found(&embedded(&Form::planted("settle-twice")).await, Rule::Unexplained);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_a_retry_without_bound_is_found() {
-    assert_found(&embedded(Form::planted("retry-without-bound")).await, Rule::BeyondPolicy);
+    assert_found(&embedded(&Form::planted("retry-without-bound")).await, Rule::BeyondPolicy);
 }
 
 fn assert_found(problems: &[Problem], rule: Rule) {
@@ -105,14 +105,14 @@ fn first(problems: &[Problem]) -> Vec<&Problem> {
     problems.iter().take(20).collect()
 }
 
-async fn embedded(form: Form) -> Vec<Problem> {
+async fn embedded(form: &Form) -> Vec<Problem> {
     let _alone = EMBEDDED.lock().await;
     let stage = Stage::embedded(form.planted).await;
     let plans = vec![Plan::new(form.seed, plan::AT_THE_PROCESS, 1, form.seconds.is_some())];
-    torture("embedded", &stage, &form, plans, 1).await
+    torture("embedded", &stage, form, plans, 1).await
 }
 
-async fn rabbitmq(form: Form) -> Vec<Problem> {
+async fn rabbitmq(form: &Form) -> Vec<Problem> {
     let _alone = RABBITMQ.lock().await;
     let stage = Stage::rabbitmq(form.planted).await;
     let long = form.seconds.is_some();
@@ -121,7 +121,7 @@ async fn rabbitmq(form: Form) -> Vec<Problem> {
         Plan::new(form.seed, plan::AT_CONSUMERS, 3, long),
         Plan::new(form.seed.rotate_left(17), &servers, 3, long),
     ];
-    torture("rabbitmq", &stage, &form, plans, 2).await
+    torture("rabbitmq", &stage, form, plans, 2).await
 }
 
 /// Publishes and strikes, heals, waits, and asks the oracle.
