@@ -1,6 +1,6 @@
 //! The ledgers of a run, as they stand on disk. Owns their form; refuses to judge.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
@@ -126,14 +126,29 @@ impl Ledgers {
         let (whole, torn) = text.rsplit_once('\n').unwrap_or_default();
         assert_eq!(torn, "", "a line is torn");
         let line = |text: &str| Line::read(text).unwrap_or_else(|| panic!("no line: {text:?}"));
+        let mut lines: Vec<Line> = whole.lines().map(line).collect();
+        one_consumer_a_life(&mut lines);
         Self {
             accepted: read(&from.join("accepted.ndjson")),
-            lines: whole.lines().map(line).collect(),
+            lines,
             jobs: read(&from.join("jobs.ndjson")),
             attempts: read(&from.join("attempts.ndjson")),
             strikes: read(&from.join("fault-log.ndjson")),
             left: read(&from.join("left.ndjson")),
         }
+    }
+}
+
+/// A shell that starts while its consumer is killed finds somebody else as its parent: the life
+/// tells which consumer it was.
+fn one_consumer_a_life(lines: &mut [Line]) {
+    let mut said: BTreeMap<Uuid, BTreeMap<u32, usize>> = BTreeMap::new();
+    for line in &*lines {
+        *said.entry(line.boot).or_default().entry(line.consumer).or_default() += 1;
+    }
+    for line in lines {
+        let most = said[&line.boot].iter().max_by_key(|(_, times)| **times);
+        line.consumer = most.map_or(line.consumer, |(pid, _)| *pid);
     }
 }
 
@@ -146,4 +161,20 @@ fn read<T: DeserializeOwned>(path: &Path) -> Vec<T> {
 pub fn write<T: Serialize>(path: &Path, rows: &[T]) {
     let lines: Vec<String> = rows.iter().map(|row| serde_json::to_string(row).expect("JSON") + "\n").collect();
     fs::write(path, lines.concat()).expect("a ledger can be written");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_and_belongs_to_the_consumer_of_its_life() {
+        let (job, boot, execution) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+        let line = |consumer| Line::read(&format!("S {job} 2 {boot}/{execution}.2 {consumer} 12.34")).expect("a line");
+        assert_eq!(line(7), Line { start: true, job, step: 2, boot, execution, consumer: 7, at: 12.34 });
+        let mut lines = [line(7), line(1), line(7)];
+        one_consumer_a_life(&mut lines);
+        assert!(lines.iter().all(|line| line.consumer == 7));
+        assert_eq!(Line::read("S torn"), None);
+    }
 }
