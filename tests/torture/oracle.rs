@@ -176,12 +176,27 @@ impl Case<'_> {
             );
             self.says(Rule::Unexplained, &text);
         }
-        let mut seen = BTreeSet::new();
-        let told = self.attempts.iter().any(|row| row.maybe_rerun || !seen.insert(row.attempt));
-        if !told && !self.attempts.is_empty() {
+        if !self.is_told() && self.must_be_told() {
             let text = format!("executed again, and no row says so: {}", self.history());
             self.says(Rule::Unmarked, &text);
         }
+    }
+
+    fn is_told(&self) -> bool {
+        let mut seen = BTreeSet::new();
+        self.attempts.iter().any(|row| row.maybe_rerun || !seen.insert(row.attempt))
+    }
+
+    /// An execution that was cut leaves no row; the one recorded after it has to tell. A double of a
+    /// struck execution whose own report arrived has none after it.
+    fn must_be_told(&self) -> bool {
+        let recorded = |line: &Line| self.attempts.iter().any(|row| row.execution == line.execution);
+        let cut = self.starts.iter().filter(|line| !recorded(line));
+        cut.into_iter().any(|cut| {
+            let mut others = self.starts.iter().filter(|line| recorded(line));
+            let double = others.clone().any(|line| line.at <= cut.at && self.is_struck(line));
+            !double && others.any(|line| line.at > cut.at)
+        })
     }
 
     /// Executions above one for each attempt (of a plan: of its most repeated step).

@@ -140,6 +140,17 @@ fn a_cut_execution_is_explained_by_the_kill_of_its_consumer_and_its_rerun_is_mar
 }
 
 #[test]
+fn the_cut_double_of_an_execution_whose_report_arrived_leaves_nothing_to_mark() {
+    let mut ledgers = balanced();
+    executed(&mut ledgers, 13.0, 8, None);
+    struck(&mut ledgers, "kill", Some(8), 13.2, 13.3);
+    struck(&mut ledgers, "cut", Some(7), 12.1, 12.9);
+    assert_eq!(broken(&ledgers), []);
+    executed(&mut ledgers, 14.0, 9, Some((2, "succeeded", true)));
+    assert_eq!(broken(&ledgers), []);
+}
+
+#[test]
 fn an_answer_that_an_alarm_held_back_dies_with_its_consumer() {
     let mut ledgers = balanced();
     executed(&mut ledgers, 10.8, 8, Some((1, "retrying", true)));
