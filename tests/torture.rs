@@ -2,8 +2,8 @@
 //! ledgers it leaves (`docs/decisions/011-torture.md`).
 //!
 //! The short form deals each fault once. With `SPINOR_TORTURE_SECONDS` (and `SPINOR_TORTURE_SEED`)
-//! the same test is the long form: `deploy/torture.sh`. A planted fault has the seed of the plain
-//! run, and has to be found.
+//! the same test is the long form: `deploy/torture.sh`; `make soak` takes ten minutes. A planted
+//! fault has the seed of the plain run, and has to be found.
 
 mod ledgers;
 mod mix;
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::recorder::entries::Draw;
+use crate::{recorder::entries::Draw, support::soak};
 use ledgers::Ledgers;
 use oracle::{Problem, Rule};
 use plan::Plan;
@@ -54,7 +54,7 @@ impl Form {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
         Self {
             seed: number("SPINOR_TORTURE_SEED").unwrap_or(SEED),
-            seconds: number("SPINOR_TORTURE_SECONDS"),
+            seconds: number("SPINOR_TORTURE_SECONDS").or(soak::or(None, Some(600))),
             planted: None,
         }
     }
