@@ -23,6 +23,9 @@ const STILL: Duration = Duration::from_secs(35);
 /// A guardian ends what its consumer left within this.
 const SOON: Duration = Duration::from_secs(15);
 
+/// Job, attempt, execution, state and report of an attempt's row.
+type Columns = (Vec<u8>, i64, Vec<u8>, String, String);
+
 /// One installation. The order is that of the end: processes, their place, the servers.
 pub struct Stage {
     pub consumers: Vec<Mutex<Part>>,
@@ -192,8 +195,8 @@ impl Stage {
     async fn attempts(&self) -> Vec<Attempt> {
         let sql = "SELECT job, CAST(attempt AS SIGNED), execution, state, report FROM attempts ORDER BY execution";
         let sql = if self.site.is_none() { sql.replace("SIGNED", "INTEGER") } else { sql.to_owned() };
-        let rows: Vec<(Vec<u8>, i64, Vec<u8>, String, String)> = self.select(&sql).await;
-        let attempt = |(job, attempt, execution, state, report): (Vec<u8>, i64, Vec<u8>, String, String)| {
+        let rows: Vec<Columns> = self.select(&sql).await;
+        let attempt = |(job, attempt, execution, state, report): Columns| {
             let report: Value = serde_json::from_str(&report).expect("a report is JSON");
             let maybe_rerun = report["maybe_rerun"] == json!(true);
             let attempt = u32::try_from(attempt).expect("a small number");

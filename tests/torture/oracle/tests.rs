@@ -63,7 +63,8 @@ fn a_job_without_its_end_is_lost() {
     stuck.jobs[0].state = "retrying".into();
     assert_eq!(broken(&stuck), [Rule::Lost]);
     let mut never = balanced();
-    (never.lines.clear(), never.attempts.clear());
+    never.lines.clear();
+    never.attempts.clear();
     assert_eq!(broken(&never), [Rule::Lost]);
 }
 
@@ -73,7 +74,8 @@ fn one_that_may_not_have_been_taken_may_be_gone_but_not_half_done() {
     ledgers.accepted[0].sure = false;
     ledgers.jobs.clear();
     assert_eq!(broken(&ledgers), [Rule::Lost], "it ran");
-    (ledgers.lines.clear(), ledgers.attempts.clear());
+    ledgers.lines.clear();
+    ledgers.attempts.clear();
     assert_eq!(broken(&ledgers), []);
 }
 
