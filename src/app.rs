@@ -96,7 +96,8 @@ impl App {
         // Sockets before anything starts: a clash is a start-up error.
         let listening = if role.parts.api { Some(api::listen::bind(&config).await?) } else { None };
         let broker = connect::broker(&config, stop).await?;
-        if role.parts.api {
+        // Who publishes needs the work queues, who records the reports': neither waits for a consumer.
+        if role.parts.api || role.parts.recorder {
             connect::queues(&config, &broker, stop).await?;
         }
         let record = if role.parts.recorder || role.parts.api {

@@ -14,7 +14,6 @@ mod conformance;
 mod consumer;
 #[cfg(test)]
 mod embedded_faults;
-mod kill;
 mod message;
 mod orchestrations;
 mod production;
@@ -24,3 +23,4 @@ mod recorder;
 mod search;
 mod support;
 mod tls;
+mod torture;

@@ -4,6 +4,7 @@
 
 mod declare;
 mod faults;
+mod operator;
 
 use std::time::Duration;
 

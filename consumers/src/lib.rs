@@ -9,6 +9,7 @@ pub mod broker;
 pub mod consumer;
 pub mod entry;
 pub mod message;
+mod planted;
 pub mod recorder;
 pub mod results;
 pub mod search;

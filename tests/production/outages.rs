@@ -172,6 +172,17 @@ async fn a_consumer_that_starts_while_the_database_is_down_runs_jobs_all_the_sam
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorder_that_is_the_first_on_a_broker_declares_what_it_reads() {
+    let site = Site::new().await;
+    let spinor = installation(&site, "");
+    let recorder = up(&spinor, &["--only", "recorder", "--data", "recorder"]).await;
+    let rest = up(&spinor, &["--only", "api,consumer"]).await;
+    spinor.run(&["publish", "noop", "--queue", "one", "--wait", "--timeout", "60s"]).await.expect_success();
+    drained(rest).await;
+    drained(recorder).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_to_stop_while_it_waits_for_a_broker_it_stops() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let spinor = Spinor::new(&format!("broker = 'amqp://u:hush@{closed}/%2f'\n{}", own("")));

@@ -74,6 +74,23 @@ async fn a_stalled_direction_holds_its_bytes_back_and_loses_none() {
 }
 
 #[tokio::test]
+async fn a_torn_connection_ends_in_the_middle_of_its_bytes() {
+    let mut tasks = JoinSet::new();
+    let proxy = CutProxy::start(&echo(&mut tasks).await).await;
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    assert_eq!(&ask(&mut stream, b"one.").await, b"one.");
+    proxy.tear();
+    stream.write_all(b"two.").await.unwrap();
+    let mut rest = Vec::new();
+    // Two of the four bytes reach the server; what it sends back for them is torn as well, or cut.
+    let _ = timeout(SOON, stream.read_to_end(&mut rest)).await.expect("the connection ends");
+    assert!(rest.len() < 4 && b"two.".starts_with(&rest), "{rest:?}");
+    proxy.heal();
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    assert_eq!(&ask(&mut stream, b"two.").await, b"two.");
+}
+
+#[tokio::test]
 async fn a_url_leads_by_way_of_the_proxy() {
     let proxy = CutProxy::start("127.0.0.1:1").await;
     let address = proxy.address();

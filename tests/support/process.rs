@@ -147,6 +147,11 @@ impl Process {
         kill_process(id, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be looked at").is_some()
+    }
+
     /// Awaits its end.
     pub async fn wait(&mut self, within: Duration) -> ExitStatus {
         let ended = tokio::time::timeout(within, self.child.wait()).await;

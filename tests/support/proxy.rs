@@ -24,6 +24,7 @@ pub enum Direction {
 #[derive(Clone, Copy, Default)]
 struct Rules {
     cut: bool,
+    torn: bool,
     stalled: [bool; 2],
     latency: Duration,
 }
@@ -64,6 +65,11 @@ impl CutProxy {
         self.rules.send_modify(|rules| rules.cut = true);
     }
 
+    /// Lets half of the next piece of data through on each connection, and ends it there.
+    pub fn tear(&self) {
+        self.rules.send_modify(|rules| rules.torn = true);
+    }
+
     /// Holds the bytes of one direction back; the connections stay open.
     pub fn stall(&self, direction: Direction) {
         self.rules.send_modify(|rules| rules.stalled[direction as usize] = true);
@@ -94,7 +100,7 @@ async fn accept(listener: TcpListener, server: String, rules: watch::Receiver<Ru
 }
 
 async fn connect(client: TcpStream, server: String, mut rules: watch::Receiver<Rules>) {
-    if rules.borrow_and_update().cut {
+    if matches!(*rules.borrow_and_update(), Rules { cut, torn, .. } if cut || torn) {
         return;
     }
     let Ok(server) = TcpStream::connect(server).await else { return };
@@ -104,29 +110,37 @@ async fn connect(client: TcpStream, server: String, mut rules: watch::Receiver<R
     let to_client = pump(server_read, client_write, Direction::ToClient, rules.clone());
     tokio::select! {
         _ = rules.wait_for(|rules| rules.cut) => {}
-        // Half-closed connections live on: both ways must end.
-        _ = async { tokio::join!(to_server, to_client) } => {}
+        // Half-closed connections live on: both ways must end, or one be torn.
+        _ = async { tokio::try_join!(to_server, to_client) } => {}
     }
 }
+
+/// A connection ended in the middle of its bytes.
+struct Torn;
 
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     direction: Direction,
     mut rules: watch::Receiver<Rules>,
-) {
+) -> Result<(), Torn> {
     let mut piece = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut piece).await {
-        let latency = match rules.wait_for(|rules| !rules.stalled[direction as usize]).await {
-            Ok(rules) => rules.latency,
-            Err(_) => return,
+        let Rules { latency, torn, .. } = match rules.wait_for(|rules| !rules.stalled[direction as usize]).await {
+            Ok(rules) => *rules,
+            Err(_) => return Ok(()),
         };
+        if torn {
+            let _ = to.write_all(&piece[..length / 2]).await;
+            return Err(Torn);
+        }
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
         if to.write_all(&piece[..length]).await.is_err() {
-            return;
+            return Ok(());
         }
     }
     let _ = to.shutdown().await;
+    Ok(())
 }

@@ -58,6 +58,7 @@ use super::{
     Address, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Link, Outgoing, PublishError, QueueSpec,
     QueueStats, Receipt, Settlement, Subscription, Topic, Verdict,
 };
+use crate::planted::{Fault, planted};
 
 pub use settings::RabbitSettings;
 
@@ -218,6 +219,12 @@ impl Inner {
             }
             let _ = receipt.send(Ok(()));
         } else {
+            if planted(Fault::AckBeforeConfirm)
+                && let Some(tag) = tag.as_ref().filter(|_| verdict == Verdict::Ack)
+                && let Some(tracker) = self.tracker(tag.subscription)
+            {
+                tracker.finish([tag.number]);
+            }
             self.sink.push(Item { tag, lines, publish, verdict, receipt, tries: 0 });
         }
         receive

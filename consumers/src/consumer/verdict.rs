@@ -10,6 +10,7 @@ use crate::{
     broker::{Address, Outgoing, Settlement, Verdict},
     entry,
     message::{self, Message, Properties, header},
+    planted::{Fault, planted},
 };
 
 /// An executor may ask for another attempt even if no policy grants one; this bounds it.
@@ -35,7 +36,8 @@ pub fn decide(report: &mut Report, outcome: Outcome, policy: RetryPolicy, draw: 
         }
         Outcome::Succeeded(_) | Outcome::Discard { .. } => None,
     };
-    let Some(after) = after else {
+    let endless = matches!(outcome, Outcome::Failed(_)) && planted(Fault::RetryWithoutBound);
+    let Some(after) = after.or(endless.then_some(Duration::from_secs(1))) else {
         report.end(outcome);
         return None;
     };
@@ -64,6 +66,9 @@ pub fn settlement(report: &mut Report, job: &Job, again_after: Option<Duration>,
         });
     } else if let Some(reply_to) = &job.reply_to {
         publish.push(reply(reply_to, report, job));
+    }
+    if planted(Fault::SettleTwice) {
+        publish.extend(publish.clone());
     }
     Settlement { lines: vec![line], publish, verdict: Verdict::Ack }
 }

@@ -22,7 +22,11 @@ use tokio::{
 };
 
 use super::connection::{State, up};
-use crate::{broker::PublishError, message::header};
+use crate::{
+    broker::PublishError,
+    message::header,
+    planted::{Fault, planted},
+};
 
 /// A message ready to be sent.
 pub struct Parcel {
@@ -236,7 +240,7 @@ impl<'a> Flight<'a> {
                 None => {}
             }
         }
-        for message in &returned {
+        for message in returned.iter().filter(|_| !planted(Fault::DropOnReturn)) {
             unroutable(message, parcels, results);
         }
         failed.map_or(Ok(()), Err)

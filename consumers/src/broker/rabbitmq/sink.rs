@@ -288,8 +288,9 @@ impl Inner {
             }
             // The time without a link does not count.
             until += waited.elapsed();
-            if matches!(error, PublishError::Unroutable { .. }) {
-                // Somebody may have deleted an object of ours.
+            if matches!(error, PublishError::Unroutable { .. } | PublishError::Unconfirmed(_)) {
+                // Somebody may have deleted an object of ours: a queue returns the message, an
+                // exchange ends the channel.
                 let _ = self.ensure(&[]).await;
             }
             let (parcels, shares) = self.load(std::slice::from_mut(&mut item));

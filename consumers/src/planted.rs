@@ -1,0 +1,38 @@
+//! Faults that the torture harness plants, to prove that its oracle finds them.
+//!
+//! Owns the switch: the variable `PLANTED_FAULT`, read once, and only in builds with debug
+//! assertions (without `SPINOR_` before it, which would make it a setting). In a release build every
+//! question is a constant `false`, and the name of the variable is not in the program. Refuses to
+//! be a setting: no file, flag or page for users knows it.
+
+/// One way to break a promise on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A delivery is acked as soon as it is settled, before what it publishes is confirmed.
+    AckBeforeConfirm,
+    /// A message that the broker returned counts as published.
+    DropOnReturn,
+    /// What follows a delivery is published twice.
+    SettleTwice,
+    /// A failed attempt is followed by another, whatever the policy says.
+    RetryWithoutBound,
+}
+
+/// Is this fault planted in this process?
+#[cfg(debug_assertions)]
+pub fn planted(fault: Fault) -> bool {
+    static NAME: std::sync::LazyLock<Option<String>> = std::sync::LazyLock::new(|| std::env::var("PLANTED_FAULT").ok());
+    let name = match fault {
+        Fault::AckBeforeConfirm => "ack-before-confirm",
+        Fault::DropOnReturn => "drop-on-return",
+        Fault::SettleTwice => "settle-twice",
+        Fault::RetryWithoutBound => "retry-without-bound",
+    };
+    NAME.as_deref() == Some(name)
+}
+
+/// Is this fault planted in this process? Never in a release.
+#[cfg(not(debug_assertions))]
+pub const fn planted(_: Fault) -> bool {
+    false
+}

@@ -1,0 +1,117 @@
+//! The jobs of a run: what each does, and which end is its own.
+//!
+//! Each job's own process writes when it starts and when it is done, in one write, and waits until
+//! that is on disk. Owns the scripts; refuses to publish.
+
+use serde_json::json;
+use spinor::api::new_job::{NewJob, Retry};
+use spinor_executors::Json;
+use uuid::Uuid;
+
+use super::ledgers::Accepted;
+use crate::recorder::entries::Draw;
+
+/// The queue of ordinary jobs.
+pub const QUEUE: &str = "one";
+/// The node that runs the plans, and its queue.
+pub const NODE: &str = "n1";
+
+/// A job to be offered, and what must become of it.
+pub struct Offer {
+    pub job: NewJob,
+    pub wanted: Accepted,
+}
+
+/// The shell's part that writes a line: `say S` or `say E`.
+const SAY: &str = "say() { read up idle < /proc/uptime; echo \"$1 $JOB ${STEP:-0} $SPINOR_RUN $PPID $up\" >> executions; sync -d executions; }\n";
+/// A second attempt finds what the first has left.
+const ONCE: &str = "mkdir tries/$JOB 2>/dev/null";
+/// Holds a process in a session of its own while it runs.
+const LONG: &str = "setsid sleep 600 & sleep 2.$TENTHS; kill $!";
+
+/// One job of the mix.
+pub fn draw(draw: &mut Draw) -> Offer {
+    match draw.below(100) {
+        0..55 => script("short", "", draw).wanted(1, "succeeded"),
+        55..67 => script("50 ms", "sleep 0.05", draw).wanted(1, "succeeded"),
+        67..71 => script("seconds", LONG, draw).wanted(1, "succeeded"),
+        71..80 => {
+            script("fails first", &format!("{ONCE} && {{ say E; exit 3; }}"), draw).retried(3).wanted(4, "succeeded")
+        }
+        80..86 => script("fails for good", "say E; exit 4", draw).retried(2).wanted(3, "failed"),
+        86..90 => script("not retried", "say E; exit 5", draw).wanted(1, "failed"),
+        90..94 => {
+            let mut offer = script("expires", "", draw);
+            offer.job.delay = Some("2s".to_owned());
+            offer.job.expires = Some("1s".to_owned());
+            offer.wanted(0, "expired")
+        }
+        94..98 => large(draw),
+        _ => plan(draw),
+    }
+}
+
+fn script(what: &str, body: &str, draw: &mut Draw) -> Offer {
+    let id = Uuid::now_v7();
+    let text = format!("{SAY}say S\n{body}\nsay E");
+    let env = json!({"JOB": id.to_string(), "TENTHS": draw.below(10).to_string()});
+    new(what, id, "command", QUEUE, &json!({"shell": text, "env": env}))
+}
+
+/// Its standard input is larger than what a frame, or an event, carries.
+fn large(draw: &mut Draw) -> Offer {
+    let id = Uuid::now_v7();
+    let size = 200_000 + draw.below(300_000);
+    let text = format!("{SAY}say S\ntest $(wc -c) -eq {size} || exit 6\nsay E");
+    let args = json!({"shell": text, "env": {"JOB": id.to_string()}, "stdin": "x".repeat(size)});
+    new("large args", id, "command", QUEUE, &args).wanted(1, "succeeded")
+}
+
+/// Three steps that may be repeated when a crash cuts them.
+fn plan(draw: &mut Draw) -> Offer {
+    let id = Uuid::now_v7();
+    let step = |number: u32, body: &str| {
+        let script = format!("{SAY}say S\n{body}\nsay E");
+        let env = json!({"JOB": id.to_string(), "STEP": number.to_string()});
+        json!({"item": number, "verb": "RUN", "script": script, "env": env, "timeout_ms": 60_000, "on_interrupt": "run"})
+    };
+    let pause = format!("sleep 0.{}", draw.below(9));
+    let steps = json!([step(0, ""), step(1, &pause), step(2, "")]);
+    let args = json!({"node": NODE, "sequences": [{"part": 0, "steps": steps}]});
+    let mut offer = new("plan", id, "spinor.plan", &format!("node.{NODE}"), &args).wanted(1, "succeeded");
+    offer.wanted.steps = 3;
+    offer
+}
+
+fn new(what: &str, id: Uuid, kind: &str, queue: &str, args: &serde_json::Value) -> Offer {
+    let mut job = NewJob::new(kind);
+    job.queue = Some(queue.to_owned());
+    job.id = Some(id);
+    job.args = Some(Json::of(args).expect("JSON"));
+    let wanted = Accepted {
+        id,
+        what: what.to_owned(),
+        sure: false,
+        offered: 0.0,
+        answered: 0.0,
+        end: String::new(),
+        attempts: 1,
+        steps: 1,
+        at_most_once: false,
+    };
+    Offer { job, wanted }
+}
+
+impl Offer {
+    fn retried(mut self, max: u32) -> Self {
+        let retry = Retry { max, first: Some("1s".to_owned()), factor: Some(1.0), jitter: Some(0.0) };
+        self.job.retry = Some(retry);
+        self
+    }
+
+    fn wanted(mut self, attempts: u32, end: &str) -> Self {
+        self.wanted.attempts = attempts;
+        self.wanted.end = end.to_owned();
+        self
+    }
+}

@@ -1,0 +1,298 @@
+//! What the ledgers prove. Pure: the same ledgers, the same problems.
+//!
+//! Owns the rules. Refuses to know the seed, the plan and the switches: a strike is what the fault
+//! log says it is, a job what its publisher asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::ledgers::{Accepted, Attempt, Ledgers, Line, Seconds, Strike};
+
+const FINAL: [&str; 7] = ["succeeded", "failed", "discarded", "cancelled", "expired", "dead", "lost"];
+/// An execution's answer may be on its way so long when nothing is in its way.
+const SETTLE: Seconds = 5.0;
+/// After a fault of the link or the broker it may take so long until the link is back (15 s
+/// between two tries, and a connect).
+const BACK: Seconds = 25.0;
+/// What came over a lost link waits in hand so long at most before it starts.
+const HAND: Seconds = 6.0;
+/// A kill that ends an execution comes within the longest job of the mix and the machine's delays.
+const LONGEST: Seconds = 60.0;
+/// The jobs' clock has hundredths, and a fault is written down around its signal.
+const SLACK: Seconds = 0.5;
+
+/// One thing that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The rule that is broken.
+    pub rule: Rule,
+    /// The case, in words.
+    pub text: String,
+}
+
+/// The rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// Accepted, and no end on record.
+    Lost,
+    /// An end other than the job's own.
+    WrongEnd,
+    /// Recorded twice, or with two different ends.
+    SecondEnd,
+    /// More executions than attempts, and no fault that explains it.
+    Unexplained,
+    /// More executions than attempts, and the record does not say so.
+    Unmarked,
+    /// More attempts than its policy grants.
+    BeyondPolicy,
+    /// Twice, though it had rather be lost.
+    AtMostOnce,
+    /// Nobody published it, or what is recorded did not happen.
+    Invented,
+    /// A process, a part or a message in a place where none should be.
+    Left,
+}
+
+/// Everything that is wrong.
+pub fn problems(ledgers: &Ledgers) -> Vec<Problem> {
+    let ends: BTreeMap<(Uuid, u32), Seconds> =
+        ledgers.lines.iter().filter(|line| !line.start).map(|line| ((line.execution, line.step), line.at)).collect();
+    let starts = group(ledgers.lines.iter().filter(|line| line.start).map(|line| (line.job, line)));
+    let rows = group(ledgers.jobs.iter().map(|row| (row.job, row.state.as_str())));
+    let attempts = group(ledgers.attempts.iter().map(|row| (row.job, row)));
+    let mut problems = Vec::new();
+    let mut known = BTreeSet::new();
+    for accepted in &ledgers.accepted {
+        known.insert(accepted.id);
+        Case {
+            accepted,
+            starts: of(&starts, accepted.id),
+            ends: &ends,
+            rows: of(&rows, accepted.id),
+            attempts: of(&attempts, accepted.id),
+            strikes: &ledgers.strikes,
+            problems: &mut problems,
+        }
+        .judge();
+    }
+    let seen = starts.keys().chain(rows.keys()).chain(attempts.keys()).collect::<BTreeSet<_>>();
+    let strangers = seen.into_iter().filter(|job| !known.contains(*job));
+    problems.extend(strangers.map(|job| Problem { rule: Rule::Invented, text: format!("{job} was never published") }));
+    problems.extend(ledgers.left.iter().map(|left| Problem { rule: Rule::Left, text: left.what.clone() }));
+    problems
+}
+
+/// One job in all ledgers.
+struct Case<'a> {
+    accepted: &'a Accepted,
+    starts: &'a [&'a Line],
+    ends: &'a BTreeMap<(Uuid, u32), Seconds>,
+    rows: &'a [&'a str],
+    attempts: &'a [&'a Attempt],
+    strikes: &'a [Strike],
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Case<'_> {
+    fn says(&mut self, rule: Rule, text: &str) {
+        let text = format!("{} ({}): {text}", self.accepted.id, self.accepted.what);
+        self.problems.push(Problem { rule, text });
+    }
+
+    fn judge(mut self) {
+        self.has_its_end();
+        self.ends_once();
+        self.keeps_to_its_policy();
+        self.happened_as_recorded();
+        self.ran_no_more_than_explained();
+    }
+
+    fn has_its_end(&mut self) {
+        match self.rows {
+            [] if self.accepted.sure => self.says(Rule::Lost, "accepted and not on record"),
+            [] if !self.starts.is_empty() => self.says(Rule::Lost, "executed and not on record"),
+            [] => {}
+            [state] if !FINAL.contains(state) => self.says(Rule::Lost, &format!("it stays {state}")),
+            [state] if *state != self.accepted.end => {
+                self.says(Rule::WrongEnd, &format!("{state} instead of {}", self.accepted.end));
+            }
+            [_] => {}
+            more => self.says(Rule::SecondEnd, &format!("{} rows", more.len())),
+        }
+        let ran = !self.starts.is_empty();
+        if self.rows == ["succeeded"] && !ran {
+            self.says(Rule::Lost, "it succeeded and never ran");
+        }
+        if ran && self.accepted.attempts == 0 {
+            self.says(Rule::WrongEnd, "it ran and must not");
+        }
+    }
+
+    fn ends_once(&mut self) {
+        let finals: BTreeSet<&str> =
+            self.attempts.iter().map(|row| row.state.as_str()).filter(|state| FINAL.contains(state)).collect();
+        if finals.len() > 1 {
+            self.says(Rule::SecondEnd, &format!("executions ended it as {finals:?}"));
+        }
+    }
+
+    fn keeps_to_its_policy(&mut self) {
+        let most = self.attempts.iter().map(|row| row.attempt).max().unwrap_or_default();
+        let granted = self.accepted.attempts.max(1);
+        if most > granted {
+            self.says(Rule::BeyondPolicy, &format!("attempt {most} of at most {granted}"));
+        }
+        let executions: BTreeSet<Uuid> = self.starts.iter().map(|line| line.execution).collect();
+        if self.accepted.at_most_once && executions.len() > 1 {
+            self.says(Rule::AtMostOnce, &format!("executed {} times", executions.len()));
+        }
+    }
+
+    /// A recorded execution has written its line. One of a plan may have found nothing left to do.
+    fn happened_as_recorded(&mut self) {
+        let ran: BTreeSet<Uuid> = self.starts.iter().map(|line| line.execution).collect();
+        let invented = self.attempts.iter().filter(|row| !row.execution.is_nil() && !ran.contains(&row.execution));
+        if self.accepted.steps == 1 {
+            for execution in invented.map(|row| row.execution).collect::<Vec<_>>() {
+                self.says(Rule::Invented, &format!("execution {execution} is on record and wrote nothing"));
+            }
+        }
+    }
+
+    fn ran_no_more_than_explained(&mut self) {
+        let repeats = self.repeats();
+        if repeats == 0 {
+            return;
+        }
+        // A struck execution may come again, and so may what it published: each attempt once more.
+        let struck = self.starts.iter().filter(|line| self.is_struck(line)).count();
+        let doors = usize::from(self.its_publish_was_struck());
+        let explained = (struck + doors) * self.accepted.attempts.max(1) as usize;
+        if repeats > explained {
+            let text = format!(
+                "{repeats} executions more than its attempts, {explained} explained by {struck} struck ones: {}",
+                self.history()
+            );
+            self.says(Rule::Unexplained, &text);
+        }
+        if !self.is_told() && self.must_be_told() {
+            let text = format!("executed again, and no row says so: {}", self.history());
+            self.says(Rule::Unmarked, &text);
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        let mut seen = BTreeSet::new();
+        self.attempts.iter().any(|row| row.maybe_rerun || !seen.insert(row.attempt))
+    }
+
+    /// An execution that was cut leaves no row; the one recorded after it has to tell. A double of a
+    /// struck execution whose own report arrived has none after it.
+    fn must_be_told(&self) -> bool {
+        let recorded = |line: &Line| self.attempts.iter().any(|row| row.execution == line.execution);
+        let cut = self.starts.iter().filter(|line| !recorded(line));
+        cut.into_iter().any(|cut| {
+            let mut others = self.starts.iter().filter(|line| recorded(line));
+            let double = others.clone().any(|line| line.at <= cut.at && self.is_struck(line));
+            !double && others.any(|line| line.at > cut.at)
+        })
+    }
+
+    /// Executions above one for each attempt (of a plan: of its most repeated step).
+    fn repeats(&self) -> usize {
+        if self.accepted.steps > 1 {
+            let mut steps: BTreeMap<u32, usize> = BTreeMap::new();
+            self.starts.iter().for_each(|line| *steps.entry(line.step).or_default() += 1);
+            return steps.into_values().max().unwrap_or_default().saturating_sub(1);
+        }
+        let executions: BTreeSet<Uuid> = self.starts.iter().map(|line| line.execution).collect();
+        let end = self.attempts.iter().filter(|row| FINAL.contains(&row.state.as_str())).map(|row| row.attempt).min();
+        // What comes after an end is no attempt of its own.
+        let attempts: BTreeSet<u32> = self
+            .attempts
+            .iter()
+            .filter(|row| !row.execution.is_nil() && end.is_none_or(|end| row.attempt <= end))
+            .map(|row| row.attempt)
+            .collect();
+        executions.len().saturating_sub(attempts.len().max(1))
+    }
+
+    /// Was its consumer, or its way to the broker, struck while it ran or while its answer was on its way?
+    fn is_struck(&self, line: &Line) -> bool {
+        let begun = line.at - SLACK;
+        let end = self.ends.get(&(line.execution, line.step));
+        let mut until = end.map_or(line.at + LONGEST, |end| end + SETTLE);
+        let mine = |strike: &Strike| strike.pid == Some(line.consumer);
+        // While the broker takes nothing an answer waits, and can still be lost.
+        let mut delayed = false;
+        for strike in self.strikes.iter().filter(|strike| delays(strike) && (strike.pid.is_none() || mine(strike))) {
+            if strike.begun <= until && strike.ended + HAND >= begun {
+                until = until.max(strike.ended + BACK);
+                delayed = true;
+            }
+        }
+        let overlaps = |strike: &Strike, after: Seconds| strike.begun <= until && strike.ended + after >= begun;
+        self.strikes.iter().any(|strike| match strike.fault.as_str() {
+            "kill" | "freeze" if mine(strike) => overlaps(strike, SLACK),
+            // A stop in good order explains a repetition only where answers had to wait.
+            "restart" if mine(strike) => delayed && overlaps(strike, SLACK),
+            "cut" | "tear" | "lose-confirms" | "lose-requests" if mine(strike) => overlaps(strike, HAND),
+            "broker-kill" | "broker-freeze" | "close-connections" => overlaps(strike, HAND),
+            _ => false,
+        })
+    }
+
+    /// A publish whose confirm is lost is sent again under the same id.
+    fn its_publish_was_struck(&self) -> bool {
+        let (begun, ended) = (self.accepted.offered - SLACK, self.accepted.answered + SLACK);
+        let doors = ["broker-kill", "broker-freeze", "close-connections", "memory-alarm", "disk-alarm", "door-kill"];
+        let hit = |strike: &Strike| strike.begun <= ended && strike.ended + HAND >= begun;
+        self.strikes.iter().any(|strike| doors.contains(&strike.fault.as_str()) && hit(strike))
+    }
+
+    /// For the reader of a problem.
+    fn history(&self) -> String {
+        let line = |line: &&Line| {
+            let end = self.ends.get(&(line.execution, line.step)).map_or("-".to_owned(), |end| format!("{end:.2}"));
+            let row = self.attempts.iter().find(|row| row.execution == line.execution);
+            let row = row.map_or("no row".to_owned(), |row| {
+                format!("attempt {} {}{}", row.attempt, row.state, if row.maybe_rerun { " maybe_rerun" } else { "" })
+            });
+            format!("{:.2}..{end} by {} ({row})", line.at, line.consumer)
+        };
+        self.starts.iter().map(line).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Does it keep answers from being taken?
+fn delays(strike: &Strike) -> bool {
+    matches!(
+        strike.fault.as_str(),
+        "broker-kill"
+            | "broker-freeze"
+            | "close-connections"
+            | "memory-alarm"
+            | "disk-alarm"
+            | "unbind"
+            | "cut"
+            | "tear"
+            | "lose-confirms"
+            | "lose-requests"
+    )
+}
+
+fn group<T>(items: impl Iterator<Item = (Uuid, T)>) -> BTreeMap<Uuid, Vec<T>> {
+    let mut groups: BTreeMap<Uuid, Vec<T>> = BTreeMap::new();
+    for (job, item) in items {
+        groups.entry(job).or_default().push(item);
+    }
+    groups
+}
+
+fn of<T>(groups: &BTreeMap<Uuid, Vec<T>>, job: Uuid) -> &[T] {
+    groups.get(&job).map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests;
