@@ -228,7 +228,7 @@ impl Slots {
         context.keep_output = self.settings.keep_output;
         context.soft_to_hard = self.settings.soft_to_hard;
         context.maybe_rerun = maybe_rerun;
-        context.bounds = kind.map_or_else(Bounds::default, |kind| kind.bounds);
+        context.bounds = self.kind(&job.kind).map_or_else(Bounds::default, |kind| kind.bounds);
         if let Err(copy) = self.running.start(key, delivery, context.canceller()) {
             tracing::warn!(job = %job.id, attempt = job.attempt, "A copy of a running attempt was dropped.");
             return self.settle(copy, Settlement::default());
