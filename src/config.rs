@@ -115,6 +115,8 @@ pub struct ConsumerConfig {
     pub kinds: Option<Vec<KindPattern>>,
     /// How many jobs run at once.
     pub slots: usize,
+    /// A running job is held anew before its delivery is older than this.
+    pub hold_after: Duration,
     /// How long running jobs get to end.
     pub grace: Duration,
     /// Limits of jobs whose kind has none of its own.

@@ -67,6 +67,7 @@ const OTHER: &[(&str, &str)] = &[
     ("consumer.queues", "[consumer]\nqueues = ['images']"),
     ("consumer.kinds", "[consumer]\nkinds = ['image.*']"),
     ("consumer.slots", "[consumer]\nslots = 1234"),
+    ("consumer.hold_after", "[consumer]\nhold_after = '1m'"),
     ("consumer.grace", "[consumer]\ngrace = '1s'"),
     ("consumer.timeout.soft", "[consumer]\ntimeout.soft = '1s'"),
     ("consumer.timeout.hard", "[consumer]\ntimeout.hard = '2h'"),

@@ -14,6 +14,8 @@ mod conformance;
 mod consumer;
 #[cfg(test)]
 mod embedded_faults;
+mod holding;
+mod kill;
 mod message;
 mod orchestrations;
 mod production;

@@ -18,8 +18,9 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use crate::message::Message;
+use crate::message::{Message, Past};
 
 pub use any::AnyBroker;
 pub use delivery::{Delivery, DeliveryTag, Home, Receipt, Settlement, Steer, Subscription, Verdict};
@@ -47,6 +48,14 @@ pub enum Address {
     Next,
     /// A reply queue, by its full name.
     Reply(String),
+    /// What a consumer holds while it runs: its own queue, from which a job goes home to its work
+    /// queue by itself when nobody takes it within 2 s. Only where [`Broker::keeps`] says copies.
+    Held {
+        /// The consumer's boot id.
+        holder: Uuid,
+        /// The work queue it goes home to; for consuming it says nothing.
+        queue: String,
+    },
 }
 
 /// A message on its way to an address.
@@ -147,6 +156,16 @@ pub enum BrokerError {
     Closed,
 }
 
+/// How it is known, after a consumer died, which jobs it had started and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// The broker is in the consumer's process and writes each start down.
+    Starts,
+    /// The broker tells nothing, and takes back what is in hand for too long: consumers keep copies
+    /// in [`Address::Held`].
+    Copies,
+}
+
 /// The contract. Both brokers behave the same (P10).
 pub trait Broker: Clone + Send + Sync + 'static {
     /// Makes sure that the work queues, and the objects every installation needs, exist. Passive
@@ -169,6 +188,27 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// acked and comes again. If the delivery's link is gone, reports are still published, and
     /// retry copies and dead letters are not: the redelivery carries the future.
     fn settle(&self, delivery: Delivery, settlement: Settlement) -> Receipt;
+
+    /// How starts are known after a death.
+    fn keeps(&self) -> Keeps {
+        Keeps::Starts
+    }
+
+    /// A job is about to start, or goes on with another past; where the broker keeps starts it is
+    /// written down before this returns.
+    fn starting(&self, _delivery: &Delivery, _past: &Past) {}
+
+    /// Is the delivery still good for an answer? `false` once its link is gone.
+    fn in_hand(&self, _tag: &DeliveryTag) -> bool {
+        true
+    }
+
+    /// Acks a delivery whose job lives on in another one; returns when the broker has heard it, so
+    /// that not even a death at once brings both back.
+    fn let_go(&self, delivery: Delivery) -> impl Future<Output = ()> + Send {
+        drop(self.settle(delivery, Settlement::default()));
+        std::future::ready(())
+    }
 
     /// Packs lines for the reply queue that belong to no delivery (`queued` reports, steps).
     fn report(&self, lines: Vec<Bytes>) -> Receipt;

@@ -3,10 +3,14 @@
 //! Owns a consumer's life: subscribe, run, drain. The stages are files: `intake` (deliveries with
 //! credit, waiting for a slot), `slot` (one delivery from decoding to settling), `verdict` (what
 //! an outcome becomes), `lately` (what was answered a moment ago), `credit` (how much may be in
-//! hand). Refuses to know which broker it is, and what the executors do.
+//! hand), `holding`, `keeping` and `asking` (long jobs, and whose consumer died). Refuses to know
+//! which broker it is, and what the executors do.
 
+mod asking;
 mod credit;
+mod holding;
 mod intake;
+mod keeping;
 mod lately;
 mod presence;
 mod slot;
@@ -17,14 +21,18 @@ use std::{
     time::Duration,
 };
 
-use spinor_executors::{Bounds, Cancelled, Origin, Registry, RetryPolicy, Timeout, pool};
+use spinor_executors::{
+    Bounds, Cancelled, Origin, Registry, RetryPolicy, Timeout,
+    pool::{self, Running},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 use crate::{
     broker::{AnyBroker, Broker, BrokerError, QueueSpec},
     results::Results,
 };
-use intake::Intake;
+use intake::{Intake, LEAVE};
 use slot::Slots;
 
 /// What a consumer is told once, at its start.
@@ -38,6 +46,8 @@ pub struct ConsumerSettings {
     pub queues: Vec<QueueSettings>,
     /// How many jobs run at once.
     pub slots: usize,
+    /// A running job's delivery is held anew before it is older than this.
+    pub hold_after: Duration,
     /// How long a drain waits for what runs.
     pub grace: Duration,
     /// From SIGTERM to SIGKILL for a job's processes.
@@ -83,7 +93,11 @@ pub struct Consumer {
     registry: Arc<Registry>,
     broker: AnyBroker,
     record: Record,
+    boot: Uuid,
 }
+
+/// Tasks that serve what still runs while intake has ended, and what ends them.
+type Background = (TaskTracker, CancellationToken);
 
 /// What asks a consumer to stop: the first token drains, the second ends it at once.
 #[derive(Clone, Debug, Default)]
@@ -103,7 +117,7 @@ impl Consumer {
         results: Option<Results>,
     ) -> Self {
         let record = Record::new(results.map_or_else(OnceLock::new, OnceLock::from));
-        Self { settings, registry, broker, record }
+        Self { settings, registry, broker, record, boot: Uuid::now_v7() }
     }
 
     /// The same with a record that may open later; until then a redelivered job runs.
@@ -116,8 +130,10 @@ impl Consumer {
     /// at the start as later; `Err` only when waiting does not help.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), BrokerError> {
         let specs: Vec<QueueSpec> = self.settings.queues.iter().map(|queue| queue.spec.clone()).collect();
-        let intake = Arc::new(Intake::new(self.settings.slots));
-        let slots = Arc::new(Slots::new(&self, Arc::clone(&intake)));
+        let running = Arc::new(Running::new());
+        let intake = Arc::new(Intake::new(self.settings.slots, self.boot, Arc::clone(&running)));
+        let background: Background = (TaskTracker::new(), CancellationToken::new());
+        let slots = Arc::new(Slots::new(&self, Arc::clone(&intake), running, &background));
         let tracker = TaskTracker::new();
         let intaking = CancellationToken::new();
         let start = async {
@@ -125,7 +141,9 @@ impl Consumer {
             for spec in &specs {
                 patiently(|| intake.subscribe(&self.broker, spec, &tracker, &intaking)).await?;
             }
-            patiently(|| presence::answer_pings(&self.broker, &self.settings, &tracker, &intaking)).await?;
+            patiently(|| presence::answer(&self.broker, &self.settings, &slots, &intaking, &background)).await?;
+            let (asking, until) = (Arc::clone(&slots), background.1.clone());
+            background.0.spawn(async move { asking.ask(until).await });
             pool::start(&slots, self.settings.slots, &tracker);
             tracing::info!(
                 consumer = self.settings.origin.consumer, group = self.settings.origin.group,
@@ -140,6 +158,9 @@ impl Consumer {
         }
         shutdown.drain.cancelled().await;
         self.drain(&intake, &slots, &intaking, &tracker, &shutdown.now).await;
+        background.1.cancel();
+        background.0.close();
+        let _ = tokio::time::timeout(LEAVE, background.0.wait()).await;
         Ok(())
     }
 
@@ -155,6 +176,7 @@ impl Consumer {
         // Intake first: the forwarders cancel their subscriptions and hand back what has not started.
         intaking.cancel();
         intake.close(&self.broker);
+        slots.stop_asking();
         tracker.close();
         let ended = async {
             if tokio::time::timeout(self.settings.grace, tracker.wait()).await.is_err() {

@@ -3,14 +3,16 @@
 //! Owns the message's fields and the `spinor-` header names; `docs/message.md` is its
 //! specification. Refuses to know how a broker writes them down.
 
+mod past;
 mod wire;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use spinor_executors::{HeaderValue, Headers};
 
+pub use past::{Past, Probation};
 pub(crate) use wire::identity;
-pub use wire::{Decoded, Rubbish, decode, encode};
+pub use wire::{Decoded, Rubbish, attempt_of, decode, encode};
 
 /// The largest body we send, in bytes. RabbitMQ 4 refuses more than 16 MiB.
 pub const MAX_BODY: usize = 8 << 20;
@@ -109,8 +111,16 @@ pub mod header {
     pub const NOT_BEFORE: &str = "spinor-not-before";
     /// It may be a copy: take the claim before it runs.
     pub const CLAIM: &str = "spinor-claim";
-    /// The consumer that holds it while it runs.
+    /// The boot id of the consumer that holds it while it runs.
     pub const HOLDER: &str = "spinor-holder";
+    /// That consumer's name.
+    pub const HELD_BY: &str = "spinor-held-by";
+    /// How it was started after it came back: `together`, `alone` or `passed`.
+    pub const PROBATION: &str = "spinor-probation";
+    /// Consumers that died while they ran it alone.
+    pub const CRASHES: &str = "spinor-crashes";
+    /// Times it came back from a dead consumer that prove nothing.
+    pub const RETURNS: &str = "spinor-returns";
     /// On a dead letter: why.
     pub const REASON: &str = "spinor-reason";
     /// On a dead letter: the queue it came from.

@@ -163,6 +163,11 @@ impl<D> Running<D> {
         }
     }
 
+    /// Looks at the duty of a running attempt; `None` when it does not run.
+    pub fn look<T>(&self, key: &AttemptKey, with: impl FnOnce(&D) -> T) -> Option<T> {
+        self.lock().get(key).map(|entry| with(&entry.duty))
+    }
+
     /// Asks every running execution to end.
     pub fn cancel_all(&self, why: &Cancelled) {
         for entry in self.lock().values() {

@@ -64,6 +64,8 @@ fn sent(event: &Event) -> SentEvent {
         Event::Watch { .. } => "watch",
         Event::Watched { .. } => "watched",
         Event::Recorded { .. } => "recorded",
+        Event::WhoHolds { .. } => "who_holds",
+        Event::Holds { .. } => "holds",
     };
     // JSON on one line: it holds no newline, which the form forbids.
     SentEvent::default().event(name).data(serde_json::to_string(event).unwrap_or_default())

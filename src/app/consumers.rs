@@ -68,6 +68,7 @@ fn settings(config: &Config, slots: usize, queues: Vec<QueueSettings>, node: Opt
         node,
         queues,
         slots,
+        hold_after: config.consumer.hold_after,
         grace: config.consumer.grace,
         soft_to_hard: Duration::from_secs(5),
         keep_output: 32 * 1024,

@@ -140,6 +140,13 @@ pub const KEYS: &[Key] = &[
     ),
     key("consumer.slots", Form::Count(1, 4096), "", "8", "How many jobs run at once. Unset: one for each core."),
     key(
+        "consumer.hold_after",
+        Form::Duration(1000),
+        r#""5m""#,
+        "",
+        "Over RabbitMQ: a job that runs longer is held in a queue of its consumer's, anew each time so much has passed. Keep it below half of the server's `consumer_timeout`.",
+    ),
+    key(
         "consumer.grace",
         Form::Duration(0),
         r#""60s""#,

@@ -47,6 +47,8 @@ struct RawConsumer {
     kinds: Option<Vec<String>>,
     slots: Option<usize>,
     #[serde(deserialize_with = "measure::read_duration")]
+    hold_after: Duration,
+    #[serde(deserialize_with = "measure::read_duration")]
     grace: Duration,
     timeout: RawTimeout,
 }
@@ -154,6 +156,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
             queues: raw.consumer.queues,
             kinds: raw.consumer.kinds.map(|kinds| kinds.into_iter().flat_map(KindPattern::new).collect()),
             slots: raw.consumer.slots.unwrap_or_else(cores),
+            hold_after: raw.consumer.hold_after,
             grace: raw.consumer.grace,
             timeout: rules.timeout("consumer.timeout", raw.consumer.timeout).unwrap_or(NO_TIMEOUT),
         },

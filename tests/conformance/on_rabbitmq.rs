@@ -88,7 +88,7 @@ pub async fn remove(url: &str, prefix: &str) -> lapin::Result<()> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let work = ["images", "mail", "one", "two", "three"].map(|queue| format!("jobs.{queue}"));
-    let own = ["results", "search", "next", "dead", "back", "lost", "events"].map(str::to_owned);
+    let own = ["results", "search", "next", "dead", "back", "lost", "held", "events"].map(str::to_owned);
     let tiers = ["1s", "5s", "15s", "1m", "5m", "15m"].map(|tier| format!("delay.{tier}"));
     for rest in work.into_iter().chain(own).chain(tiers) {
         let name = format!("{prefix}.{rest}");

@@ -57,6 +57,7 @@ pub fn settings(slots: usize) -> ConsumerSettings {
         node: None,
         queues: vec![QueueSettings { spec: QueueSpec { name: QUEUE.into(), foreign: false }, default_kind: None }],
         slots,
+        hold_after: Duration::from_secs(300),
         grace: Duration::from_secs(20),
         soft_to_hard: Duration::from_millis(200),
         keep_output: 1024,

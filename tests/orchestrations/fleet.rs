@@ -78,6 +78,7 @@ impl Fleet {
                 default_kind: None,
             }],
             slots: 4,
+            hold_after: Duration::from_secs(300),
             grace: Duration::from_secs(20),
             soft_to_hard: Duration::from_secs(1),
             keep_output: 4096,

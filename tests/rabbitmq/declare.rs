@@ -149,3 +149,33 @@ async fn a_header_that_no_frame_holds_is_refused_and_the_channel_lives_on() {
     broker.close().await;
     remove(&url, &prefix).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_holder_does_not_take_goes_home_by_itself_and_says_whose_it_was() {
+    let (url, prefix) = (rabbitmq_url(), prefix());
+    let broker = connect(&url, &prefix).await;
+    broker.declare(&[own("images")]).await.expect("declare");
+    let holder = uuid::Uuid::now_v7();
+    let to = Address::Held { holder, queue: "images".to_owned() };
+    // Nobody has such a queue yet.
+    let refused = broker.publish(vec![must(to.clone(), numbered(1))]).await.remove(0);
+    assert!(matches!(refused, Err(PublishError::Unroutable { .. })), "{refused:?}");
+    let mut held = broker.consume(&to, 1).await.expect("a holder's queue");
+    broker.publish(vec![must(to.clone(), numbered(1))]).await.remove(0).expect("held");
+    let mine = held.next().await.expect("the copy");
+    assert_eq!((mine.queue.as_str(), mine.redelivered), ("images", true));
+    broker.let_go(mine).await;
+    held.cancel().await.expect("cancelled");
+    broker.publish(vec![must(to, numbered(2))]).await.remove(0).expect("held");
+    let mut images = broker.consume(&work("images"), 5).await.expect("consume");
+    let home = images.next().await.expect("home");
+    assert_eq!(home.message.properties.id.as_deref(), Some("2"), "what was let go is gone");
+    assert_eq!(home.message.properties.text("spinor-holder"), Some(holder.to_string().as_str()));
+    assert!(home.redelivered);
+    broker.let_go(home).await;
+    broker.close().await;
+    let channel = raw(&url).await.create_channel().await.unwrap();
+    let queue = format!("{prefix}.held.{}", holder.simple());
+    channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    remove(&url, &prefix).await.unwrap();
+}

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Address, Broker, BrokerError, Delivery, Event, Events, Link, Outgoing, PublishError, QueueSpec, QueueStats,
-    Receipt, Settlement, Subscription, Topic, embedded::Embedded, rabbitmq::RabbitMq,
+    Address, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError, QueueSpec,
+    QueueStats, Receipt, Settlement, Subscription, Topic, embedded::Embedded, rabbitmq::RabbitMq,
 };
+use crate::message::Past;
 
 /// One of the two brokers.
 #[derive(Clone)]
@@ -41,6 +42,22 @@ impl Broker for AnyBroker {
 
     fn settle(&self, delivery: Delivery, settlement: Settlement) -> Receipt {
         each!(self, broker => broker.settle(delivery, settlement))
+    }
+
+    fn keeps(&self) -> Keeps {
+        each!(self, broker => broker.keeps())
+    }
+
+    fn starting(&self, delivery: &Delivery, past: &Past) {
+        each!(self, broker => broker.starting(delivery, past));
+    }
+
+    fn in_hand(&self, tag: &DeliveryTag) -> bool {
+        each!(self, broker => broker.in_hand(tag))
+    }
+
+    async fn let_go(&self, delivery: Delivery) {
+        each!(self, broker => broker.let_go(delivery).await);
     }
 
     fn report(&self, lines: Vec<Bytes>) -> Receipt {

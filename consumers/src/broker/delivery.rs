@@ -24,6 +24,8 @@ pub struct Delivery {
     pub queue: String,
     /// Was it, or may it have been, in hand somewhere before? `false` is certain.
     pub redelivered: bool,
+    /// Had, or may, an execution of it have started before? `false` is certain.
+    pub started: bool,
     /// How its broker finds it again.
     pub tag: DeliveryTag,
     home: Option<Arc<dyn Home>>,
@@ -36,9 +38,10 @@ pub trait Home: Send + Sync + std::fmt::Debug {
 }
 
 impl Delivery {
-    /// For brokers: a delivery that goes `home` when it is dropped.
+    /// For brokers: a delivery that goes `home` when it is dropped. One that is redelivered may have
+    /// been started, unless its broker says otherwise.
     pub fn new(message: Message, queue: String, redelivered: bool, tag: DeliveryTag, home: Arc<dyn Home>) -> Self {
-        Self { message, queue, redelivered, tag, home: Some(home) }
+        Self { message, queue, redelivered, started: redelivered, tag, home: Some(home) }
     }
 
     /// For brokers: it is in their hands again, and dropping it does nothing any more.
@@ -52,7 +55,8 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
             let (message, queue) = (std::mem::take(&mut self.message), std::mem::take(&mut self.queue));
-            home.take_back(Self { message, queue, redelivered: self.redelivered, tag: self.tag, home: None });
+            let (redelivered, started, tag) = (self.redelivered, self.started, self.tag);
+            home.take_back(Self { message, queue, redelivered, started, tag, home: None });
         }
     }
 }

@@ -15,6 +15,7 @@ mod listeners;
 mod lock;
 mod packs;
 mod queue;
+mod record;
 mod row;
 mod store;
 mod subscriptions;
@@ -34,9 +35,11 @@ use super::{
     Address, Broker, BrokerError, Delivery, Event, Events, Link, Outgoing, PublishError, QueueSpec, QueueStats,
     Receipt, Settlement, Subscription, Topic,
 };
+use crate::message::Past;
 use inbox::{Inbox, Op, Parcel};
 use listeners::Listeners;
 use lock::DirLock;
+use record::Record;
 use store::Store;
 use writer::Writer;
 
@@ -59,6 +62,7 @@ struct Handle {
     inbox: Arc<Inbox>,
     link: watch::Receiver<Link>,
     listeners: Arc<Listeners>,
+    record: Arc<Record>,
     tasks: TaskTracker,
 }
 
@@ -77,7 +81,10 @@ impl Embedded {
         let (inbox, listeners) = (Arc::new(Inbox::new()), Arc::new(Listeners::default()));
         let (send_link, link) = watch::channel(Link::Up);
         let end = End { inbox: Arc::clone(&inbox), listeners: Arc::clone(&listeners), link: send_link.clone() };
-        let writer = Writer::open(store, Arc::clone(&inbox), send_link, search).await?;
+        let (record, left) = Record::open(&dir);
+        let record = Arc::new(record);
+        let past = (Arc::clone(&record), left);
+        let writer = Writer::open(store, Arc::clone(&inbox), send_link, search, past).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(async move {
             let end = end;
@@ -86,7 +93,7 @@ impl Embedded {
             lock.release();
         });
         tasks.close();
-        Ok(Self(Arc::new(Handle { inbox, link, listeners, tasks })))
+        Ok(Self(Arc::new(Handle { inbox, link, listeners, record, tasks })))
     }
 
     fn push(&self, op: Op) {
@@ -152,6 +159,10 @@ impl Broker for Embedded {
         let parcels = publish.into_iter().map(Parcel::of).collect();
         self.push(Op::Settle { delivery: Box::new(delivery.without_home()), lines, parcels, verdict, done });
         receipt
+    }
+
+    fn starting(&self, delivery: &Delivery, past: &Past) {
+        self.0.record.starting(&delivery.tag, past);
     }
 
     fn report(&self, lines: Vec<Bytes>) -> Receipt {

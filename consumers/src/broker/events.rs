@@ -82,6 +82,30 @@ pub enum Event {
         /// Echoed in the answer.
         nonce: Uuid,
     },
+    /// Does the consumer with this boot id run this attempt? On `Control`.
+    WhoHolds {
+        /// The boot id.
+        holder: Uuid,
+        /// The job.
+        job: Uuid,
+        /// Its replay.
+        replay: u32,
+        /// Its attempt.
+        attempt: u32,
+    },
+    /// I have this boot id, and I do, or do not. On `Control`.
+    Holds {
+        /// The boot id.
+        holder: Uuid,
+        /// The job.
+        job: Uuid,
+        /// Its replay.
+        replay: u32,
+        /// Its attempt.
+        attempt: u32,
+        /// Does it run there?
+        running: bool,
+    },
     /// I am. On `Control`.
     Pong {
         /// Of the ping.
@@ -125,7 +149,9 @@ impl Event {
             | Self::Pong { .. }
             | Self::Watch { .. }
             | Self::Watched { .. }
-            | Self::Recorded { .. } => (None, None),
+            | Self::Recorded { .. }
+            | Self::WhoHolds { .. }
+            | Self::Holds { .. } => (None, None),
         }
     }
 

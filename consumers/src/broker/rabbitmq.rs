@@ -9,6 +9,7 @@
 //! settle  -> sink -> parcels -> lane -> tracker (acks)
 //! ```
 
+mod channels;
 mod connection;
 mod events;
 mod feed;
@@ -29,10 +30,7 @@ mod wishes;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -52,10 +50,9 @@ use self::{
     lanes::Flight,
     names::Names,
     sink::{Item, Sink},
-    tracker::{Answer, Tracker},
 };
 use super::{
-    Address, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Link, Outgoing, PublishError, QueueSpec,
+    Address, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError, QueueSpec,
     QueueStats, Receipt, Settlement, Subscription, Topic, Verdict,
 };
 use crate::planted::{Fault, planted};
@@ -89,7 +86,7 @@ struct Inner {
     sink: Sink,
     /// Work queues this process declared or met, by short name.
     known: Mutex<BTreeMap<String, QueueSpec>>,
-    trackers: Mutex<HashMap<u64, Arc<Tracker>>>,
+    trackers: Mutex<HashMap<u64, channels::Open>>,
     generations: AtomicU64,
     /// A channel without confirms for the copies that nobody waits for.
     loose: Mutex<Option<Channel>>,
@@ -184,22 +181,6 @@ impl Inner {
         self.tasks.spawn(caster.run());
     }
 
-    /// The tracker of a delivery's channel; none when that is gone.
-    fn tracker(&self, generation: u64) -> Option<Arc<Tracker>> {
-        lock(&self.trackers).get(&generation).cloned()
-    }
-
-    fn new_tracker(&self, say: impl Fn(Answer) + Send + Sync + 'static) -> Arc<Tracker> {
-        let tracker = Arc::new(Tracker::new(self.generations.fetch_add(1, Ordering::Relaxed), say));
-        lock(&self.trackers).insert(tracker.id, Arc::clone(&tracker));
-        tracker
-    }
-
-    fn retire(&self, tracker: &Tracker) {
-        lock(&self.trackers).remove(&tracker.id);
-        tracker.retire();
-    }
-
     /// Settles, or reports when there is no tag.
     fn put(&self, tag: Option<DeliveryTag>, settlement: Settlement) -> Receipt {
         let (receipt, receive) = Receipt::pair();
@@ -285,6 +266,8 @@ impl Broker for RabbitMq {
         }
         if matches!(from, Address::Reply(_)) {
             topology::ensure_reply(&connection, &source.full).await?;
+        } else if let Some(holder) = source.held {
+            topology::ensure_held(&connection, &self.0.names, holder).await?;
         } else if topology::look(&connection, &source.full).await?.is_none() {
             return Err(BrokerError::Misconfigured(format!(
                 "there is no queue `{}`; queues known here: {}",
@@ -316,6 +299,18 @@ impl Broker for RabbitMq {
 
     fn settle(&self, delivery: Delivery, settlement: Settlement) -> Receipt {
         self.0.put(Some(delivery.without_home().tag), settlement)
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Copies
+    }
+
+    fn in_hand(&self, tag: &DeliveryTag) -> bool {
+        self.0.tracker(tag.subscription).is_some()
+    }
+
+    async fn let_go(&self, delivery: Delivery) {
+        self.0.let_go(&delivery.without_home().tag).await;
     }
 
     fn report(&self, lines: Vec<Bytes>) -> Receipt {
@@ -381,7 +376,9 @@ impl Broker for RabbitMq {
 
 fn queue_of(to: &Address) -> String {
     match to {
-        Address::Work(queue) | Address::Delayed { queue, .. } | Address::Reply(queue) => queue.clone(),
+        Address::Work(queue) | Address::Delayed { queue, .. } | Address::Reply(queue) | Address::Held { queue, .. } => {
+            queue.clone()
+        }
         Address::Results => "results".to_owned(),
         Address::Search => "search".to_owned(),
         Address::Dead => "dead".to_owned(),

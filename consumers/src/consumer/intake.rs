@@ -11,29 +11,41 @@ use std::{
     },
 };
 
+use spinor_executors::pool::Running;
 use tokio::{
     sync::Notify,
     time::{Duration, Instant, MissedTickBehavior},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 use super::credit::{BOUND, Speed, worth_changing};
-use crate::broker::{Address, AnyBroker, Broker, BrokerError, Delivery, QueueSpec, Settlement, Subscription, Verdict};
+use crate::{
+    broker::{
+        Address, AnyBroker, Broker, BrokerError, Delivery, Outgoing, QueueSpec, Settlement, Subscription, Verdict,
+    },
+    message::{self, Past},
+};
 
 /// In hand for so long without a start: it goes back.
 const STALE: Duration = Duration::from_secs(5);
 /// A broker that says nothing is not waited for longer than this when the flow ends.
-const LEAVE: Duration = Duration::from_secs(5);
+pub const LEAVE: Duration = Duration::from_secs(5);
 /// How often credit is looked at while something is in hand.
 const TICK: Duration = Duration::from_millis(50);
 
 /// The line before the slots.
 pub struct Intake {
     slots: usize,
+    boot: Uuid,
+    running: Arc<Running<Delivery>>,
     line: Mutex<Line>,
     wake: Notify,
     finished: AtomicUsize,
     took_micros: AtomicU64,
+    /// Taken out of the line to wait elsewhere: they take no slot, and so no credit.
+    aside: AtomicUsize,
+    moved: Notify,
 }
 
 struct Line {
@@ -42,14 +54,25 @@ struct Line {
 }
 
 impl Intake {
-    /// An empty line before so many slots.
-    pub fn new(slots: usize) -> Self {
+    /// An empty line before so many slots, of the consumer with this boot id.
+    pub fn new(slots: usize, boot: Uuid, running: Arc<Running<Delivery>>) -> Self {
         Self {
             slots,
+            boot,
+            running,
             line: Mutex::new(Line { waiting: VecDeque::new(), closed: false }),
             wake: Notify::new(),
             finished: AtomicUsize::new(0),
             took_micros: AtomicU64::new(0),
+            aside: AtomicUsize::new(0),
+            moved: Notify::new(),
+        }
+    }
+
+    /// So many deliveries wait elsewhere now.
+    pub fn set_aside(&self, count: usize) {
+        if self.aside.swap(count, Ordering::Relaxed) != count {
+            self.moved.notify_waiters();
         }
     }
 
@@ -113,22 +136,42 @@ impl Intake {
         };
         self.wake.notify_one();
         for (_, delivery) in left {
-            hand_back(broker, delivery);
+            give_back(broker, self.boot, delivery);
         }
     }
 
     /// Puts arrivals in line, or hands them back when it is closed.
-    fn arrive(&self, broker: &AnyBroker, arrivals: &mut Vec<Delivery>) {
+    pub fn arrive(&self, broker: &AnyBroker, arrivals: &mut Vec<Delivery>) {
+        if arrivals.iter().any(|delivery| delivery.redelivered) {
+            *arrivals = arrivals.drain(..).filter_map(|delivery| self.unless_running(broker, delivery)).collect();
+        }
         let mut line = self.lock();
         if line.closed {
             drop(line);
-            arrivals.drain(..).for_each(|delivery| hand_back(broker, delivery));
+            arrivals.drain(..).for_each(|delivery| give_back(broker, self.boot, delivery));
             return;
         }
         let now = Instant::now();
         line.waiting.extend(arrivals.drain(..).map(|delivery| (now, delivery)));
         drop(line);
         self.wake.notify_one();
+    }
+
+    /// What runs here already needs no slot: the newer delivery answers for both, and all slots may
+    /// be taken by what came again.
+    fn unless_running(&self, broker: &AnyBroker, delivery: Delivery) -> Option<Delivery> {
+        if !delivery.redelivered {
+            return Some(delivery);
+        }
+        let Some(key) = message::attempt_of(&delivery.message, &delivery.queue) else { return Some(delivery) };
+        match self.running.replace(&key, delivery) {
+            Ok(old) => {
+                // Acking a lost one does nothing.
+                drop(broker.settle(old, Settlement::default()));
+                None
+            }
+            Err(delivery) => Some(delivery),
+        }
     }
 
     /// Hands back what waited too long.
@@ -143,7 +186,7 @@ impl Intake {
         }
         for (_, delivery) in stale {
             tracing::debug!(queue = %delivery.queue, "Handed back: no slot came free in time.");
-            hand_back(broker, delivery);
+            give_back(broker, self.boot, delivery);
         }
     }
 
@@ -156,9 +199,19 @@ impl Intake {
     }
 }
 
-fn hand_back(broker: &AnyBroker, delivery: Delivery) {
+/// Gives a delivery back to its queue without penalty. What this consumer holds itself goes home
+/// as a message of its own, without a holder: nobody shall ask, or charge, one that left in peace.
+pub fn give_back(broker: &AnyBroker, boot: Uuid, delivery: Delivery) {
+    let mut past = Past::of(&delivery.message.properties);
+    let mut settlement = Settlement { verdict: Verdict::HandBack, ..Settlement::default() };
+    if past.holder.take() == Some(boot) {
+        let mut message = delivery.message.clone();
+        past.write(&mut message.properties.headers);
+        let to = Address::Delayed { queue: delivery.queue.clone(), after: Duration::ZERO };
+        settlement = Settlement { publish: vec![Outgoing { to, message, must: true }], ..Settlement::default() };
+    }
     // The receipt is not awaited: if the link is gone, the broker takes it back by itself.
-    drop(broker.settle(delivery, Settlement { verdict: Verdict::HandBack, ..Settlement::default() }));
+    drop(broker.settle(delivery, settlement));
 }
 
 /// Moves deliveries of one subscription into the line and sets its credit.
@@ -178,6 +231,7 @@ impl Forwarder {
         loop {
             // At rest nothing ticks: an idle consumer costs no wake-ups.
             let busy = self.credit as usize > self.intake.slots || !self.intake.is_empty();
+            let moved = self.intake.moved.notified();
             tokio::select! {
                 () = stop.cancelled() => break,
                 count = self.subscription.next_many(&mut arrivals, BOUND) => {
@@ -192,6 +246,7 @@ impl Forwarder {
                 _ = tick.tick(), if busy => {
                     self.intake.sweep(&self.broker);
                 }
+                () = moved => {}
             }
             self.follow_speed();
         }
@@ -202,7 +257,8 @@ impl Forwarder {
         let count = self.intake.finished.swap(0, Ordering::Relaxed);
         let took = Duration::from_micros(self.intake.took_micros.swap(0, Ordering::Relaxed));
         self.speed.finished(count, took, Instant::now());
-        let wanted = self.speed.credit();
+        let aside = u32::try_from(self.intake.aside.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let wanted = self.speed.credit().saturating_add(aside);
         if worth_changing(self.credit, wanted) {
             self.credit = wanted;
             self.subscription.credit(wanted);
@@ -215,7 +271,7 @@ impl Forwarder {
         let left = async {
             if self.subscription.cancel().await.is_ok() {
                 while let Some(delivery) = self.subscription.next().await {
-                    hand_back(&self.broker, delivery);
+                    give_back(&self.broker, self.intake.boot, delivery);
                 }
             }
         };

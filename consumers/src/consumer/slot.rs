@@ -1,8 +1,8 @@
 //! One delivery in a slot, from decoding to settling.
 //!
-//! Owns the order of the questions: is it a job, was it answered already, is it too late, does
-//! somebody here serve its kind; then the execution and its answer. Refuses to know how many
-//! slots there are.
+//! Owns the order of the questions: is it a job, was it answered already, does another consumer
+//! hold it, is it too late, does somebody here serve its kind; then the execution and its answer.
+//! Refuses to know how many slots there are.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -15,20 +15,29 @@ use spinor_executors::{
     pool::{self, AttemptKey, Running, Work},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Duration, Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Consumer, ConsumerSettings, KindSettings, Record, intake::Intake, lately::Lately, verdict};
+use super::{
+    Background, Consumer, ConsumerSettings, KindSettings, Record,
+    asking::Asking,
+    holding::Holding,
+    intake::{Intake, give_back},
+    keeping::Keeper,
+    lately::Lately,
+    verdict,
+};
 use crate::{
     broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Settlement, Verdict},
     entry,
-    message::{self, Decoded, header},
+    message::{self, Decoded, Past, header},
 };
 
 mod ears;
+mod suspects;
 
 use ears::Ears;
 
@@ -47,10 +56,12 @@ pub struct Slots {
     broker: AnyBroker,
     record: Record,
     intake: Arc<Intake>,
-    running: Running<Delivery>,
+    running: Arc<Running<Delivery>>,
     lately: Lately,
     /// The record did not answer; until then it is not asked.
     unasked: Mutex<Option<Instant>>,
+    holding: Arc<Holding>,
+    asking: Asking,
     abandoned: CancellationToken,
 }
 
@@ -73,16 +84,26 @@ impl Work for Slots {
 
 impl Slots {
     /// Slots of this consumer.
-    pub fn new(consumer: &Consumer, intake: Arc<Intake>) -> Self {
+    pub fn new(
+        consumer: &Consumer,
+        intake: Arc<Intake>,
+        running: Arc<Running<Delivery>>,
+        background: &Background,
+    ) -> Self {
+        let who = (consumer.boot, consumer.settings.origin.consumer.clone());
+        let holding =
+            Holding::new(who, consumer.broker.clone(), Arc::clone(&running), Arc::clone(&intake), background.clone());
         Self {
             settings: Arc::clone(&consumer.settings),
             registry: Arc::clone(&consumer.registry),
             broker: consumer.broker.clone(),
             record: Arc::clone(&consumer.record),
+            asking: Asking::new(consumer.broker.clone(), Arc::clone(&intake)),
             intake,
-            running: Running::new(),
+            running,
             lately: Lately::default(),
             unasked: Mutex::default(),
+            holding: Arc::new(holding),
             abandoned: CancellationToken::new(),
         }
     }
@@ -112,6 +133,7 @@ impl Slots {
         }
         let key = (job.id, job.replay, job.attempt);
         let Some(delivery) = self.unless_answered(key, delivery).await else { return };
+        let Some((job, delivery)) = self.unless_held(job, journaled, delivery) else { return };
         if job.expires_at.is_some_and(|at| at <= now) {
             return self.expire(&job, journaled, delivery, now);
         }
@@ -180,6 +202,7 @@ impl Slots {
             return self.bury(delivery, &why, vec![entry::report_line(&report)]);
         }
         let mut copy = message::encode(&job, journaled);
+        Past::of(&delivery.message.properties).write(&mut copy.properties.headers);
         copy.properties.headers.insert(header::UNKNOWN_SINCE.to_owned(), HeaderValue::Int(since));
         let to = Address::Delayed { queue: job.queue, after: UNKNOWN_KIND_DELAY.min(self.settings.unknown_kind_grace) };
         self.settle(
@@ -191,40 +214,82 @@ impl Slots {
     async fn run(&self, executor: &dyn Executor, job: Job, journaled: bool, delivery: Delivery, now: Timestamp) {
         let key = (job.id, job.replay, job.attempt);
         let execution = Uuid::now_v7();
-        let maybe_rerun = delivery.redelivered;
-        let kind = self.kind(&job.kind);
+        let maybe_rerun = delivery.started;
+        let (mut delivery, mut past, mut permit) = (delivery, Past::default(), None);
+        if delivery.started {
+            let Some(suspect) = self.suspect(&job, journaled, delivery).await else { return };
+            (delivery, past, permit) = suspect;
+        }
+        self.broker.starting(&delivery, &past);
+        delivery.started = true;
+        let started = Instant::now();
         let (emissions, heard) = mpsc::channel(ears::DEPTH);
         let mut context = Context::new(execution, Some(emissions));
         context.keep_output = self.settings.keep_output;
         context.soft_to_hard = self.settings.soft_to_hard;
         context.maybe_rerun = maybe_rerun;
-        context.bounds = kind.map_or_else(Bounds::default, |kind| kind.bounds);
+        context.bounds = self.kind(&job.kind).map_or_else(Bounds::default, |kind| kind.bounds);
         if let Err(copy) = self.running.start(key, delivery, context.canceller()) {
             tracing::warn!(job = %job.id, attempt = job.attempt, "A copy of a running attempt was dropped.");
             return self.settle(copy, Settlement::default());
         }
-        let limits = job.timeout.or_else(|| kind.and_then(|kind| kind.timeout));
-        let mut ears = Ears::new(&self.broker, &job, &self.settings.origin.consumer, heard);
-        let outcome = tokio::select! {
-            outcome = ears.during(pool::execute(executor, &job, &context, limits)) => outcome,
-            // Dropping the execution ends what it started; its delivery goes back with the link.
-            () = self.abandoned.cancelled() => return,
+        let limits = job.timeout.or_else(|| self.kind(&job.kind).and_then(|kind| kind.timeout));
+        let progressed = Notify::new();
+        let mut keeper = Keeper {
+            settings: &self.settings,
+            broker: &self.broker,
+            holding: &self.holding,
+            key,
+            job: &job,
+            journaled,
+            past,
+            permit,
+            started,
+            next: started + self.settings.hold_after,
         };
+        let mut ears = Ears::new(&self.broker, &job, &self.settings.origin.consumer, heard, &progressed);
+        let outcome = tokio::select! {
+            outcome = keeper.during(ears.during(pool::execute(executor, &job, &context, limits)), &progressed) => outcome,
+            // Dropping the execution ends what it started.
+            () = self.abandoned.cancelled() => return self.give_up(key),
+        };
+        drop(keeper);
         let Some(delivery) = self.running.end(&key) else { return };
         if is_cut_by_drain(&context, &outcome) {
-            return self.settle(delivery, Settlement { verdict: Verdict::HandBack, ..Settlement::default() });
+            return give_back(&self.broker, self.holding.boot, delivery);
         }
         let mut report = self.blank(&job, journaled, execution, now);
-        report.ended = Timestamp::now();
         report.maybe_rerun = maybe_rerun;
+        ears.ended(self.answer(&job, journaled, delivery, report, &context, outcome));
+    }
+
+    /// An execution was dropped: its job goes back, charged with nothing.
+    fn give_up(&self, key: AttemptKey) {
+        if let Some(delivery) = self.running.end(&key) {
+            give_back(&self.broker, self.holding.boot, delivery);
+        }
+    }
+
+    /// What the execution's end means, settled; the whole report.
+    fn answer(
+        &self,
+        job: &Job,
+        journaled: bool,
+        delivery: Delivery,
+        mut report: Report,
+        context: &Context,
+        outcome: Outcome,
+    ) -> Report {
+        report.ended = Timestamp::now();
         let kept = context.take_kept();
         (report.stdout, report.stderr, report.exit, report.usage) = (kept.stdout, kept.stderr, kept.exit, kept.usage);
-        let policy = job.retry.or_else(|| kind.and_then(|kind| kind.retry)).unwrap_or(RetryPolicy::NONE);
+        let by_kind = || self.kind(&job.kind).and_then(|kind| kind.retry);
+        let policy = job.retry.or_else(by_kind).unwrap_or(RetryPolicy::NONE);
         let again = verdict::decide(&mut report, outcome, policy, draw());
-        let settlement = verdict::settlement(&mut report, &job, again, journaled);
-        self.lately.remember(key, &settlement);
+        let settlement = verdict::settlement(&mut report, job, again, journaled);
+        self.lately.remember((job.id, job.replay, job.attempt), &settlement);
         self.settle(delivery, settlement);
-        ears.ended(report);
+        report
     }
 
     fn bury(&self, delivery: Delivery, why: &str, lines: Vec<bytes::Bytes>) {

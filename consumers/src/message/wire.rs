@@ -131,6 +131,14 @@ pub fn decode(message: &Message, queue: &str, default_kind: Option<&str>, now: T
     })
 }
 
+/// Which attempt of which job a message is of, without reading the rest; none without an id.
+pub fn attempt_of(message: &Message, queue: &str) -> Option<(Uuid, u32, u32)> {
+    message.properties.id.as_deref().filter(|id| !id.is_empty())?;
+    let count = |name| count(&message.properties, name).ok();
+    let (id, _) = identity(&message.properties, queue);
+    Some((id, count(header::REPLAY)?.unwrap_or(0), count(header::ATTEMPT)?.unwrap_or(1).max(1)))
+}
+
 /// A UUID stays; another id becomes UUIDv5(queue, id) and is kept; none becomes a fresh one.
 pub(crate) fn identity(properties: &Properties, queue: &str) -> (Uuid, Option<String>) {
     let external = properties.text(header::EXTERNAL_ID).map(str::to_owned);

@@ -132,6 +132,8 @@ impl Writer {
             Address::Search => Place::Away,
             Address::Dead => Place::Queue(DEAD),
             Address::Next => Place::Queue(NEXT),
+            // Nobody holds here: it goes home.
+            Address::Held { queue, .. } => Place::Queue(work(queue)?),
             Address::Reply(name) => match self.replies.get(name).or_else(|| self.work.get(name)) {
                 Some(queue) => Place::Queue(*queue),
                 None if must => return Err(self.unroutable(name)),
@@ -167,13 +169,18 @@ impl Writer {
             Address::Dead => DEAD,
             Address::Next => NEXT,
             Address::Reply(name) => self.reply_queue(name)?,
+            Address::Held { .. } => return Err(BrokerError::Misconfigured("nobody holds jobs here".to_owned())),
             Address::Delayed { .. } => {
                 return Err(BrokerError::Misconfigured("delayed messages are consumed from their queue".to_owned()));
             }
         };
         let gone = || BrokerError::Misconfigured("the queue is not there".to_owned());
         let queue = self.queues.get_mut(&id).ok_or_else(gone)?;
-        Ok(self.subscribers.add(queue, credit, &self.inbox))
+        let (subscription, deliveries) = self.subscribers.add(queue, credit, &self.inbox);
+        if queue.purpose == Purpose::Work {
+            self.record.subscribed(subscription, id);
+        }
+        Ok(deliveries)
     }
 
     fn reply_queue(&mut self, name: &str) -> Result<u64, BrokerError> {

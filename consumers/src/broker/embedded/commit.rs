@@ -205,8 +205,12 @@ impl Writer {
                     && let Some(queue) = self.queues.get_mut(&id)
                 {
                     queue.in_hand = queue.in_hand.saturating_sub(1);
-                    if verdict == Verdict::HandBack {
-                        queue.give_back(returned(*delivery));
+                    match verdict {
+                        Verdict::Ack => self.record.settled(id, delivery.tag.number),
+                        Verdict::HandBack => {
+                            self.record.given_back(&delivery);
+                            queue.give_back(returned(*delivery));
+                        }
                     }
                 }
                 let _ = done.send(Ok(()));

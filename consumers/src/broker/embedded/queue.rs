@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::record;
 use crate::message::Message;
 
 /// At most so many ready messages are kept in memory.
@@ -29,6 +30,8 @@ pub(super) struct Ready {
     pub(super) sequence: u64,
     pub(super) message: Message,
     pub(super) redelivered: bool,
+    /// Had, or may, an execution of it have started?
+    pub(super) started: bool,
 }
 
 /// One queue.
@@ -41,6 +44,8 @@ pub(super) struct Queue {
     pub(super) mark: u64,
     /// Messages up to here may have been delivered by an earlier process.
     doubtful: u64,
+    /// Do those that had started say so themselves?
+    pub(super) told: bool,
     next: u64,
     /// Handed back: they come first, they are older than all that follows.
     returned: BTreeMap<u64, Ready>,
@@ -65,6 +70,7 @@ impl Queue {
             purpose,
             mark,
             doubtful: mark,
+            told: false,
             // Never reused, or a new message would look like one that may have been delivered.
             next: mark.max(last) + 1,
             returned: BTreeMap::new(),
@@ -99,13 +105,18 @@ impl Queue {
             return;
         }
         self.fetched_to = sequence;
-        self.push(Ready { sequence, message, redelivered: false });
+        // A copy of one that came back tells so itself.
+        let started = record::was_started(&message);
+        self.push(Ready { sequence, message, redelivered: started, started });
     }
 
     /// A message from disk.
     pub(super) fn fetched(&mut self, sequence: u64, message: Message) {
         self.skipped(sequence);
-        self.push(Ready { sequence, message, redelivered: sequence <= self.doubtful });
+        let redelivered = sequence <= self.doubtful;
+        let started = record::was_started(&message) || (redelivered && !self.told);
+        let redelivered = redelivered || started;
+        self.push(Ready { sequence, message, redelivered, started });
     }
 
     /// A message on disk that is not to be delivered from here.
@@ -245,7 +256,7 @@ mod tests {
         let mut queue = Queue::new(16, "images".into(), Purpose::Work, 7, 1, 5);
         assert_eq!(queue.reserve(), 8);
         queue.fetched(5, Message::default());
-        queue.give_back(Ready { sequence: 3, message: Message::default(), redelivered: true });
+        queue.give_back(Ready { sequence: 3, message: Message::default(), redelivered: true, started: true });
         assert_eq!(queue.pop().map(|ready| ready.sequence), Some(3));
         assert_eq!(queue.pop().map(|ready| (ready.sequence, ready.redelivered)), Some((5, true)));
     }

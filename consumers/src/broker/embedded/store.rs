@@ -10,7 +10,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::changes::{Changes, List};
+use super::{
+    changes::{Changes, List},
+    record::Left,
+    row,
+};
 use crate::broker::BrokerError;
 
 /// Bits of a key that are the sequence; the queue's number is above them, so that the rows of a
@@ -170,6 +174,27 @@ impl Store {
                 })
             })
             .collect()
+    }
+
+    /// Makes the messages that had started tell so, in one transaction.
+    pub(super) async fn tell(&mut self, left: &Left) -> Result<(), StoreError> {
+        let mut transaction = self.connection.begin().await?;
+        for one in &left.started {
+            let key = key(one.queue, one.sequence);
+            let row: Option<Vec<u8>> = sqlx::query_scalar("SELECT data FROM messages WHERE key = ?")
+                .bind(key)
+                .fetch_optional(&mut *transaction)
+                .await?;
+            // One that is gone has ended; a damaged one is found when it is fetched.
+            if let Some(Ok(mut message)) = row.map(row::decode)
+                && left.tell(one, &mut message)
+            {
+                let update = sqlx::query("UPDATE messages SET data = ? WHERE key = ?");
+                update.bind(row::encode(&message)).bind(key).execute(&mut *transaction).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// Adds a work queue; its number.

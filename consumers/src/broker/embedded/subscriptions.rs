@@ -51,8 +51,8 @@ impl Subscriber {
 pub(super) struct Subscribers(HashMap<u64, Subscriber>);
 
 impl Subscribers {
-    /// A new one on a queue.
-    pub(super) fn add(&mut self, queue: &mut Queue, credit: u32, inbox: &Arc<Inbox>) -> Subscription {
+    /// A new one on a queue, and its number.
+    pub(super) fn add(&mut self, queue: &mut Queue, credit: u32, inbox: &Arc<Inbox>) -> (u64, Subscription) {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let (stream, deliveries) = mpsc::channel(MAX_CREDIT as usize);
         let credit = credit.min(MAX_CREDIT);
@@ -60,7 +60,7 @@ impl Subscribers {
         let wheel = Wheel { id, inbox: Arc::clone(inbox) };
         let home = Arc::new(wheel.clone());
         self.0.insert(id, Subscriber { queue: queue.id, credit, hand: HashSet::new(), stream: Some(stream), home });
-        Subscription::new(deliveries, Box::new(wheel))
+        (id, Subscription::new(deliveries, Box::new(wheel)))
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Subscriber> {
@@ -128,10 +128,11 @@ impl Subscribers {
 impl Subscriber {
     fn send(&mut self, id: u64, queue: &mut Queue, ready: Ready) -> bool {
         let Some(stream) = &self.stream else { return false };
-        let Ready { sequence, message, redelivered } = ready;
+        let Ready { sequence, message, redelivered, started } = ready;
         let tag = DeliveryTag { subscription: id, number: sequence };
         let home: Arc<dyn Home> = Arc::<Wheel>::clone(&self.home);
-        let delivery = Delivery::new(message, queue.name.clone(), redelivered, tag, home);
+        let mut delivery = Delivery::new(message, queue.name.clone(), redelivered, tag, home);
+        delivery.started = started;
         match stream.try_send(delivery) {
             Ok(()) => {
                 self.hand.insert(sequence);
@@ -157,7 +158,8 @@ pub(super) fn untaken(delivery: Delivery) -> Ready {
 /// The message of a delivery that was in hand.
 pub(super) fn returned(delivery: Delivery) -> Ready {
     let mut delivery = delivery.without_home();
-    Ready { sequence: delivery.tag.number, message: std::mem::take(&mut delivery.message), redelivered: true }
+    let message = std::mem::take(&mut delivery.message);
+    Ready { sequence: delivery.tag.number, message, redelivered: true, started: delivery.started }
 }
 
 /// What a subscription and its deliveries hold of their broker.

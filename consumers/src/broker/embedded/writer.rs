@@ -18,6 +18,7 @@ use super::{
     inbox::Inbox,
     item::Item,
     queue::{Purpose, Queue, Ready},
+    record::{Left, Record},
     store::{Store, StoreError},
     subscriptions::Subscribers,
     trouble::Trouble,
@@ -40,6 +41,7 @@ pub(super) struct Writer {
     pub(super) inbox: Arc<Inbox>,
     pub(super) link: watch::Sender<Link>,
     pub(super) search: bool,
+    pub(super) record: Arc<Record>,
     pub(super) queues: BTreeMap<u64, Queue>,
     /// Work queues by name.
     pub(super) work: BTreeMap<String, u64>,
@@ -69,8 +71,13 @@ impl Writer {
         inbox: Arc<Inbox>,
         link: watch::Sender<Link>,
         search: bool,
+        (record, left): (Arc<Record>, Left),
     ) -> Result<Self, BrokerError> {
         let unreadable = |error: StoreError| BrokerError::Misconfigured(format!("broker.db: {error}"));
+        store.tell(&left).await.map_err(unreadable)?;
+        if let Err(error) = record.begin() {
+            tracing::warn!(%error, "Starts cannot be written down; after a crash all that was in hand counts as started.");
+        }
         let stored = store.queues().await.map_err(unreadable)?;
         let (due, last_delay) = store.next_due().await.map_err(unreadable)?;
         let (mut queues, mut work) = (BTreeMap::new(), BTreeMap::new());
@@ -79,13 +86,17 @@ impl Writer {
             if !queue.internal {
                 work.insert(queue.name.clone(), queue.id);
             }
-            queues.insert(queue.id, Queue::new(queue.id, queue.name, purpose, queue.mark, queue.count, queue.last));
+            let (id, name) = (queue.id, queue.name);
+            let mut queue = Queue::new(id, name, purpose, queue.mark, queue.count, queue.last);
+            queue.told = left.complete;
+            queues.insert(id, queue);
         }
         Ok(Self {
             store,
             inbox,
             link,
             search,
+            record,
             queues,
             work,
             replies: BTreeMap::new(),
@@ -199,6 +210,7 @@ impl Writer {
         }
         // Whoever still waits sees its answer dropped: it may or may not have been stored.
         self.inbox.shut();
+        self.record.end();
         let Self { store, link, closing, subscribers, stuck, .. } = self;
         drop((subscribers, stuck));
         store.close().await;

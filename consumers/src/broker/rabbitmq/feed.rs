@@ -17,6 +17,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
+use uuid::Uuid;
 
 use super::{
     Inner,
@@ -41,6 +42,8 @@ pub struct Source {
     pub short: String,
     /// A work queue, declared again when it is gone.
     pub work: Option<QueueSpec>,
+    /// The queue of what this consumer holds, declared again when it is gone.
+    pub held: Option<Uuid>,
 }
 
 /// One subscription's task.
@@ -142,6 +145,10 @@ impl Feed {
         let names = &self.broker.names;
         if let Err(error) = topology::ensure(connection, names, self.broker.settings.search, &queues).await {
             tracing::warn!(queue = self.source.full, %error, "A queue that is gone cannot be declared again yet.");
+        }
+        if let Some(holder) = self.source.held {
+            // If it fails, the next subscribe does too, and comes back here.
+            drop(topology::ensure_held(connection, names, holder).await);
         }
     }
 

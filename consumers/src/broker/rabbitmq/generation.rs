@@ -55,7 +55,7 @@ impl Generation {
     /// Opens the channel; nothing flows yet.
     pub async fn open(broker: &Arc<Inner>, source: &Arc<Source>, connection: &Connection) -> lapin::Result<Self> {
         let channel = connection.create_channel().await?;
-        let wire = channel.clone();
+        let (heard, wire) = (channel.clone(), channel.clone());
         // The first poll queues the frame, and the frames keep their order; nobody waits for it to
         // be written, because if the channel breaks the delivery comes again anyway.
         let say = move |answer| {
@@ -72,7 +72,7 @@ impl Generation {
             broker: Arc::clone(broker),
             source: Arc::clone(source),
             channel,
-            tracker: broker.new_tracker(say),
+            tracker: broker.new_tracker(&heard, say),
             consumers: Vec::new(),
             granted: 0,
             waiting: VecDeque::new(),

@@ -30,9 +30,14 @@ impl Intake<'_> {
         self.tracker.take_in(number);
         let message = wire::message(&from.properties, from.data);
         let redelivered = from.redelivered || was_elsewhere(&message.properties);
+        let queue = match self.source.held {
+            // The key is the way home.
+            Some(_) => self.broker.names.short(from.routing_key.as_str()).to_owned(),
+            None => self.source.short.clone(),
+        };
         let tag = DeliveryTag { subscription: self.tracker.id, number };
         let home: Arc<dyn Home> = Arc::<Tracker>::clone(self.tracker);
-        let delivery = Delivery::new(message, self.source.short.clone(), redelivered, tag, home);
+        let delivery = Delivery::new(message, queue, redelivered, tag, home);
         match early(&delivery.message.properties) {
             Some(rest) if self.source.work.is_some() => {
                 self.hop_on(delivery, rest);
@@ -59,7 +64,7 @@ fn was_elsewhere(properties: &Properties) -> bool {
         && (["x-delivery-count", "x-acquired-count"]
             .iter()
             .any(|name| properties.int(name).is_some_and(|count| count > 0))
-            || properties.headers.contains_key(header::HOLDER))
+            || [header::HOLDER, header::PROBATION].iter().any(|name| properties.headers.contains_key(*name)))
 }
 
 /// How much of its wait is left.

@@ -6,6 +6,9 @@
 use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable};
+use uuid::Uuid;
+
+use crate::message::header;
 
 /// Never -1 (3.10 destroys at the first nack), never absent (4.0 destroys at the 21st).
 const DELIVERY_LIMIT: i64 = 1_000_000;
@@ -98,6 +101,22 @@ impl Names {
         self.of("events")
     }
 
+    /// The exchange that finds a holder's queue.
+    pub fn holding(&self) -> String {
+        self.of("held")
+    }
+
+    /// A consumer's queue of what it holds.
+    pub fn held(&self, holder: Uuid) -> String {
+        format!("{}.held.{}", self.prefix, holder.simple())
+    }
+
+    /// What deliveries say of a queue that messages go home to by this key.
+    pub fn short<'a>(&self, full: &'a str) -> &'a str {
+        let rest = full.strip_prefix(self.prefix.as_str());
+        rest.and_then(|rest| rest.strip_prefix(".jobs.")).unwrap_or(full)
+    }
+
     /// A tier's exchange and queue.
     pub fn delay(&self, tier: Tier) -> String {
         format!("{}.delay.{}", self.prefix, tier.name)
@@ -141,6 +160,25 @@ pub fn delaying(tier: Tier, back: &str) -> FieldTable {
         ("x-dead-letter-strategy", text("at-least-once")),
         ("x-overflow", text("reject-publish")),
     ])
+}
+
+/// The arguments of a holder's queue: what nobody takes goes home after a moment, as from a tier;
+/// gone when nobody used it for an hour.
+pub fn held(back: &str) -> FieldTable {
+    table([
+        ("x-queue-type", text("quorum")),
+        ("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)),
+        ("x-message-ttl", AMQPValue::LongLongInt(2000)),
+        ("x-expires", AMQPValue::LongLongInt(3_600_000)),
+        ("x-dead-letter-exchange", text(back)),
+        ("x-dead-letter-strategy", text("at-least-once")),
+        ("x-overflow", text("reject-publish")),
+    ])
+}
+
+/// The binding that brings a holder what is its own, whatever the key.
+pub fn of_holder(holder: Uuid) -> FieldTable {
+    table([("x-match", text("all")), (header::HOLDER, text(&holder.to_string()))])
 }
 
 /// The arguments of the exchange that brings messages home.

@@ -75,6 +75,10 @@ impl Inner {
             Address::Work(_) | Address::Delayed { .. } => {
                 headers.remove(header::NOT_BEFORE);
             }
+            Address::Held { holder, .. } => {
+                headers.remove(header::NOT_BEFORE);
+                headers.insert(header::HOLDER.to_owned(), HeaderValue::Text(holder.to_string()));
+            }
             _ => {}
         }
         let properties = super::wire::properties(&message)?;
@@ -85,7 +89,7 @@ impl Inner {
             properties,
             body: message.body,
             to,
-            job: matches!(outgoing.to, Address::Work(_) | Address::Delayed { .. }),
+            job: matches!(outgoing.to, Address::Work(_) | Address::Delayed { .. } | Address::Held { .. }),
         })
     }
 
@@ -97,6 +101,7 @@ impl Inner {
             Address::Work(queue) => direct(self.full(queue), queue),
             Address::Delayed { queue, after } if after.is_zero() => direct(self.full(queue), queue),
             Address::Delayed { queue, after } => (names.delay(names::tier(*after)), self.full(queue), queue.clone()),
+            Address::Held { queue, .. } => (names.holding(), self.full(queue), queue.clone()),
             Address::Results => direct(names.results(), "results"),
             Address::Search => direct(names.search(), "search"),
             Address::Dead => direct(names.dead(), "dead"),

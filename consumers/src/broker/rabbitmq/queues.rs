@@ -69,19 +69,20 @@ impl Inner {
 
     /// The queue that an address is.
     pub(super) fn source(&self, from: &Address) -> Result<Source, BrokerError> {
-        let own = |full: String, short: &str| Source { full, short: short.to_owned(), work: None };
+        let own = |full: String, short: &str| Source { full, short: short.to_owned(), work: None, held: None };
         let names = &self.names;
         Ok(match from {
             Address::Work(queue) => {
                 let spec = lock(&self.known).get(queue).cloned();
                 let spec = spec.unwrap_or_else(|| QueueSpec { name: queue.clone(), foreign: false });
-                Source { full: self.full(queue), short: queue.clone(), work: Some(spec) }
+                Source { full: self.full(queue), short: queue.clone(), work: Some(spec), held: None }
             }
             Address::Results => own(names.results(), "results"),
             Address::Search => own(names.search(), "search"),
             Address::Dead => own(names.dead(), "dead"),
             Address::Next => own(names.next(), "next"),
             Address::Reply(name) => own(name.clone(), name),
+            Address::Held { holder, .. } => Source { held: Some(*holder), ..own(names.held(*holder), "held") },
             Address::Delayed { .. } => {
                 return Err(BrokerError::Misconfigured("a delayed queue cannot be consumed".to_owned()));
             }

@@ -250,7 +250,9 @@ impl Inner {
         if let Some(tag) = &item.tag
             && self.tracker(tag.subscription).is_none()
         {
-            item.publish.retain(|one| !matches!(one.to, Address::Work(_) | Address::Delayed { .. } | Address::Dead));
+            item.publish.retain(|one| {
+                !matches!(one.to, Address::Work(_) | Address::Delayed { .. } | Address::Held { .. } | Address::Dead)
+            });
         }
     }
 

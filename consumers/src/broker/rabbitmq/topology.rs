@@ -11,6 +11,7 @@ use lapin::{
     types::{FieldTable, ShortString},
 };
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::names::{self, Names, TIERS};
 use crate::broker::{BrokerError, QueueSpec, QueueStats};
@@ -40,6 +41,17 @@ pub async fn ensure_reply(connection: &Connection, full: &str) -> Result<(), Bro
     timeout(PATIENCE, work.declare(full, Object::Queue(names::replying())))
         .await
         .map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
+}
+
+/// Declares a consumer's queue of what it holds.
+pub async fn ensure_held(connection: &Connection, names: &Names, holder: Uuid) -> Result<(), BrokerError> {
+    let mut work = Declarer { connection, channel: None };
+    let full = names.held(holder);
+    let declare = async {
+        work.declare(&full, Object::Queue(names::held(&names.back()))).await?;
+        work.bind_by(&full, &names.holding(), "", names::of_holder(holder)).await
+    };
+    timeout(PATIENCE, declare).await.map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
 }
 
 /// A queue's figures by its full name; none when it does not exist.
@@ -107,6 +119,7 @@ impl Declarer<'_> {
             self.declare(&both, Object::Exchange(ExchangeKind::Fanout, FieldTable::default())).await?;
             self.bind(&both, &both, "").await?;
         }
+        self.declare(&names.holding(), Object::Exchange(ExchangeKind::Headers, FieldTable::default())).await?;
         self.declare(&names.results(), Object::Queue(names::durable())).await?;
         self.declare(&names.next(), Object::Queue(names::durable())).await?;
         if search {
@@ -170,12 +183,16 @@ impl Declarer<'_> {
     }
 
     async fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), BrokerError> {
+        self.bind_by(queue, exchange, key, FieldTable::default()).await
+    }
+
+    async fn bind_by(&mut self, queue: &str, exchange: &str, key: &str, by: FieldTable) -> Result<(), BrokerError> {
         let channel = self.channel().await?;
         let key = name(key).map_err(|error| away(&error))?;
         let (queue_name, exchange) =
             (name(queue).map_err(|error| away(&error))?, name(exchange).map_err(|error| away(&error))?);
         channel
-            .queue_bind(queue_name, exchange, key, QueueBindOptions::default(), FieldTable::default())
+            .queue_bind(queue_name, exchange, key, QueueBindOptions::default(), by)
             .await
             .map_err(|error| explain(&error, queue))
     }

@@ -123,6 +123,17 @@ impl Tracker {
         self.changed.notify_one();
     }
 
+    /// Acks one delivery at once, ahead of its elders.
+    pub fn let_go(&self, number: u64) {
+        let mut open = self.open();
+        if matches!(open.slots.get(&number), Some(Slot::InHand)) {
+            open.remove(number);
+            (self.say)(Answer::One(number));
+        }
+        drop(open);
+        self.changed.notify_one();
+    }
+
     /// Gives one delivery back to its queue.
     pub fn hand_back(&self, number: u64) {
         let mut open = self.open();
@@ -281,6 +292,16 @@ mod tests {
         tracker.answer(When::End);
         tracker.answer(When::End);
         assert_eq!(*said.lock().unwrap(), [Answer::Back(1), Answer::One(2)]);
+    }
+
+    #[test]
+    fn what_is_let_go_does_not_wait_for_its_elders() {
+        let (tracker, said) = with(1..=3);
+        tracker.let_go(2);
+        tracker.let_go(2);
+        tracker.finish([1, 2, 3]);
+        tracker.answer(When::Now);
+        assert_eq!(*said.lock().unwrap(), [Answer::One(2), Answer::UpTo(3)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, future::Future};
 use bytes::Bytes;
 use spinor_executors::{Emission, Job, Report, Stream};
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Duration, Instant, sleep},
 };
 
@@ -29,6 +29,7 @@ pub struct Ears<'a> {
     job: &'a Job,
     consumer: &'a str,
     heard: mpsc::Receiver<Emission>,
+    progressed: &'a Notify,
     shown: bool,
     lines: Vec<Bytes>,
     unconfirmed: VecDeque<(Vec<Bytes>, Receipt)>,
@@ -36,8 +37,15 @@ pub struct Ears<'a> {
 
 impl<'a> Ears<'a> {
     /// Ears for an execution of `job`.
-    pub const fn new(broker: &'a AnyBroker, job: &'a Job, consumer: &'a str, heard: mpsc::Receiver<Emission>) -> Self {
-        Self { broker, job, consumer, heard, shown: false, lines: Vec::new(), unconfirmed: VecDeque::new() }
+    /// A step that ends is told to `progressed`.
+    pub const fn new(
+        broker: &'a AnyBroker,
+        job: &'a Job,
+        consumer: &'a str,
+        heard: mpsc::Receiver<Emission>,
+        progressed: &'a Notify,
+    ) -> Self {
+        Self { broker, job, consumer, heard, progressed, shown: false, lines: Vec::new(), unconfirmed: VecDeque::new() }
     }
 
     /// Runs the execution and passes on what it says; every step report is confirmed at return.
@@ -99,6 +107,7 @@ impl<'a> Ears<'a> {
                     self.broker.cast(Event::Progress { job: self.job.id, run: self.job.run, progress });
                 }
                 Emission::Step(report) => {
+                    self.progressed.notify_one();
                     self.lines.push(Entry::Step(report.clone()).line());
                     self.broker.cast(Event::Step { report });
                 }

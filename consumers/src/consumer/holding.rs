@@ -1,0 +1,223 @@
+//! What this consumer holds: copies of its running jobs in a queue of its own, so that the broker
+//! never waits too long for an answer and knows how each one was started.
+//!
+//! To hold is: publish the copy, receive it, let the old delivery go. Owns that queue's
+//! subscription, made when first needed, and the one place for a job that must start alone.
+//! Refuses to judge a job: that is `past`'s, and the slot's.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use spinor_executors::{
+    HeaderValue, Job,
+    pool::{AttemptKey, Running},
+};
+use tokio::{
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Duration, Instant, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use super::intake::{Intake, give_back};
+use crate::{
+    broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Settlement, Subscription},
+    message::{self, Message, Past, header},
+};
+
+/// A copy that is not here by then is not waited for.
+pub const ARRIVE: Duration = Duration::from_secs(5);
+/// The place of one that starts alone is waited for so long, if it was taken only so long ago.
+const QUICK: Duration = Duration::from_secs(1);
+/// At most so many copies are in hand.
+const CREDIT: u32 = 5000;
+
+/// What this consumer holds.
+pub struct Holding {
+    /// Which consumer this is, until its process ends.
+    pub boot: Uuid,
+    /// Its name.
+    name: String,
+    broker: AnyBroker,
+    running: Arc<Running<Delivery>>,
+    intake: Arc<Intake>,
+    awaited: Mutex<HashMap<AttemptKey, oneshot::Sender<Delivery>>>,
+    open: OnceCell<()>,
+    alone: Arc<Semaphore>,
+    alone_since: Mutex<Instant>,
+    /// The subscription's task; it outlives the intake.
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Holding {
+    /// Nothing is held yet, and no queue is made.
+    pub fn new(
+        (boot, name): (Uuid, String),
+        broker: AnyBroker,
+        running: Arc<Running<Delivery>>,
+        intake: Arc<Intake>,
+        (tasks, stop): (TaskTracker, CancellationToken),
+    ) -> Self {
+        Self {
+            boot,
+            name,
+            broker,
+            running,
+            intake,
+            awaited: Mutex::default(),
+            open: OnceCell::new(),
+            alone: Arc::new(Semaphore::new(1)),
+            alone_since: Mutex::new(Instant::now()),
+            tasks,
+            stop,
+        }
+    }
+
+    /// The place for the one that starts alone; none when it is taken by one that takes its time.
+    pub async fn alone(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.alone);
+        let permit = match Arc::clone(&place).try_acquire_owned() {
+            Ok(permit) => permit,
+            // Many short ones follow each other quickly.
+            Err(_) if self.alone_since().elapsed() < QUICK => timeout(QUICK, place.acquire_owned()).await.ok()?.ok()?,
+            Err(_) => return None,
+        };
+        *self.alone_since() = Instant::now();
+        Some(permit)
+    }
+
+    fn alone_since(&self) -> MutexGuard<'_, Instant> {
+        self.alone_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves a job that has not started to this consumer's queue; the delivery that answers for it
+    /// from now on, which is the old one when the copy did not come.
+    pub async fn hold(self: &Arc<Self>, key: AttemptKey, delivery: Delivery, copy: Message) -> Delivery {
+        match self.fetch(key, &delivery.queue, copy).await {
+            Some(newer) => {
+                self.broker.let_go(delivery).await;
+                newer
+            }
+            None => delivery,
+        }
+    }
+
+    /// Holds a running job anew, so that the broker's clock starts again; `false`: not now.
+    pub async fn renew(self: &Arc<Self>, key: AttemptKey, queue: &str, copy: Message) -> bool {
+        // A delivery whose link is gone comes again by itself; a copy would make two of it.
+        if !self.running.look(&key, |delivery| self.broker.in_hand(&delivery.tag)).unwrap_or(false) {
+            return false;
+        }
+        let Some(newer) = self.fetch(key, queue, copy).await else { return false };
+        self.take(key, newer);
+        tracing::debug!(job = %key.0, "A running job is held anew.");
+        true
+    }
+
+    /// The copy of a job, with how it is held.
+    pub fn copy(&self, job: &Job, journaled: bool, claimed: bool, past: &Past) -> Message {
+        let mut copy = message::encode(job, journaled);
+        let headers = &mut copy.properties.headers;
+        if claimed {
+            headers.insert(header::CLAIM.to_owned(), HeaderValue::Bool(true));
+        }
+        Past { holder: Some(self.boot), held_by: Some(self.name.clone()), ..past.clone() }.write(headers);
+        copy
+    }
+
+    /// May the running job be one copy of several?
+    pub fn is_claimed(&self, key: &AttemptKey) -> bool {
+        let claimed = |delivery: &Delivery| delivery.message.properties.headers.contains_key(header::CLAIM);
+        self.running.look(key, claimed).unwrap_or(false)
+    }
+
+    /// Where the broker keeps starts: the running job goes on with another past.
+    pub fn write_down(&self, key: &AttemptKey, past: &Past) {
+        self.running.look(key, |delivery| self.broker.starting(delivery, past));
+    }
+
+    async fn fetch(self: &Arc<Self>, key: AttemptKey, queue: &str, copy: Message) -> Option<Delivery> {
+        let (send, mut arrived) = oneshot::channel();
+        let publish = async {
+            self.open.get_or_try_init(|| self.subscribe()).await.map_err(|error| error.to_string())?;
+            self.awaited().insert(key, send);
+            let to = Address::Held { holder: self.boot, queue: queue.to_owned() };
+            let sent = self.broker.publish(vec![Outgoing { to, message: copy, must: true }]).await;
+            sent.into_iter().collect::<Result<(), _>>().map_err(|error| error.to_string())?;
+            (&mut arrived).await.map_err(|error| error.to_string())
+        };
+        let ended = timeout(ARRIVE, publish).await;
+        self.awaited().remove(&key);
+        let why = match ended {
+            Ok(Ok(delivery)) => return Some(delivery),
+            Ok(Err(why)) => why,
+            Err(_) => "it did not come back in time".to_owned(),
+        };
+        // It may have come between the end of the wait and the look away.
+        arrived.close();
+        if let Ok(delivery) = arrived.try_recv() {
+            return Some(delivery);
+        }
+        tracing::warn!(job = %key.0, why, "A job could not be held; it is tried again while it runs.");
+        None
+    }
+
+    async fn subscribe(self: &Arc<Self>) -> Result<(), crate::broker::BrokerError> {
+        let from = Address::Held { holder: self.boot, queue: String::new() };
+        let subscription = self.broker.consume(&from, CREDIT).await?;
+        self.tasks.spawn(Arc::clone(self).receive(subscription));
+        Ok(())
+    }
+
+    /// Hands each copy to whoever waits for it, or to the execution it is of.
+    async fn receive(self: Arc<Self>, mut subscription: Subscription) {
+        loop {
+            let delivery = tokio::select! {
+                delivery = subscription.next() => delivery,
+                () = self.stop.cancelled() => break,
+            };
+            let Some(delivery) = delivery else { return };
+            match message::decode(&delivery.message, &delivery.queue, None, Timestamp::now()) {
+                Ok(decoded) => {
+                    let job = decoded.job;
+                    self.arrived((job.id, job.replay, job.attempt), delivery);
+                }
+                // The slots bury what is no job.
+                Err(_) => self.intake.arrive(&self.broker, &mut vec![delivery]),
+            }
+        }
+        if subscription.cancel().await.is_ok() {
+            while let Some(delivery) = subscription.next().await {
+                give_back(&self.broker, self.boot, delivery);
+            }
+        }
+    }
+
+    fn arrived(&self, key: AttemptKey, delivery: Delivery) {
+        let awaited = self.awaited().remove(&key);
+        match awaited {
+            Some(awaited) => {
+                if let Err(delivery) = awaited.send(delivery) {
+                    self.take(key, delivery);
+                }
+            }
+            None => self.take(key, delivery),
+        }
+    }
+
+    /// The newer delivery answers for a running job; one that does not run waits for a slot.
+    fn take(&self, key: AttemptKey, newer: Delivery) {
+        match self.running.replace(&key, newer) {
+            Ok(old) => drop(self.broker.settle(old, Settlement::default())),
+            Err(newer) => self.intake.arrive(&self.broker, &mut vec![newer]),
+        }
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, HashMap<AttemptKey, oneshot::Sender<Delivery>>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
