@@ -15,7 +15,6 @@ mod consumer;
 #[cfg(test)]
 mod embedded_faults;
 mod holding;
-mod kill;
 mod message;
 mod orchestrations;
 mod production;
