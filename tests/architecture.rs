@@ -41,6 +41,7 @@ const BOUNDARIES: &[Boundary] = &[
         name: "sqlx",
         within: SOURCES,
         allowed: &[
+            "consumers/src/database",
             "consumers/src/results",
             "consumers/src/recorder",
             "consumers/src/state",

@@ -7,6 +7,7 @@
 
 pub mod broker;
 pub mod consumer;
+mod database;
 pub mod entry;
 pub mod message;
 pub mod recorder;

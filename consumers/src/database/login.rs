@@ -9,11 +9,11 @@ use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, MySqlConnection, Row as _, mysql::MySqlConnectOptions,
 };
 
-use super::{ACQUIRE_LIMIT, Flavour};
-use crate::results::{
-    ResultsError,
+use super::{
+    ACQUIRE_LIMIT, Flavour,
     errors::{is_without_table, meaning, refusal},
 };
+use crate::results::ResultsError;
 
 /// A first connection, and what the server says of itself on it.
 pub struct Login {

@@ -4,6 +4,7 @@
 //! and comes out. Refuses to know any table. SQLite has one writer and a few readers; a reader, on either, is
 //! ended after [`READ_LIMIT`].
 
+pub mod errors;
 mod login;
 mod values;
 
@@ -18,10 +19,11 @@ use sqlx::{
 use tokio::time::Instant;
 
 use self::{
+    errors::meaning,
     login::{Login, flavour, log_in, opening},
     values::{mysql_arguments, sqlite_arguments},
 };
-use super::{ResultsError, errors::meaning};
+use crate::results::ResultsError;
 
 pub use self::{
     login::look,
