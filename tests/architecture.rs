@@ -52,6 +52,12 @@ const BOUNDARIES: &[Boundary] = &[
         why: "SQL stays with the owners of tables",
     },
     Boundary {
+        name: "redis",
+        within: SOURCES,
+        allowed: &["consumers/src/state/redis"],
+        why: "only the store of state knows the Redis client",
+    },
+    Boundary {
         name: "axum",
         within: SOURCES,
         allowed: &["src/api"],

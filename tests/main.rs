@@ -22,5 +22,6 @@ mod rabbitmq;
 mod readme;
 mod recorder;
 mod search;
+mod state;
 mod support;
 mod tls;

@@ -13,6 +13,7 @@ pub mod message;
 pub mod recorder;
 pub mod results;
 pub mod search;
+pub mod state;
 mod tls;
 
 pub use tls::{install_tls_provider, read_ca_file};
