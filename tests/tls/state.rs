@@ -21,7 +21,7 @@ async fn state_is_kept_over_tls_and_what_is_wrong_with_it_is_said() {
     for (url, authority, parts) in [
         (url, Some(&stranger), ["certificate is refused", "`state_ca`"]),
         (url, None, ["certificate is refused", "`state_ca`"]),
-        (&by_name, Some(&ours), ["not valid for name \"localhost\"", "in `state`"]),
+        (by_name.as_str(), Some(&ours), ["not valid for name \"localhost\"", "in `state`"]),
     ] {
         let refused = open(url, authority).await.map(drop);
         let Err(StateError::Misconfigured(why)) = &refused else { panic!("expected a refusal, got {refused:?}") };
