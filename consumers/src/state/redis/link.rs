@@ -5,8 +5,9 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     path::Path,
-    sync::{Mutex as StdMutex, PoisonError},
+    sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
 };
 
@@ -188,12 +189,20 @@ impl Link {
                 "{place}: {error}; check the user in `state`, and `state_password` in the secrets file"
             ));
         }
-        if let Some(why) = tls::explain(error, "state") {
+        if let Some(why) = tls::explain(cause(error), "state") {
             return StateError::Misconfigured(format!("{place}: {why}"));
         }
         if error.kind() == ErrorKind::InvalidClientConfig {
             return StateError::Misconfigured(format!("{place}: {error}"));
         }
         StateError::Unavailable(format!("{place}: {error}"))
+    }
+}
+
+/// What is within an error of the client, which hides it behind a shared pointer.
+fn cause(error: &RedisError) -> &(dyn Error + 'static) {
+    match error.source().and_then(|within| within.downcast_ref::<Arc<dyn Error + Send + Sync>>()) {
+        Some(within) => &**within,
+        None => error,
     }
 }
