@@ -53,13 +53,14 @@ start() { "$servers" start "$@" --owner $$ >"$2.start" 2>&1 </dev/null || { cat 
 detail() { sed -n "s/^$2=//p" "$1.start"; }
 
 # The default set, so that every row changes one server only.
-start rabbitmq "$scratch/rabbitmq" & start mariadb "$scratch/sql" & start elasticsearch "$scratch/search" &
+start rabbitmq "$scratch/rabbitmq" & start mariadb "$scratch/sql" & start redis "$scratch/redis" & start elasticsearch "$scratch/search" &
 wait
 SPINOR_TEST_RABBITMQ_URL=$(detail "$scratch/rabbitmq" url)
 SPINOR_TEST_MYSQL_URL=$(detail "$scratch/sql" url)
+SPINOR_TEST_REDIS_URL=$(detail "$scratch/redis" url)
 SPINOR_TEST_SEARCH_URL=$(detail "$scratch/search" url)
-[[ -n $SPINOR_TEST_RABBITMQ_URL && -n $SPINOR_TEST_MYSQL_URL && -n $SPINOR_TEST_SEARCH_URL ]] || fail "the default servers did not start"
-export SPINOR_TEST_RABBITMQ_URL SPINOR_TEST_MYSQL_URL SPINOR_TEST_SEARCH_URL
+[[ -n $SPINOR_TEST_RABBITMQ_URL && -n $SPINOR_TEST_MYSQL_URL && -n $SPINOR_TEST_REDIS_URL && -n $SPINOR_TEST_SEARCH_URL ]] || fail "the default servers did not start"
+export SPINOR_TEST_RABBITMQ_URL SPINOR_TEST_MYSQL_URL SPINOR_TEST_REDIS_URL SPINOR_TEST_SEARCH_URL
 
 failed=0
 rows=()
@@ -93,6 +94,10 @@ row rabbitmq SPINOR_TEST_RABBITMQ_URL rabbitmq:: -- --root "$chroot"
 row mariadb SPINOR_TEST_MYSQL_URL recorder::
 row mysql8 SPINOR_TEST_MYSQL_URL recorder::
 row mysql SPINOR_TEST_MYSQL_URL recorder:: -- --root "$chroot"
+row mariadb SPINOR_TEST_MYSQL_URL state::
+row mysql SPINOR_TEST_MYSQL_URL state:: -- --root "$chroot"
+row redis SPINOR_TEST_REDIS_URL state::
+row redis SPINOR_TEST_REDIS_URL state:: -- --root "$chroot"
 row elasticsearch SPINOR_TEST_SEARCH_URL search::
 row elasticsearch9 SPINOR_TEST_SEARCH_URL search:: -- --root "$chroot"
 row opensearch SPINOR_TEST_SEARCH_URL search::

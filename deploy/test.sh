@@ -3,7 +3,7 @@
 #   deploy/test.sh --check              the checks first, while the servers come up, then all tests
 #   deploy/test.sh [CARGO TEST ARGUMENTS]   for instance: deploy/test.sh --test spinor conformance
 # A server whose URL the caller has set already (SPINOR_TEST_RABBITMQ_URL, SPINOR_TEST_MYSQL_URL,
-# SPINOR_TEST_SEARCH_URL) is used as it is. SPINOR_TEST_SQL, SPINOR_TEST_ENGINE: the kind of
+# SPINOR_TEST_REDIS_URL, SPINOR_TEST_SEARCH_URL) is used as it is. SPINOR_TEST_SQL, SPINOR_TEST_ENGINE: the kind of
 # database and of search server (mariadb, elasticsearch), also of those that a test starts for itself.
 # SPINOR_SERVER_ROOT: a chroot whose programs are the servers. SPINOR_TEST_SOAK=1: the long forms.
 set -euo pipefail
@@ -52,11 +52,12 @@ await() {
   export "$2=$(sed -n 's/^url=//p' "$scratch/$1.start")"
 }
 
-if [[ -z ${SPINOR_TEST_RABBITMQ_URL:-} || -z ${SPINOR_TEST_MYSQL_URL:-} || -z ${SPINOR_TEST_SEARCH_URL:-} ]]; then
+if [[ -z ${SPINOR_TEST_RABBITMQ_URL:-} || -z ${SPINOR_TEST_MYSQL_URL:-} || -z ${SPINOR_TEST_REDIS_URL:-} || -z ${SPINOR_TEST_SEARCH_URL:-} ]]; then
   [[ -n ${SPINOR_SERVER_ROOT:-} ]] || deploy/packages.sh
 fi
 begin rabbitmq rabbitmq SPINOR_TEST_RABBITMQ_URL
 begin sql "${SPINOR_TEST_SQL:-mariadb}" SPINOR_TEST_MYSQL_URL
+begin redis redis SPINOR_TEST_REDIS_URL
 begin search "${SPINOR_TEST_ENGINE:-elasticsearch}" SPINOR_TEST_SEARCH_URL
 
 [[ -z $check ]] || deploy/check.sh </dev/null
@@ -70,6 +71,7 @@ cargo test --workspace --locked --no-run --quiet "${build[@]}" </dev/null
 
 await rabbitmq SPINOR_TEST_RABBITMQ_URL
 await sql SPINOR_TEST_MYSQL_URL
+await redis SPINOR_TEST_REDIS_URL
 await search SPINOR_TEST_SEARCH_URL
 export SPINOR_TEST_SERVERS=$servers SPINOR_TEST_SCRATCH=$scratch
 

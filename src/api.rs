@@ -19,7 +19,7 @@ mod watch;
 mod why;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -34,6 +34,7 @@ use spinor_consumers::{
     broker::AnyBroker,
     recorder::RecorderView,
     results::{Results, is_cursor},
+    state::State as Agreed,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -57,6 +58,8 @@ pub struct ApiState {
     pub broker: AnyBroker,
     /// What was recorded.
     pub results: Results,
+    /// State, once it has answered.
+    pub state: Arc<OnceLock<Agreed>>,
     /// The recorder of this process, if it has that part.
     pub recorder: Option<RecorderView>,
     /// Drives the runs that are submitted here.

@@ -82,6 +82,7 @@ pub struct App {
     /// Open from the start where somebody writes it or answers from it; a process that only
     /// consumes does without it while it does not answer.
     record: Record,
+    state: connect::StateCell,
     search: Option<SearchSettings>,
     consumers: Vec<(Arc<ConsumerSettings>, Arc<Registry>)>,
     listening: Option<Listening>,
@@ -107,12 +108,14 @@ impl App {
         } else {
             connect::record(&config, stop).await?
         };
+        let kept = role.record.as_deref().unwrap_or(&config.data);
+        let state = connect::state(&config, kept, stop).await?;
         let search = connect::search(&config);
         let consumers = if role.parts.consumer { consumers::of(&config, &role)? } else { Vec::new() };
         if role.parts.consumer {
             consumers::start_guardian().context("cannot start the guardian process")?;
         }
-        Ok(Self { config, role, broker, record, search, consumers, listening })
+        Ok(Self { config, role, broker, record, state, search, consumers, listening })
     }
 
     /// The broker, for who publishes in this process.
@@ -132,21 +135,14 @@ impl App {
 
     /// Runs every part until `shutdown` drains it; then stops them in turn: consumers, recorder
     /// (once it has what they reported), API, broker. Told to end at once it does, with an error.
-    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+    pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
         let stop_recording = CancellationToken::new();
         let stop_serving = CancellationToken::new();
         let failed = CancellationToken::new();
         let (recording, recorder) = self.start_recording(&stop_recording, &failed)?;
         let consuming = self.start_consuming(&shutdown, &failed);
-        let serving = Self::start_serving(
-            recorder,
-            self.listening,
-            &self.config,
-            self.role.parts,
-            &self.broker,
-            self.record.get(),
-            &stop_serving,
-        );
+        let listening = self.listening.take();
+        let serving = self.start_serving(recorder, listening, &stop_serving);
         tokio::select! {
             () = shutdown.drain.cancelled() => {}
             // A part that cannot go on ends the process: it would look alive and do nothing.
@@ -196,6 +192,7 @@ impl App {
                     failed.cancel();
                 }
             });
+            tracker.spawn(keep_state_small(Arc::clone(&self.state), stop.clone()));
             if let Some(settings) = &self.search {
                 self.start_search(settings.clone(), &tracker, stop)?;
             }
@@ -239,25 +236,24 @@ impl App {
     }
 
     fn start_serving(
+        &self,
         recorder: Option<RecorderView>,
         listening: Option<Listening>,
-        config: &Arc<Config>,
-        parts: Parts,
-        broker: &AnyBroker,
-        results: Option<&Results>,
         stop: &CancellationToken,
     ) -> TaskTracker {
         let tracker = TaskTracker::new();
-        if let (Some(listening), Some(results)) = (listening, results) {
+        if let (Some(listening), Some(results)) = (listening, self.record.get()) {
+            let broker = &self.broker;
             let driver = Driver::new(broker.clone(), results.clone(), Vec::new());
             let state = ApiState {
                 broker: broker.clone(),
                 results: results.clone(),
+                state: Arc::clone(&self.state),
                 recorder,
                 runs: Arc::new(Served::new(driver, tracker.clone())),
                 watches: Watches::start(broker.clone(), &tracker, stop.clone()),
-                config: Arc::clone(config),
-                info: Arc::new(Info::here(parts.names())),
+                config: Arc::clone(&self.config),
+                info: Arc::new(Info::here(self.role.parts.names())),
                 counters: Arc::default(),
                 tasks: tracker.clone(),
                 shutdown: stop.clone(),
@@ -270,6 +266,16 @@ impl App {
         }
         tracker.close();
         tracker
+    }
+}
+
+/// Retention of state is the recorder's process's, as that of the record.
+async fn keep_state_small(state: connect::StateCell, stop: CancellationToken) {
+    const PAUSE: Duration = Duration::from_secs(10);
+    while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
+        let Some(state) = state.get() else { continue };
+        // One that does not answer is asked again after the pause; who needs it says so.
+        while !stop.is_cancelled() && state.prune().await.is_ok_and(|gone| gone > 0) {}
     }
 }
 

@@ -41,6 +41,10 @@ pub struct Config {
     pub results: ResultsChoice,
     /// An authority to trust for the results database; set, its connections are encrypted.
     pub results_ca: Option<PathBuf>,
+    /// Where state lives.
+    pub state: StateChoice,
+    /// The authority to trust for a Redis server.
+    pub state_ca: Option<PathBuf>,
     /// The search index.
     pub search: SearchChoice,
     /// An authority to trust for the search server.
@@ -77,6 +81,15 @@ pub enum ResultsChoice {
     Sqlite,
     /// MySQL or MariaDB.
     MySql(Endpoint),
+}
+
+/// Where state lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateChoice {
+    /// Beside the results: in their database, or in a file of its own in the data directory.
+    Results,
+    /// On a Redis server.
+    Redis(Endpoint),
 }
 
 /// The search index.

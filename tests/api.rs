@@ -18,6 +18,7 @@ use spinor_consumers::{
     message,
     recorder::{Recorder, RecorderSettings},
     results::{JobFilter, Results, ResultsTarget},
+    state::{State as Agreed, StateTarget},
 };
 use spinor_executors::{BoxFuture, Json, Origin, Outcome, Report, State};
 use tokio::{
@@ -71,6 +72,7 @@ impl Stage {
         let queue = |name: &str| QueueSpec { name: name.to_owned(), foreign: false };
         broker.declare(&[queue("default"), queue("quiet")]).await.unwrap();
         let results = Results::open(&ResultsTarget::Sqlite(config.data.join("results.db"))).await.unwrap();
+        let agreed = Agreed::open(&StateTarget::Sqlite(config.data.join("state.db"))).await.unwrap();
         let shutdown = CancellationToken::new();
         let recorder = Recorder::new(broker.clone(), results.clone(), RecorderSettings::default());
         let tcp = listening.addresses()[1].clone();
@@ -78,6 +80,7 @@ impl Stage {
         let state = ApiState {
             broker: broker.clone(),
             results: results.clone(),
+            state: Arc::new(agreed.into()),
             recorder: Some(recorder.view()),
             runs: Arc::new(NoRuns),
             watches: Watches::start(broker.clone(), &tracker, shutdown.clone()),

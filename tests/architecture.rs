@@ -41,6 +41,7 @@ const BOUNDARIES: &[Boundary] = &[
         name: "sqlx",
         within: SOURCES,
         allowed: &[
+            "consumers/src/database",
             "consumers/src/results",
             "consumers/src/recorder",
             "consumers/src/state",
@@ -49,6 +50,12 @@ const BOUNDARIES: &[Boundary] = &[
             FLOORS,
         ],
         why: "SQL stays with the owners of tables",
+    },
+    Boundary {
+        name: "redis",
+        within: SOURCES,
+        allowed: &["consumers/src/state/redis"],
+        why: "only the store of state knows the Redis client",
     },
     Boundary {
         name: "axum",

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use spinor::config::{
-    Ask, BrokerChoice, Config, KindConfig, Loaded, Problems, ResultsChoice, SearchChoice, document, keys::KEYS,
+    Ask, BrokerChoice, Config, KindConfig, Loaded, Problems, ResultsChoice, SearchChoice, StateChoice, document,
+    keys::KEYS,
 };
 
 use crate::support::scratch::Scratch;
@@ -57,10 +58,12 @@ const OTHER: &[(&str, &str)] = &[
     ("broker", "broker = 'amqp://u:p@mq/v'"),
     ("broker_prefix", "broker_prefix = 'other'"),
     ("results", "results = 'mysql://u:p@db/spinor'"),
+    ("state", "state = 'redis://r'"),
     ("search", "search = 'http://es:9200'"),
     // Nothing speaks TLS in a configuration without servers, so the file is not looked at.
     ("broker_ca", "broker_ca = 'ca.pem'"),
     ("results_ca", "results_ca = 'ca.pem'"),
+    ("state_ca", "state_ca = 'ca.pem'"),
     ("search_ca", "search_ca = 'ca.pem'"),
     ("data", "data = '/elsewhere'"),
     ("consumer.group", "[consumer]\ngroup = 'images'"),
@@ -264,10 +267,8 @@ fn what_is_no_toml_is_told_with_line_and_column() {
 
 #[test]
 fn secrets_go_into_the_addresses_and_are_never_shown() {
-    let toml =
-        "broker = 'amqp://u@mq/v'\nresults = 'mysql://u@db/s'\nsearch = 'http://u@es'\n[api]\nlisten = '127.0.0.1:1'\n";
-    let secrets =
-        "broker_password = 'hush-b@'\nresults_password = 'hush-r'\nsearch_password = 'hush-s'\napi_token = 'hush-t'\n";
+    let toml = "broker = 'amqp://u@mq/v'\nresults = 'mysql://u@db/s'\nstate = 'redis://r'\nsearch = 'http://u@es'\n[api]\nlisten = '127.0.0.1:1'\n";
+    let secrets = "broker_password = 'hush-b@'\nresults_password = 'hush-r'\nstate_password = 'hush-st'\nsearch_password = 'hush-s'\napi_token = 'hush-t'\n";
     let loaded = Case::new(toml).secrets(secrets, 0o600).load().unwrap();
     let config = &loaded.config;
     match (&config.broker, &config.results, &config.search) {
@@ -278,6 +279,7 @@ fn secrets_go_into_the_addresses_and_are_never_shown() {
         }
         other => panic!("{other:?}"),
     }
+    assert!(matches!(&config.state, StateChoice::Redis(state) if state.reveal() == "redis://:hush-st@r"));
     assert_eq!(config.api.token.as_deref(), Some("hush-t"));
     let shown = format!("{:?} {config:?}", loaded.shown);
     assert!(!shown.contains("hush"), "{shown}");

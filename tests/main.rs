@@ -22,6 +22,7 @@ mod rabbitmq;
 mod readme;
 mod recorder;
 mod search;
+mod state;
 mod support;
 mod tls;
 mod torture;

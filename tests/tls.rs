@@ -7,6 +7,7 @@ mod bare;
 mod broker;
 mod results;
 mod search;
+mod state;
 
 use std::time::Duration;
 

@@ -7,12 +7,14 @@
 
 pub mod broker;
 pub mod consumer;
+mod database;
 pub mod entry;
 pub mod message;
 mod planted;
 pub mod recorder;
 pub mod results;
 pub mod search;
+pub mod state;
 mod tls;
 
 pub use tls::{install_tls_provider, read_ca_file};

@@ -8,8 +8,6 @@
 //! `read` the two directions, `database` the connections under them.
 
 mod change;
-mod database;
-mod errors;
 mod question;
 mod read;
 mod schema;
@@ -25,8 +23,11 @@ use jiff::Timestamp;
 use spinor_executors::{Report, State};
 use uuid::Uuid;
 
-use crate::{entry::Entry, message::Message};
-use database::{Database, Value};
+use crate::{
+    database::{self, Database, Value, errors},
+    entry::Entry,
+    message::Message,
+};
 use statements::Statements;
 use write::Rows;
 

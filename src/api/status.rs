@@ -16,7 +16,7 @@ use spinor_consumers::{
 };
 
 use super::{Answer, ApiState, Info, Problem, QueueRow, queues};
-use crate::config::{BrokerChoice, ResultsChoice, SearchChoice};
+use crate::config::{BrokerChoice, ResultsChoice, SearchChoice, StateChoice};
 
 /// What runs here, and how it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,12 @@ pub struct Status {
     /// Why the results database does not answer; absent when it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub results_problem: Option<String>,
+    /// Where state lives, without a password.
+    #[serde(default)]
+    pub state: String,
+    /// Why state does not answer; absent when it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_problem: Option<String>,
     /// The search index, without a password.
     pub search: String,
     /// The data directory.
@@ -66,7 +72,7 @@ impl From<&Link> for LinkState {
 /// `GET /status`.
 pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
     let link = LinkState::from(&*state.broker.link().borrow());
-    let results_problem = results_problem(&state).await;
+    let (results_problem, state_problem) = tokio::join!(results_problem(&state), state_problem(&state));
     let queues = within(Duration::from_secs(2), queues::rows(&state)).await.unwrap_or_default();
     let config = &state.config;
     Ok(Json(Status {
@@ -81,6 +87,11 @@ pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
             ResultsChoice::MySql(endpoint) => endpoint.to_string(),
         },
         results_problem,
+        state: match &config.state {
+            StateChoice::Results => "results".to_owned(),
+            StateChoice::Redis(endpoint) => endpoint.to_string(),
+        },
+        state_problem,
         search: match &config.search {
             SearchChoice::Off => "off".to_owned(),
             SearchChoice::Http { endpoint, .. } => endpoint.to_string(),
@@ -100,6 +111,14 @@ async fn results_problem(state: &ApiState) -> Option<String> {
     let filter = JobFilter { limit: 1, ..JobFilter::default() };
     let look = async { state.results.jobs(&filter).await.map_err(Problem::from) };
     within(Duration::from_secs(2), look).await.err().map(|problem| problem.detail)
+}
+
+/// State has a bound of its own.
+async fn state_problem(state: &ApiState) -> Option<String> {
+    match state.state.get() {
+        Some(state) => state.check().await.err().map(|error| error.to_string()),
+        None => Some("it has not answered since the start".to_owned()),
+    }
 }
 
 /// `GET /healthz`: the process answers.

@@ -9,6 +9,7 @@ use spinor_consumers::{
     broker::{Broker as _, rabbitmq::RabbitMq},
     results::Results,
     search::SearchIndex,
+    state::State,
 };
 
 use super::connect;
@@ -32,6 +33,12 @@ pub async fn results(config: &Config, endpoint: &Endpoint) -> Result<String, Str
         version => format!("its schema has version {version}"),
     };
     Ok(format!("{endpoint}: logged in to version {server}; {schema}"))
+}
+
+/// Logs in to Redis and looks at its settings; what is wrong is an error for people.
+pub async fn state(config: &Config, endpoint: &Endpoint) -> Result<String, String> {
+    let version = bounded(State::look_at_redis(endpoint.reveal(), config.state_ca.as_deref())).await?;
+    Ok(format!("{endpoint}: logged in to Redis, which keeps what it is told; version {version}"))
 }
 
 /// Asks the search server with the credentials; what is wrong is an error for people.

@@ -1,9 +1,16 @@
-//! Opens what the configuration names: broker and results database.
+//! Opens what the configuration names: broker, results database and state.
 //!
 //! Owns the difference between "wrong for good" (an error at once) and "not there yet" (one log
 //! line, then patience).
 
-use std::{collections::BTreeSet, fmt::Display, future::Future, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::Display,
+    future::Future,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use spinor_consumers::{
     broker::{
@@ -14,10 +21,11 @@ use spinor_consumers::{
     consumer::Record,
     results::{Results, ResultsError, ResultsTarget},
     search::{SearchAuth, SearchSettings},
+    state::{State, StateError, StateTarget},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::config::{BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice};
+use crate::config::{BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice, StateChoice};
 
 /// A server cannot be used. Named by what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +106,52 @@ pub async fn record(config: &Arc<Config>, stop: &CancellationToken) -> Result<Re
         }
     }
     Ok(record)
+}
+
+/// State, once it has answered.
+pub type StateCell = Arc<OnceLock<State>>;
+
+/// State for a process that goes on without it for a while: the first try decides whether it is
+/// wrong for good, the others are made beside the work. `kept` is the directory of one that is a file.
+pub async fn state(config: &Config, kept: &Path, stop: &CancellationToken) -> Result<StateCell, CannotConnect> {
+    let cell = StateCell::default();
+    match open_state(&state_target(config, kept)).await {
+        Ok(state) => _ = cell.set(state),
+        Err(Never(why)) => return Err(CannotConnect::Misconfigured(why)),
+        Err(Later(_)) => {
+            let (target, stop, later) = (state_target(config, kept), stop.clone(), Arc::clone(&cell));
+            // Nobody waits for it: it ends with `stop`.
+            TaskTracker::new().spawn(async move {
+                match patiently("store of state", || open_state(&target), &stop).await {
+                    Ok(state) => _ = later.set(state),
+                    Err(CannotConnect::Stopped(_)) => {}
+                    Err(error) => tracing::error!(%error, "State cannot be used; what needs it waits."),
+                }
+            });
+        }
+    }
+    Ok(cell)
+}
+
+fn state_target(config: &Config, kept: &Path) -> StateTarget {
+    match (&config.state, &config.results) {
+        (StateChoice::Redis(endpoint), _) => StateTarget::Redis {
+            url: endpoint.reveal().to_owned(),
+            prefix: config.broker_prefix.clone(),
+            ca_file: config.state_ca.clone(),
+        },
+        (StateChoice::Results, ResultsChoice::MySql(endpoint)) => {
+            StateTarget::MySql(mysql(config, endpoint).reveal().to_owned())
+        }
+        (StateChoice::Results, ResultsChoice::Sqlite) => StateTarget::Sqlite(kept.join("state.db")),
+    }
+}
+
+async fn open_state(target: &StateTarget) -> Result<State, Failure> {
+    State::open(target).await.map_err(|error| match error {
+        StateError::Unavailable(why) => Later(why),
+        StateError::Misconfigured(why) => Never(why),
+    })
 }
 
 fn target(config: &Config, kept: &Path) -> ResultsTarget {

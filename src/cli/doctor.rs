@@ -17,7 +17,7 @@ use super::{
 use crate::{
     app::check,
     client::{Client, ClientError},
-    config::{BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice},
+    config::{BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice, StateChoice},
 };
 
 /// Flags of `doctor`.
@@ -98,6 +98,13 @@ async fn check_all(checks: &mut Checks, global: &Global, config: &Config) -> Res
             login(checks, "results", endpoint, check::results(config, endpoint).await);
         }
     }
+    match &config.state {
+        StateChoice::Results => checks.add("state", Verdict::Ok, "beside the results"),
+        StateChoice::Redis(endpoint) => {
+            passwords(checks, "state", endpoint);
+            login(checks, "state", endpoint, check::state(config, endpoint).await);
+        }
+    }
     match &config.search {
         SearchChoice::Off => checks.add("search", Verdict::Ok, "off"),
         SearchChoice::Http { endpoint, .. } => {
@@ -169,6 +176,9 @@ async fn running(checks: &mut Checks, client: &Client) {
                     Verdict::Fail,
                     format!("its results database: {why}; jobs run on, and their reports wait"),
                 );
+            }
+            if let Some(why) = status.state_problem {
+                checks.add("state", Verdict::Fail, format!("its state: {why}"));
             }
             for line in super::queues::nobody_on(&status.queues) {
                 checks.add("queue", Verdict::Warn, line.trim_end());

@@ -20,7 +20,7 @@ impl StatusCommand {
 }
 
 fn text(status: &Status) -> String {
-    let Status { info, broker, link, results, results_problem, search, data, queues } = status;
+    let Status { info, broker, link, results, results_problem, state, state_problem, search, data, queues } = status;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<9}{value}");
@@ -36,6 +36,12 @@ fn text(status: &Status) -> String {
             || format!("{results}, up"),
             |why| format!("{results}, down: {why}; jobs run on, and their reports wait"),
         ),
+    );
+    line(
+        "state",
+        state_problem
+            .as_ref()
+            .map_or_else(|| format!("{state}, up"), |why| format!("{state}, down: {why}; jobs that need none run on")),
     );
     line("search", search.clone());
     line("data", data.clone());
@@ -70,6 +76,8 @@ mod tests {
             link: LinkState { state: link.to_owned(), why },
             results: "sqlite".to_owned(),
             results_problem: None,
+            state: "results".to_owned(),
+            state_problem: None,
             search: "off".to_owned(),
             data: "/d".to_owned(),
             queues,

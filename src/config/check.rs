@@ -45,7 +45,7 @@ fn name_problem(leaf: &Leaf) -> Option<String> {
 fn found(value: &ValueKind, form: Form) -> String {
     match (value, form) {
         (_, Form::Secret) => "something else".to_owned(),
-        (ValueKind::String(text), Form::Broker | Form::Results | Form::Search) => {
+        (ValueKind::String(text), Form::Broker | Form::Results | Form::State | Form::Search) => {
             format!("\"{}\"", clipped(&Endpoint::new(text.as_str()).to_string()).trim_start_matches("://"))
         }
         (value, _) => clipped(&text_of(value)),
@@ -112,7 +112,7 @@ pub(super) fn shown(config: &Config, merged: Vec<Leaf>, secrets: &Secrets) -> Ve
         .map(|leaf| {
             let value = match keys::find(&leaf.path).map(|key| key.form) {
                 Some(Form::Secret) => "\"***\"".to_owned(),
-                Some(form @ (Form::Broker | Form::Results | Form::Search)) => found(&leaf.value, form),
+                Some(form @ (Form::Broker | Form::Results | Form::State | Form::Search)) => found(&leaf.value, form),
                 _ => text_of(&leaf.value),
             };
             Shown { key: dotted(&leaf.path), value, origin: leaf.origin }

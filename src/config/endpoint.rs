@@ -63,6 +63,7 @@ impl Endpoint {
             "amqp" => 5672,
             "amqps" => 5671,
             "mysql" => 3306,
+            "redis" | "rediss" => 6379,
             "https" => 443,
             _ => 80,
         };

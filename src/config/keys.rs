@@ -52,6 +52,8 @@ pub enum Form {
     Broker,
     /// `sqlite`, or a MySQL address.
     Results,
+    /// `results`, or a Redis address.
+    State,
     /// `off`, or a search address.
     Search,
     /// An address and port to listen on.
@@ -106,6 +108,20 @@ pub const KEYS: &[Key] = &[
         "",
         r#""/etc/spinor/ca.pem""#,
         "The same for `mysql://`. Once set, the connection must be encrypted, and the certificate valid for the host's name.",
+    ),
+    key(
+        "state",
+        Form::State,
+        r#""results""#,
+        r#""redis://redis""#,
+        "Where cancels, pauses, unique keys, limits and leases live: `results` (beside the results: in their database, or in a file of its own), or `redis://` or `rediss://` for a Redis that keeps what it is told (`appendonly yes`).",
+    ),
+    key(
+        "state_ca",
+        Form::Path,
+        "",
+        r#""/etc/spinor/ca.pem""#,
+        "The same for a `rediss://` server; it counts in place of those this machine trusts.",
     ),
     key(
         "search",
@@ -262,6 +278,7 @@ pub const KEYS: &[Key] = &[
 pub const SECRETS: &[(&str, &str)] = &[
     ("broker_password", "into the address of `broker`"),
     ("results_password", "into the address of `results`"),
+    ("state_password", "into the address of `state`"),
     ("search_password", "into the address of `search`"),
     ("search_api_key", "the API key of `search`, instead of a user and a password"),
     ("api_token", "in place of `api.token`"),
@@ -304,6 +321,7 @@ impl Form {
             Self::Path => "a path".to_owned(),
             Self::Broker => "\"embedded\", or an address such as \"amqp://user@host/vhost\"".to_owned(),
             Self::Results => "\"sqlite\", or an address such as \"mysql://user@host/database\"".to_owned(),
+            Self::State => "\"results\", or an address such as \"redis://host\"".to_owned(),
             Self::Search => "\"off\", or an address such as \"https://host:9200\"".to_owned(),
             Self::Listen => "an address and port, such as \"127.0.0.1:7070\"".to_owned(),
         }
@@ -340,6 +358,7 @@ impl Form {
             Self::Size(high) => measure::size(text).is_some_and(|size| size > 0 && size <= high),
             Self::Broker => text == "embedded" || endpoint::is(text, &["amqp", "amqps"]),
             Self::Results => text == "sqlite" || endpoint::is(text, &["mysql"]),
+            Self::State => text == "results" || endpoint::is(text, &["redis", "rediss"]),
             Self::Search => text == "off" || endpoint::is(text, &["http", "https"]),
             Self::Listen => text.parse::<std::net::SocketAddr>().is_ok(),
             Self::Flag | Self::Count(..) | Self::Number(..) | Self::Names | Self::Patterns => false,

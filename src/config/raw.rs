@@ -10,7 +10,7 @@ use spinor_executors::{KindPattern, RetryPolicy, Timeout};
 
 use super::{
     ApiConfig, Ask, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KindConfig, LogConfig, Problem,
-    QueueConfig, RecorderConfig, ResultsChoice, SearchChoice,
+    QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice,
     layers::{Layer, Leaf},
     measure,
     secrets::Secrets,
@@ -24,6 +24,8 @@ pub(super) struct Raw {
     broker_ca: Option<PathBuf>,
     results: String,
     results_ca: Option<PathBuf>,
+    state: String,
+    state_ca: Option<PathBuf>,
     search: String,
     search_ca: Option<PathBuf>,
     data: Option<PathBuf>,
@@ -138,6 +140,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
     }
     let broker_ca = rules.authority("broker", &raw.broker, raw.broker_ca);
     let results_ca = rules.authority("results", &raw.results, raw.results_ca);
+    let state_ca = rules.authority("state", &raw.state, raw.state_ca);
     let search_ca = rules.authority("search", &raw.search, raw.search_ca);
     let config = Config {
         broker,
@@ -147,6 +150,11 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         results: match raw.results.as_str() {
             "sqlite" => ResultsChoice::Sqlite,
             address => ResultsChoice::MySql(with_password(address, secrets.results_password.as_deref())),
+        },
+        state_ca,
+        state: match raw.state.as_str() {
+            "results" => StateChoice::Results,
+            address => StateChoice::Redis(with_password(address, secrets.state_password.as_deref())),
         },
         search: rules.search(&raw.search, secrets),
         search_ca,
@@ -208,7 +216,7 @@ impl Rules<'_> {
         let file = file?;
         let key = format!("{server}_ca");
         match address.split_once("://").map(|(scheme, _)| scheme) {
-            Some(plain @ ("amqp" | "http")) => {
+            Some(plain @ ("amqp" | "http" | "redis")) => {
                 self.add(&key, format_args!("is never used, because `{server}` is {plain}://; make it {plain}s://"));
             }
             Some("mysql") if address.contains("ssl-mode=") || address.contains("ssl-ca=") => {

@@ -17,6 +17,7 @@ pub(super) struct Secrets {
     pub(super) file: String,
     pub(super) broker_password: Option<String>,
     pub(super) results_password: Option<String>,
+    pub(super) state_password: Option<String>,
     pub(super) search_password: Option<String>,
     pub(super) search_api_key: Option<String>,
     pub(super) api_token: Option<String>,
@@ -27,6 +28,7 @@ impl Secrets {
         Some(match name {
             "broker_password" => &mut self.broker_password,
             "results_password" => &mut self.results_password,
+            "state_password" => &mut self.state_password,
             "search_password" => &mut self.search_password,
             "search_api_key" => &mut self.search_api_key,
             "api_token" => &mut self.api_token,

@@ -22,6 +22,11 @@ pub fn search_url() -> String {
     required("SPINOR_TEST_SEARCH_URL")
 }
 
+/// The shared Redis: `redis://:password@host:port/0`. Tests keep apart by a key prefix each.
+pub fn redis_url() -> String {
+    required("SPINOR_TEST_REDIS_URL")
+}
+
 fn required(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: run `make test`, or `deploy/test.sh TEST-NAME`, which start the servers")

@@ -4,7 +4,9 @@
 //! and comes out. Refuses to know any table. SQLite has one writer and a few readers; a reader, on either, is
 //! ended after [`READ_LIMIT`].
 
+pub mod errors;
 mod login;
+pub mod migrations;
 mod values;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -18,10 +20,11 @@ use sqlx::{
 use tokio::time::Instant;
 
 use self::{
+    errors::meaning,
     login::{Login, flavour, log_in, opening},
     values::{mysql_arguments, sqlite_arguments},
 };
-use super::{ResultsError, errors::meaning};
+use crate::results::ResultsError;
 
 pub use self::{
     login::look,
@@ -258,6 +261,21 @@ impl Writing {
             Self::MySql(transaction) => {
                 let rows = bounded(transaction.fetch_all(sql)).await?;
                 Ok(rows.into_iter().map(Column::MySql).collect())
+            }
+        }
+    }
+
+    /// Asks within the transaction, with values.
+    pub async fn fetch(&mut self, sql: &Sql, values: Vec<Value>) -> Result<Vec<Column>, ResultsError> {
+        let sql = AssertSqlSafe(Arc::clone(sql));
+        match self {
+            Self::Sqlite(transaction) => {
+                let query = sqlx::query_with(sql, sqlite_arguments(values)?);
+                Ok(bounded(transaction.fetch_all(query)).await?.into_iter().map(Column::Sqlite).collect())
+            }
+            Self::MySql(transaction) => {
+                let query = sqlx::query_with(sql, mysql_arguments(values)?);
+                Ok(bounded(transaction.fetch_all(query)).await?.into_iter().map(Column::MySql).collect())
             }
         }
     }

@@ -9,7 +9,8 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use crate::results::{ResultsError, errors::meaning};
+use super::errors::meaning;
+use crate::results::ResultsError;
 
 /// A value on its way in.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,14 +6,15 @@
 use std::str::FromStr as _;
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, Executor as _, MySqlConnection, Row as _, mysql::MySqlConnectOptions,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, MySqlConnection, Row as _,
+    mysql::MySqlConnectOptions,
 };
 
-use super::{ACQUIRE_LIMIT, Flavour};
-use crate::results::{
-    ResultsError,
+use super::{
+    ACQUIRE_LIMIT, Flavour,
     errors::{is_without_table, meaning, refusal},
 };
+use crate::results::ResultsError;
 
 /// A first connection, and what the server says of itself on it.
 pub struct Login {
@@ -53,10 +54,10 @@ pub async fn log_in(url: &str) -> Result<Login, ResultsError> {
 
 /// Logs in to a server and asks for its version and for the newest one in the table of schema
 /// versions, none when that table is not there. Changes nothing.
-pub async fn look(url: &str, newest: &'static str) -> Result<(String, Option<i64>), ResultsError> {
+pub async fn look(url: &str, newest: String) -> Result<(String, Option<i64>), ResultsError> {
     let Login { mut connection, place, version, .. } = log_in(url).await?;
     flavour(&version)?;
-    let found = match connection.fetch_one(newest).await {
+    let found = match connection.fetch_one(AssertSqlSafe(newest)).await {
         Ok(row) => Some(row.try_get_unchecked(0).map_err(|error| opening(&place, error))?),
         Err(error) if is_without_table(&error) => None,
         Err(error) => return Err(opening(&place, error)),

@@ -1,0 +1,68 @@
+//! Presence: this consumer is alive and runs that.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What a consumer says of itself every few seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Beat {
+    /// The consumer.
+    pub consumer: String,
+    /// Its group.
+    pub group: String,
+    /// The machine it runs on.
+    pub host: String,
+    /// The process it runs in.
+    pub pid: u32,
+    /// What its configuration says of it.
+    pub labels: Vec<(String, String)>,
+    /// The queues it takes jobs from.
+    pub queues: Vec<String>,
+    /// The kinds it runs: names and patterns.
+    pub kinds: Vec<String>,
+    /// How many jobs it runs at once.
+    pub slots: u32,
+    /// What it runs.
+    pub running: Vec<RunningJob>,
+    /// Does it take no more jobs because it is about to end?
+    pub draining: bool,
+    /// When it started.
+    pub started: Timestamp,
+    /// The program's version.
+    pub version: String,
+    /// Does it take jobs, and why not: for people.
+    pub intake: String,
+}
+
+/// A job that a consumer runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningJob {
+    /// The job.
+    pub job: Uuid,
+    /// Its kind.
+    pub kind: String,
+    /// Since when, by the consumer's clock.
+    pub since: Timestamp,
+}
+
+/// A consumer that is alive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Present {
+    /// What it said last.
+    pub beat: Beat,
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// How long ago, by the store's clock.
+    pub ago: std::time::Duration,
+}
+
+impl Present {
+    /// What a store kept; `None` when a newer program wrote it in a way that is unknown here.
+    pub(super) fn read(text: &str, at: Timestamp, micros_ago: i64) -> Option<Self> {
+        let beat = serde_json::from_str(text).ok()?;
+        let ago = std::time::Duration::from_micros(u64::try_from(micros_ago).unwrap_or(0));
+        Some(Self { beat, at, ago })
+    }
+}
