@@ -6,6 +6,11 @@ use std::{pin::Pin, process::ExitCode};
 
 use spinor::cli::{self, Failure};
 
+/// A job's way is many small allocations made on one thread and freed on another; this allocator is
+/// made for that (docs/decisions/003-crates.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// All cores; built only by verbs that need it.
 struct ManyThreads;
 

@@ -69,13 +69,22 @@ impl Entry {
 
 /// The line of an [`Entry::Report`], without taking the report.
 pub fn report_line(report: &Report) -> Bytes {
+    tagged("report", report)
+}
+
+/// The line of an [`Entry::Step`], without taking the report.
+pub fn step_line(report: &StepReport) -> Bytes {
+    tagged("step", report)
+}
+
+fn tagged<T: Serialize>(is: &'static str, entry: &T) -> Bytes {
     #[derive(Serialize)]
-    struct Tagged<'a> {
+    struct Tagged<'a, T> {
         is: &'static str,
         #[serde(flatten)]
-        report: &'a Report,
+        entry: &'a T,
     }
-    serde_json::to_vec(&Tagged { is: "report", report }).unwrap_or_default().into()
+    serde_json::to_vec(&Tagged { is, entry }).unwrap_or_default().into()
 }
 
 /// By hand: a derived reader of a tagged enum buffers the fields, and args and values, which are

@@ -110,7 +110,7 @@ impl Results {
         if entries.is_empty() {
             return Ok(());
         }
-        self.0.write(&Rows::of(entries)).await
+        self.0.write(|| Rows::of(entries)).await
     }
 
     /// Stores dead letters, idempotently by job, replay and attempt. A letter that is a job also
@@ -119,7 +119,7 @@ impl Results {
         if letters.is_empty() {
             return Ok(());
         }
-        self.0.write(&Rows::buried(letters)).await
+        self.0.write(|| Rows::buried(letters)).await
     }
 
     /// Removes dead letters, after they were published again or because a person said so.

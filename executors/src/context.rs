@@ -46,8 +46,8 @@ pub enum Emission {
     Output(Stream, Bytes),
     /// Progress; may be dropped.
     Progress(Progress),
-    /// A step ended; never dropped.
-    Step(Box<StepReport>),
+    /// Steps ended; never dropped.
+    Steps(Vec<StepReport>),
 }
 
 /// Why an execution is asked to end.
@@ -165,11 +165,11 @@ impl Context {
         }
     }
 
-    /// Hands a step report over; waits while the consumer is behind.
-    pub async fn step(&self, report: StepReport) {
-        if let Some(emissions) = &self.emissions {
-            // A closed channel means the consumer is gone; the journal still has the report.
-            let _ = emissions.send(Emission::Step(Box::new(report))).await;
+    /// Hands step reports over; waits while the consumer is behind.
+    pub async fn steps(&self, reports: Vec<StepReport>) {
+        if let Some(emissions) = self.emissions.as_ref().filter(|_| !reports.is_empty()) {
+            // A closed channel means the consumer is gone; the journal still has the reports.
+            let _ = emissions.send(Emission::Steps(reports)).await;
         }
     }
 

@@ -167,12 +167,14 @@ pub async fn run(spawn: Spawn, context: &Context) -> Result<Ended, StartError> {
     // Dropped before it began: it never starts. Dropped while it runs: its result is dropped, and
     // with it the tree is ended.
     let first = AbortOnDropHandle::new(tokio::task::spawn_blocking(move || begin(&spawn, &marker, keep, bounds)));
-    let begun = first.await.map_err(|stopped| StartError::Thread(stopped.to_string()))??;
+    let mut begun = first.await.map_err(|stopped| StartError::Thread(stopped.to_string()))??;
+    begun.pass_on(context);
     watch.see_out(begun, context).await
 }
 
 /// The same for a caller that has a thread to itself: it blocks for the first moment, and nothing
-/// is handed from thread to thread.
+/// is handed from thread to thread. What a process that ends within that moment wrote is not passed
+/// on live: its result comes as soon.
 pub(crate) async fn run_here(spawn: &Spawn, context: &Context) -> Result<Ended, StartError> {
     let watch = Watch::of(spawn);
     if let Some(ended) = watch.cancelled_before(context) {
@@ -230,10 +232,10 @@ impl Watch {
     }
 
     async fn see_out(self, mut begun: Begun, context: &Context) -> Result<Ended, StartError> {
-        begun.pass_on(context);
         if let Some(ended) = begun.ended() {
             return Ok(ended);
         }
+        begun.pass_on(context);
         Box::pin(async move { Running::take(begun)?.see_out(context, self.asked_to_end(context)).await }).await
     }
 }

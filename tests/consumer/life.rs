@@ -105,7 +105,7 @@ pub async fn steps_arrive_before_the_report_of_their_job<F: Fixture>() {
     let cast = Cast::default().kind("steps", |job, context| {
         Box::pin(async {
             for step in 0..200 {
-                context.step(step_report(job.id, step)).await;
+                context.steps(vec![step_report(job.id, step)]).await;
             }
             Outcome::Succeeded(Json::null())
         })

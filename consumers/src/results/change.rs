@@ -170,19 +170,20 @@ impl Change {
     }
 
     /// The row, in the order of [`super::statements::JOB_COLUMNS`].
-    pub fn values(&self, updated: i64, into: &mut Vec<Value>) {
-        let stand = &self.stand;
-        let (job, job_replay) = match &self.whole {
-            Some((text, replay)) => (Some(text.clone()), i64::from(*replay)),
+    pub fn values(self, updated: i64) -> Vec<Value> {
+        let place = self.stand.place();
+        let stand = self.stand;
+        let (job, job_replay) = match self.whole {
+            Some((text, replay)) => (Some(text), i64::from(replay)),
             None => (None, -1),
         };
-        into.extend([
+        vec![
             Value::Id(self.id),
             Value::Int(updated),
             Value::MaybeText(job),
             Value::Int(job_replay),
-            Value::Text(self.kind.clone()),
-            Value::Text(self.queue.clone()),
+            Value::Text(self.kind),
+            Value::Text(self.queue),
             Value::Text(stand.state.word().to_owned()),
             Value::Int(stand.replay.into()),
             Value::Int(stand.attempt.into()),
@@ -190,15 +191,15 @@ impl Change {
             Value::MaybeInt(stand.started),
             Value::MaybeInt(stand.ended),
             Value::MaybeInt(stand.retry_at),
-            Value::MaybeText(stand.error.clone()),
+            Value::MaybeText(stand.error),
             Value::MaybeText(stand.cause.map(str::to_owned)),
             Value::MaybeId(stand.run),
-            Value::MaybeText(stand.member.clone()),
-            Value::MaybeText(stand.consumer.clone()),
-            Value::MaybeText(stand.host.clone()),
+            Value::MaybeText(stand.member),
+            Value::MaybeText(stand.consumer),
+            Value::MaybeText(stand.host),
             Value::MaybeId(stand.execution),
-            Value::Int(stand.place()),
-        ]);
+            Value::Int(place),
+        ]
     }
 }
 

@@ -85,11 +85,12 @@ impl Rows {
 }
 
 impl Store {
-    /// Writes a batch in one transaction; a deadlock is tried again.
-    pub async fn write(&self, rows: &Rows) -> Result<(), ResultsError> {
+    /// Writes a batch in one transaction; a deadlock is tried again, with the rows made anew, so
+    /// that they move into the statements instead of being copied.
+    pub async fn write(&self, rows: impl Fn() -> Rows) -> Result<(), ResultsError> {
         let mut tries = 1;
         loop {
-            match self.write_once(rows).await {
+            match self.write_once(rows()).await {
                 Err(error) if is_deadlock(&error) && tries < DEADLOCK_TRIES => {
                     tokio::time::sleep(Duration::from_millis(u64::from(10 * tries + jitter(20)))).await;
                     tries += 1;
@@ -99,17 +100,13 @@ impl Store {
         }
     }
 
-    async fn write_once(&self, rows: &Rows) -> Result<(), ResultsError> {
+    async fn write_once(&self, rows: Rows) -> Result<(), ResultsError> {
         let mut writing = self.database.begin().await?;
         let updated = self.clock();
-        let jobs = rows.jobs.iter().map(|change| {
-            let mut values = Vec::with_capacity(21);
-            change.values(updated, &mut values);
-            values
-        });
+        let jobs = rows.jobs.into_iter().map(|change| change.values(updated));
         self.insert(&mut writing, Table::Jobs, jobs).await?;
-        for (table, rows) in &rows.others {
-            self.insert(&mut writing, *table, rows.iter().cloned()).await?;
+        for (table, rows) in rows.others {
+            self.insert(&mut writing, table, rows.into_iter()).await?;
         }
         writing.commit().await
     }

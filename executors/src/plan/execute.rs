@@ -31,6 +31,8 @@ use crate::{BoxFuture, Cancelled, Cause, Context, Executor, Failure, Job, Json, 
 
 /// How often a plan whose journal another execution holds asks again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// So many reports of an earlier execution are handed over at once.
+const AT_ONCE: usize = 64;
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// Executes the plans of one node.
@@ -83,8 +85,9 @@ impl PlanExecutor {
             Ok(None) => return Outcome::Failed(why(context).failure()),
             Err(error) => return Outcome::failed(format!("the plan's journal {}: {error}", path.display())),
         };
-        for report in past.reports.values() {
-            context.step(report.clone()).await;
+        let reports: Vec<_> = past.reports.values().cloned().collect();
+        for some in reports.chunks(AT_ONCE) {
+            context.steps(some.to_vec()).await;
         }
         let chains = chains(&plan);
         let work = Arc::new(Work { job: job.id, run: job.run, plan, journal, past, context: context.share() });

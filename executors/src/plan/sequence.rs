@@ -2,10 +2,10 @@
 //!
 //! Owns what a failed, cut or skipped step means for those after it. Runs on a thread of its own.
 
-use std::{io, mem};
+use std::{io, mem, pin::pin, time::Duration};
 
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::{
@@ -19,6 +19,10 @@ use crate::{
 
 /// Detached: its output goes nowhere, its parent ends at once and leaves it alone.
 const DETACH: &str = r#"exec </dev/null >/dev/null 2>&1; /bin/sh -c "$1" &"#;
+
+/// Reports are handed over so far apart: each on its own would wake whoever waits for them, and
+/// cost a commit, as often as a short step ends.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// One execution of one plan.
 pub(super) struct Work {
@@ -75,6 +79,21 @@ impl Tally {
     }
 }
 
+/// Reports that are in the journal and not handed over yet.
+struct Gathered {
+    reports: Vec<StepReport>,
+    due: Instant,
+}
+
+impl Gathered {
+    fn add(&mut self, ended: &mut Vec<StepReport>) {
+        if self.reports.is_empty() {
+            self.due = Instant::now() + GATHER;
+        }
+        self.reports.append(ended);
+    }
+}
+
 /// What is to be done with a step.
 enum Next {
     Run,
@@ -94,6 +113,19 @@ impl Work {
     }
 
     async fn sequence(&self, sequence: &Sequence, first: u32, tally: &mut Tally) -> io::Result<()> {
+        let mut gathered = Gathered { reports: Vec::new(), due: Instant::now() };
+        let end = self.steps(sequence, first, tally, &mut gathered).await;
+        self.context.steps(gathered.reports).await;
+        end
+    }
+
+    async fn steps(
+        &self,
+        sequence: &Sequence,
+        first: u32,
+        tally: &mut Tally,
+        gathered: &mut Gathered,
+    ) -> io::Result<()> {
         // Ended and not in the journal yet: written together with the next start, in one write.
         let mut ended: Vec<StepReport> = Vec::new();
         let mut broken = false;
@@ -116,10 +148,8 @@ impl Work {
                 }
                 Next::Run => {
                     self.journal.write(&ended, Some(number))?;
-                    // Handed over beside the step, so that a slow listener is not mistaken for a
-                    // step that runs.
-                    let handed = self.hand_over(mem::take(&mut ended));
-                    tokio::join!(handed, self.step(sequence, step, number)).1
+                    gathered.add(&mut ended);
+                    self.beside(gathered, self.step(sequence, step, number)).await
                 }
             };
             tally.count(&report);
@@ -127,7 +157,7 @@ impl Work {
             ended.push(report);
         }
         self.journal.write(&ended, None)?;
-        self.hand_over(ended).await;
+        gathered.add(&mut ended);
         Ok(())
     }
 
@@ -143,10 +173,19 @@ impl Work {
         }
     }
 
-    async fn hand_over(&self, reports: Vec<StepReport>) {
-        for report in reports {
-            self.context.step(report).await;
+    /// Runs a step, and hands over beside it what was gathered, when that is due. Not before it,
+    /// so that a slow listener is not mistaken for a step that runs.
+    async fn beside(&self, gathered: &mut Gathered, step: impl Future<Output = StepReport>) -> StepReport {
+        let mut step = pin!(step);
+        if Instant::now() < gathered.due {
+            tokio::select! {
+                // The step first: one that ends within its first moment costs no timer.
+                biased;
+                report = &mut step => return report,
+                () = sleep_until(gathered.due) => {}
+            }
         }
+        tokio::join!(self.context.steps(mem::take(&mut gathered.reports)), step).1
     }
 
     /// Runs one step, as often as it may.

@@ -96,8 +96,8 @@ async fn execute(executor: &PlanExecutor, job: &Job) -> (Outcome, Vec<StepReport
     drop(context);
     let mut reports = Vec::new();
     while let Some(emission) = from.recv().await {
-        if let Emission::Step(report) = emission {
-            reports.push(*report);
+        if let Emission::Steps(more) = emission {
+            reports.extend(more);
         }
     }
     reports.sort_by_key(|report| report.step);
@@ -203,7 +203,7 @@ async fn cancelled_in_the_first_step(directory: &Directory, job: &Job, why: Canc
         while let Some(emission) = from.recv().await {
             match emission {
                 Emission::Output(Stream::Stdout, _) => canceller.cancel(why.clone()),
-                Emission::Step(report) => reports.push(*report),
+                Emission::Steps(more) => reports.extend(more),
                 _ => {}
             }
         }

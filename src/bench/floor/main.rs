@@ -21,6 +21,10 @@ mod statements;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+/// The same as the product's: what is compared is the work.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "spinor-floor", about = "Raw loops that `spinor bench` compares the product with")]
 struct Args {

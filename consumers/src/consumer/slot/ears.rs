@@ -7,21 +7,18 @@ use bytes::Bytes;
 use spinor_executors::{Emission, Job, Report, Stream};
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Duration, Instant, sleep},
+    time::{Duration, sleep},
 };
 
 use crate::{
     broker::{AnyBroker, Broker, Event, Receipt},
-    entry::Entry,
+    entry,
 };
 
 /// Emissions that may wait to be heard.
 pub const DEPTH: usize = 64;
 /// An execution that takes longer is announced to whoever watches; shorter ones only flash by.
 const WORTH_SHOWING: Duration = Duration::from_millis(50);
-
-/// Step reports are gathered for so long: a plan of short steps would else cost a commit a step.
-const GATHER: Duration = Duration::from_millis(50);
 
 /// Listens to one execution.
 pub struct Ears<'a> {
@@ -31,7 +28,6 @@ pub struct Ears<'a> {
     heard: mpsc::Receiver<Emission>,
     progressed: &'a Notify,
     shown: bool,
-    lines: Vec<Bytes>,
     unconfirmed: VecDeque<(Vec<Bytes>, Receipt)>,
 }
 
@@ -45,7 +41,7 @@ impl<'a> Ears<'a> {
         heard: mpsc::Receiver<Emission>,
         progressed: &'a Notify,
     ) -> Self {
-        Self { broker, job, consumer, heard, progressed, shown: false, lines: Vec::new(), unconfirmed: VecDeque::new() }
+        Self { broker, job, consumer, heard, progressed, shown: false, unconfirmed: VecDeque::new() }
     }
 
     /// Runs the execution and passes on what it says; every step report is confirmed at return.
@@ -53,23 +49,13 @@ impl<'a> Ears<'a> {
         tokio::pin!(run);
         let show = sleep(WORTH_SHOWING);
         tokio::pin!(show);
-        let gathered = sleep(GATHER);
-        tokio::pin!(gathered);
         let mut batch = Vec::new();
         let end = loop {
             tokio::select! {
                 // The execution first: one that ends at once costs neither timer nor channel.
                 biased;
                 end = &mut run => break end,
-                count = self.heard.recv_many(&mut batch, DEPTH) => {
-                    if count > 0 {
-                        if self.lines.is_empty() {
-                            gathered.as_mut().reset(Instant::now() + GATHER);
-                        }
-                        self.pass_on(&mut batch);
-                    }
-                }
-                () = &mut gathered, if !self.lines.is_empty() => self.report(),
+                _ = self.heard.recv_many(&mut batch, DEPTH) => self.pass_on(&mut batch),
                 () = &mut show, if !self.shown => self.show(),
             }
         };
@@ -77,7 +63,6 @@ impl<'a> Ears<'a> {
             batch.push(emission);
         }
         self.pass_on(&mut batch);
-        self.report();
         self.confirm().await;
         end
     }
@@ -100,24 +85,23 @@ impl<'a> Ears<'a> {
     }
 
     fn pass_on(&mut self, batch: &mut Vec<Emission>) {
+        let mut lines = Vec::new();
         for emission in batch.drain(..) {
             match emission {
                 Emission::Output(stream, bytes) => self.output(stream, &bytes),
                 Emission::Progress(progress) => {
                     self.broker.cast(Event::Progress { job: self.job.id, run: self.job.run, progress });
                 }
-                Emission::Step(report) => {
+                Emission::Steps(reports) => {
                     self.progressed.notify_one();
-                    self.lines.push(Entry::Step(report.clone()).line());
-                    self.broker.cast(Event::Step { report });
+                    for report in reports {
+                        lines.push(entry::step_line(&report));
+                        self.broker.cast(Event::Step { report: Box::new(report) });
+                    }
                 }
             }
         }
-    }
-
-    fn report(&mut self) {
-        if !self.lines.is_empty() {
-            let lines = std::mem::take(&mut self.lines);
+        if !lines.is_empty() {
             let receipt = self.broker.report(lines.clone());
             self.unconfirmed.push_back((lines, receipt));
         }
