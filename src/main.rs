@@ -9,7 +9,7 @@ use spinor::cli::{self, Failure};
 /// A job's way is many small allocations made on one thread and freed on another; this allocator is
 /// made for that (docs/decisions/003-crates.md).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// All cores; built only by verbs that need it.
 struct ManyThreads;

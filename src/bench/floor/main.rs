@@ -23,7 +23,7 @@ use clap::{Parser, Subcommand};
 
 /// The same as the product's: what is compared is the work.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Parser)]
 #[command(name = "spinor-floor", about = "Raw loops that `spinor bench` compares the product with")]
