@@ -15,6 +15,7 @@ mod consumer;
 #[cfg(test)]
 mod embedded_faults;
 mod holding;
+mod kill;
 mod message;
 mod orchestrations;
 mod production;
