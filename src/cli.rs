@@ -83,12 +83,20 @@ enum Command {
 
 /// Runs what the arguments say, to its exit code.
 pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>, runtime: &dyn Runtime) -> ExitCode {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let json = arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output with 0, everything else is usage: 2.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { failure::USAGE } else { failure::DONE });
+            if !error.use_stderr() {
+                return ExitCode::from(failure::DONE);
+            }
+            if json {
+                Output::new(json).document(&Failure::usage(error.to_string()));
+            }
+            return ExitCode::from(failure::USAGE);
         }
     };
     let output = Output::new(cli.global.json);

@@ -77,6 +77,11 @@ fn refusal(problem: &Problem) -> String {
     format!("{field}{}{known}", problem.detail)
 }
 
+/// A question is answered within this, and a wait so long after its own time.
+const ANSWER: Duration = Duration::from_secs(10);
+/// What is handed over is taken or refused within this: longer than the server waits for its broker.
+const TAKEN: Duration = Duration::from_secs(60);
+
 /// Which steps of a run to read.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StepQuery {
@@ -136,13 +141,18 @@ impl Client {
     /// Waits for a job's end, up to an hour. `published`: it was just published, so that it counts as known.
     pub async fn wait(&self, id: Uuid, timeout: Duration, published: bool) -> Result<Waited, ClientError> {
         let query = [("timeout", duration_text(timeout)), ("published", published.to_string())];
-        self.get(&format!("/jobs/{id}/wait"), &query).await
+        let request = self.request(Method::GET, &format!("/jobs/{id}/wait")).query(&query);
+        let response = self.send(request.timeout(timeout.saturating_add(ANSWER))).await?;
+        self.read(response).await
     }
 
     /// Waits until all of these jobs have ended, at most 1000 that were just published; tells those that have
     /// when the time is over.
     pub async fn wait_many(&self, jobs: &[Uuid], timeout: Duration) -> Result<WaitedMany, ClientError> {
-        self.post("/jobs/wait", &WaitMany { jobs: jobs.to_vec(), timeout: Some(duration_text(timeout)) }).await
+        let many = WaitMany { jobs: jobs.to_vec(), timeout: Some(duration_text(timeout)) };
+        let request = self.request(Method::POST, "/jobs/wait").json(&many);
+        let response = self.send(request.timeout(timeout.saturating_add(ANSWER))).await?;
+        self.read(response).await
     }
 
     /// The one reason why a job is not running.
@@ -202,18 +212,23 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
-        let response = self.send(self.request(Method::GET, path).query(query)).await?;
+        let response = self.send(self.request(Method::GET, path).query(query).timeout(ANSWER)).await?;
         self.read(response).await
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &(impl Serialize + ?Sized)) -> Result<T, ClientError> {
-        let response = self.send(self.request(Method::POST, path).json(body)).await?;
+        let response = self.send(self.request(Method::POST, path).json(body).timeout(TAKEN)).await?;
         self.read(response).await
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response = request.send().await.map_err(|error| {
-            if error.is_connect() || error.is_timeout() {
+            if error.is_timeout() && !error.is_connect() {
+                let why =
+                    "it does not answer; while it waits for its broker or its database its log says so".to_owned();
+                return ClientError::Unreachable { place: self.place.clone(), why };
+            }
+            if error.is_connect() {
                 return ClientError::Unreachable { place: self.place.clone(), why: root_of(&error) };
             }
             failed(&self.place, &error)

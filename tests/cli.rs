@@ -151,6 +151,12 @@ async fn a_wait_for_a_job_that_nobody_takes_says_why() {
         let waiting = spinor.start(&[&["publish", "noop", "--queue", "lonely", "--wait"], more].concat());
         waiting.says("no consumer is on the queue `lonely`", Duration::from_secs(30)).await;
     }
+    let left = spinor.start(&["publish", "noop", "--queue", "lonely", "--wait"]);
+    left.says("no consumer is on the queue", Duration::from_secs(30)).await;
+    left.terminate();
+    let left = left.finish(Duration::from_secs(10)).await;
+    assert_eq!(left.code(), 3);
+    assert!(left.stderr.contains("it goes on; `spinor jobs wait"), "{}", left.stderr);
     up.terminate();
     assert!(up.wait(Duration::from_secs(30)).await.success());
 }
@@ -191,9 +197,12 @@ async fn bad_weather_has_its_exit_code_and_shows_no_secret() {
         let all = format!("{}{}", done.stdout, done.stderr);
         assert!(all.contains(part), "{command:?}: {part} not in {all}");
         assert!(!all.contains("hush") && !all.contains("panicked"), "{command:?}: {all}");
+        // Before a `--`, where words become the job's.
+        let at = command.iter().position(|word| *word == "--").unwrap_or(command.len());
+        let asked = [&command[..at], &["--json"], &command[at..]].concat();
+        let told = json(&spinor.run(&asked).await.stdout);
+        assert!(told["exit_code"] == *code || command == &["doctor"], "{asked:?}: {told}");
     }
-    let done = spinor.run(&["status", "--json"]).await;
-    assert_eq!(json(&done.stdout)["exit_code"], 3);
     let shown = spinor.run(&["config", "show", "--origin"]).await.expect_success();
     assert!(shown.stdout.contains("amqp://u:***@127.0.0.1:1/v") && !shown.stdout.contains("hush"), "{}", shown.stdout);
 }

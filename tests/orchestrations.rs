@@ -4,6 +4,7 @@
 //! what the broker carries. `fleet` sets them up; the cases run the shipped examples.
 
 mod fleet;
+mod leaving;
 
 use std::{path::Path, time::Duration};
 

@@ -35,6 +35,9 @@ use crate::{
 use intake::{Intake, LEAVE};
 use slot::Slots;
 
+/// An execution that was dropped is gone within this.
+const DROPPED: Duration = Duration::from_secs(1);
+
 /// What a consumer is told once, at its start.
 #[derive(Clone, Debug)]
 pub struct ConsumerSettings {
@@ -178,6 +181,10 @@ impl Consumer {
         intake.close(&self.broker);
         slots.stop_asking();
         tracker.close();
+        if self.settings.node.is_some() {
+            // A plan stops at its next step boundary; the step in hand has the grace period.
+            slots.cancel_all(&Cancelled::Drain);
+        }
         let ended = async {
             if tokio::time::timeout(self.settings.grace, tracker.wait()).await.is_err() {
                 tracing::warn!(
@@ -187,13 +194,19 @@ impl Consumer {
                 slots.cancel_all(&Cancelled::Drain);
                 // Soft, hard, and the time to settle.
                 let bound = 2 * self.settings.soft_to_hard + Duration::from_secs(5);
-                let _ = tokio::time::timeout(bound, tracker.wait()).await;
+                let heeded = self.settings.node.is_none() && tokio::time::timeout(bound, tracker.wait()).await.is_ok();
+                if !heeded {
+                    // A step outlasts a drain, and so may an executor that heeds nothing: they are cut.
+                    slots.abandon();
+                }
             }
         };
         tokio::select! {
             () = ended => {}
             () = now.cancelled() => slots.abandon(),
         }
+        // Dropping an execution takes a moment on its thread.
+        let _ = tokio::time::timeout(DROPPED, tracker.wait()).await;
         tracing::info!(consumer = self.settings.origin.consumer, "Consumer stopped.");
     }
 }

@@ -52,10 +52,15 @@ impl Output {
     pub(super) fn failure(self, failure: &Failure) -> u8 {
         // Nothing is left to do when standard error is closed, too.
         let _ = writeln!(io::stderr().lock(), "spinor: {failure}");
+        self.document(failure);
+        failure.code
+    }
+
+    /// The failure as JSON, if that was asked for.
+    pub(super) fn document(self, failure: &Failure) {
         if self.json {
             let document = serde_json::json!({"error": failure.message, "exit_code": failure.code});
             let _ = self.text(&document.to_string());
         }
-        failure.code
     }
 }

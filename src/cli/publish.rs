@@ -23,6 +23,7 @@ use super::{
     many::Many,
     output::Output,
     table::clean,
+    up::{next, signals_of},
 };
 use crate::{
     api::new_job::NewJob,
@@ -189,14 +190,20 @@ pub async fn until_ended(
 ) -> Result<Box<Report>, Failure> {
     let end = timeout.map(|timeout| Instant::now() + timeout);
     let mut reasons = Reasons::default();
+    let mut signals = signals_of();
     let ended = tokio::select! {
         biased;
         ended = ending(client, id, end, published) => ended,
         never = reasons.follow(client, id) => match never {},
+        () = next(&mut signals) => {
+            return Err(Failure::unreachable(format!("left job {id}: it goes on; `spinor jobs wait {id}` waits for its end")));
+        }
     };
     match ended {
         Ok(Some(report)) => Ok(report),
-        Ok(None) => Err(Failure::failed(format!("job {id} has not ended in time; `spinor jobs why {id}` tells more"))),
+        Ok(None) => Err(Failure::unreachable(format!(
+            "job {id} has not ended in time and goes on; `spinor jobs why {id}` tells more"
+        ))),
         Err(error) if published => Err(Failure::unreachable(format!(
             "job {id} was accepted, but how it went is not known: {error}\n\
              Do not publish it again; `spinor jobs wait {id}` waits for its end"

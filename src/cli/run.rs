@@ -11,7 +11,13 @@ use spinor_consumers::{consumer::Shutdown, results::Results};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Failure, ask::Global, output::Output, publish::note};
+use super::{
+    Failure,
+    ask::Global,
+    output::Output,
+    publish::note,
+    up::{next, signals_of},
+};
 use crate::{
     app::{App, CannotConnect, Parts, Role},
     config::Config,
@@ -37,9 +43,10 @@ impl Run {
     pub(super) async fn run(self, global: &Global, _output: Output) -> Result<u8, Failure> {
         let files = load(&self.args).map_err(Failure::usage)?;
         let leave = CancellationToken::new();
+        let shutdown = Shutdown::default();
         let work = async {
             match self.args.local {
-                Some(nodes) => self.local(nodes, &files, global, &leave).await,
+                Some(nodes) => self.local(nodes, &files, global, &leave, &shutdown).await,
                 None => {
                     let remote = Remote::new(global.client()?);
                     Ok(run_command(Uuid::now_v7(), &self.args, global.json, &files, &remote, &leave).await)
@@ -47,9 +54,17 @@ impl Run {
             }
         };
         tokio::pin!(work);
+        let mut signals = signals_of();
         tokio::select! {
             ended = &mut work => return ended,
-            _ = tokio::signal::ctrl_c() => leave.cancel(),
+            () = next(&mut signals) => leave.cancel(),
+        }
+        if self.args.local.is_some() {
+            note("stopping after the steps that run now; again ends them at once");
+        }
+        tokio::select! {
+            ended = &mut work => return ended,
+            () = next(&mut signals) => shutdown.now.cancel(),
         }
         work.await
     }
@@ -61,6 +76,7 @@ impl Run {
         files: &[File],
         global: &Global,
         leave: &CancellationToken,
+        shutdown: &Shutdown,
     ) -> Result<u8, Failure> {
         let config = own(global)?;
         log::start(&config.log);
@@ -89,7 +105,6 @@ impl Run {
         .map_err(not_started)?;
         let results = app.results().map_err(not_started)?;
         let driver = Driver::new(app.broker(), results.clone(), nodes);
-        let shutdown = Shutdown::default();
         let running = async {
             let stopped = app.run(shutdown.clone()).await;
             // A part that cannot start ends the nodes: nothing is left to wait for.

@@ -46,7 +46,7 @@ pub struct RunArgs {
     /// Show no progress, only problems and failed steps
     #[arg(long)]
     pub no_progress: bool,
-    /// Give the run up after this long, such as 90s or 10m; what runs goes on
+    /// Give the run up after this long, such as 90s or 10m; on nodes elsewhere what runs goes on
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
     /// A plan that its node has not started after this long never starts
@@ -157,7 +157,11 @@ async fn run<R: Runner>(
     display.finish();
     let end = end?;
     if end.left {
-        eprintln!("left run {run}: it goes on; follow it with `spinor runs show {run}`");
+        if args.local.is_some() {
+            eprintln!("run {run} was given up: its nodes end with this process; what they did is in the record");
+        } else {
+            eprintln!("left run {run}: it goes on; follow it with `spinor runs show {run}`");
+        }
         return Ok(FAILED);
     }
     let failures =

@@ -95,7 +95,8 @@ impl Record {
 
     /// Begins a new file, once what was left is on disk elsewhere.
     pub(super) fn begin(&self) -> std::io::Result<()> {
-        let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
         let mut head = [0; SIZE];
         head[..8].copy_from_slice(MAGIC);
         head[8..24].copy_from_slice(Uuid::now_v7().as_bytes());
@@ -229,6 +230,28 @@ fn machine() -> Option<Uuid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_orderly_end_charges_nothing_that_still_runs() {
+        let dir = tempdir();
+        let (record, _) = Record::open(&dir);
+        record.begin().expect("it begins");
+        record.subscribed(5, 17);
+        record.starting(&DeliveryTag { subscription: 5, number: 3 }, &Past::default());
+        record.end();
+        let (_, left) = Record::open(&dir);
+        assert_eq!(
+            left.started.iter().map(|one| (one.queue, one.sequence, one.cut)).collect::<Vec<_>>(),
+            [(17, 3, true)]
+        );
+        std::fs::remove_dir_all(dir).expect("removed");
+    }
+
+    fn tempdir() -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("started-{}", Uuid::now_v7()));
+        std::fs::create_dir(&dir).expect("a directory");
+        dir
+    }
 
     #[test]
     fn a_record_is_read_as_it_was_written_and_any_flipped_bit_is_seen() {
