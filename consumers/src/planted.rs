@@ -5,6 +5,9 @@
 //! question is a constant `false`, and the name of the variable is not in the program. Refuses to
 //! be a setting: no file, flag or page for users knows it.
 
+/// Between an ack that comes too early and what it acks: a strike falls into it for certain.
+pub const GAP: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// One way to break a promise on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {

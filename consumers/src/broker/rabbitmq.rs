@@ -55,7 +55,7 @@ use super::{
     Address, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError, QueueSpec,
     QueueStats, Receipt, Settlement, Subscription, Topic, Verdict,
 };
-use crate::planted::{Fault, planted};
+use crate::planted::{self, Fault, planted};
 
 pub use settings::RabbitSettings;
 
@@ -182,7 +182,7 @@ impl Inner {
     }
 
     /// Settles, or reports when there is no tag.
-    fn put(&self, tag: Option<DeliveryTag>, settlement: Settlement) -> Receipt {
+    fn put(self: &Arc<Self>, tag: Option<DeliveryTag>, settlement: Settlement) -> Receipt {
         let (receipt, receive) = Receipt::pair();
         let Settlement { lines, publish, verdict } = settlement;
         if self.closing.is_cancelled() {
@@ -200,13 +200,19 @@ impl Inner {
             }
             let _ = receipt.send(Ok(()));
         } else {
-            if planted(Fault::AckBeforeConfirm)
-                && let Some(tag) = tag.as_ref().filter(|_| verdict == Verdict::Ack)
-                && let Some(tracker) = self.tracker(tag.subscription)
-            {
-                tracker.finish([tag.number]);
+            let early = tag.filter(|_| planted(Fault::AckBeforeConfirm) && verdict == Verdict::Ack);
+            let item = Item { tag, lines, publish, verdict, receipt, tries: 0 };
+            match early.and_then(|tag| Some((self.tracker(tag.subscription)?, tag.number))) {
+                None => self.sink.push(item),
+                Some((tracker, number)) => {
+                    tracker.finish([number]);
+                    let this = Arc::clone(self);
+                    self.tasks.spawn(async move {
+                        tokio::time::sleep(planted::GAP).await;
+                        this.sink.push(item);
+                    });
+                }
             }
-            self.sink.push(Item { tag, lines, publish, verdict, receipt, tries: 0 });
         }
         receive
     }
