@@ -31,7 +31,7 @@ use super::{
     verdict,
 };
 use crate::{
-    broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Settlement, Verdict},
+    broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Receipt, Settlement, Verdict},
     entry,
     message::{self, Decoded, Past, header},
 };
@@ -253,6 +253,8 @@ impl Slots {
             // Dropping the execution ends what it started.
             () = self.abandoned.cancelled() => return self.give_up(key),
         };
+        // The place of one that starts alone is free when its answer is stored: until then a death counts.
+        let alone = keeper.permit.take();
         drop(keeper);
         let Some(delivery) = self.running.end(&key) else { return };
         if is_cut_by_drain(&context, &outcome) {
@@ -260,7 +262,11 @@ impl Slots {
         }
         let mut report = self.blank(&job, journaled, execution, now);
         report.maybe_rerun = maybe_rerun;
-        ears.ended(self.answer(&job, journaled, delivery, report, &context, outcome));
+        let (report, receipt) = self.answer(&job, journaled, delivery, report, &context, outcome);
+        ears.ended(report);
+        if alone.is_some() {
+            let _ = timeout(LOOK_UP, receipt).await;
+        }
     }
 
     /// An execution was dropped: its job goes back, charged with nothing.
@@ -279,7 +285,7 @@ impl Slots {
         mut report: Report,
         context: &Context,
         outcome: Outcome,
-    ) -> Report {
+    ) -> (Report, Receipt) {
         report.ended = Timestamp::now();
         let kept = context.take_kept();
         (report.stdout, report.stderr, report.exit, report.usage) = (kept.stdout, kept.stderr, kept.exit, kept.usage);
@@ -288,8 +294,7 @@ impl Slots {
         let again = verdict::decide(&mut report, outcome, policy, draw());
         let settlement = verdict::settlement(&mut report, job, again, journaled);
         self.lately.remember((job.id, job.replay, job.attempt), &settlement);
-        self.settle(delivery, settlement);
-        report
+        (report, self.broker.settle(delivery, settlement))
     }
 
     fn bury(&self, delivery: Delivery, why: &str, lines: Vec<bytes::Bytes>) {
