@@ -19,7 +19,7 @@ mod watch;
 mod why;
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -32,9 +32,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     broker::AnyBroker,
+    marks::{Marks, StateCell},
     recorder::RecorderView,
     results::{Results, is_cursor},
-    state::State as Agreed,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -59,7 +59,9 @@ pub struct ApiState {
     /// What was recorded.
     pub results: Results,
     /// State, once it has answered.
-    pub state: Arc<OnceLock<Agreed>>,
+    pub state: StateCell,
+    /// The marks that hold.
+    pub marks: Arc<Marks>,
     /// The recorder of this process, if it has that part.
     pub recorder: Option<RecorderView>,
     /// Drives the runs that are submitted here.

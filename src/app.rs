@@ -17,7 +17,8 @@ use std::{
 use anyhow::Context as _;
 use spinor_consumers::{
     broker::{AnyBroker, Broker},
-    consumer::{Consumer, ConsumerSettings, Record, Shutdown},
+    consumer::{Agreed, Consumer, ConsumerSettings, Record, Shutdown},
+    marks::{Marks, StateCell},
     recorder::{Recorder, RecorderSettings, RecorderView},
     results::Results,
     search::{Search, SearchSettings},
@@ -82,7 +83,7 @@ pub struct App {
     /// Open from the start where somebody writes it or answers from it; a process that only
     /// consumes does without it while it does not answer.
     record: Record,
-    state: connect::StateCell,
+    state: StateCell,
     search: Option<SearchSettings>,
     consumers: Vec<(Arc<ConsumerSettings>, Arc<Registry>)>,
     listening: Option<Listening>,
@@ -140,9 +141,13 @@ impl App {
         let stop_serving = CancellationToken::new();
         let failed = CancellationToken::new();
         let (recording, recorder) = self.start_recording(&stop_recording, &failed)?;
-        let consuming = self.start_consuming(&shutdown, &failed);
+        // Nobody waits for who follows the marks: it ends with the API.
+        let following = TaskTracker::new();
+        let marks = Marks::follow(self.broker.clone(), Arc::clone(&self.state), &following, stop_serving.clone());
+        let agreed = Agreed { state: Arc::clone(&self.state), marks };
+        let consuming = self.start_consuming(&agreed, &shutdown, &failed);
         let listening = self.listening.take();
-        let serving = self.start_serving(recorder, listening, &stop_serving);
+        let serving = self.start_serving(recorder, listening, agreed.marks, &stop_serving);
         tokio::select! {
             () = shutdown.drain.cancelled() => {}
             // A part that cannot go on ends the process: it would look alive and do nothing.
@@ -218,11 +223,12 @@ impl App {
         Ok(())
     }
 
-    fn start_consuming(&self, shutdown: &Shutdown, failed: &CancellationToken) -> TaskTracker {
+    fn start_consuming(&self, agreed: &Agreed, shutdown: &Shutdown, failed: &CancellationToken) -> TaskTracker {
         let tracker = TaskTracker::new();
         for (settings, registry) in &self.consumers {
             let consumer = Consumer::new(Arc::clone(settings), Arc::clone(registry), self.broker.clone(), None)
-                .with_record(Arc::clone(&self.record));
+                .with_record(Arc::clone(&self.record))
+                .with_agreed(agreed.clone());
             let (shutdown, failed) = (shutdown.clone(), failed.clone());
             tracker.spawn(async move {
                 if let Err(error) = consumer.run(shutdown).await {
@@ -239,6 +245,7 @@ impl App {
         &self,
         recorder: Option<RecorderView>,
         listening: Option<Listening>,
+        marks: Arc<Marks>,
         stop: &CancellationToken,
     ) -> TaskTracker {
         let tracker = TaskTracker::new();
@@ -249,6 +256,7 @@ impl App {
                 broker: broker.clone(),
                 results: results.clone(),
                 state: Arc::clone(&self.state),
+                marks,
                 recorder,
                 runs: Arc::new(Served::new(driver, tracker.clone())),
                 watches: Watches::start(broker.clone(), &tracker, stop.clone()),
@@ -270,7 +278,7 @@ impl App {
 }
 
 /// Retention of state is the recorder's process's, as that of the record.
-async fn keep_state_small(state: connect::StateCell, stop: CancellationToken) {
+async fn keep_state_small(state: StateCell, stop: CancellationToken) {
     const PAUSE: Duration = Duration::from_secs(10);
     while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
         let Some(state) = state.get() else { continue };

@@ -81,6 +81,7 @@ impl Stage {
             broker: broker.clone(),
             results: results.clone(),
             state: Arc::new(agreed.into()),
+            marks: Default::default(),
             recorder: Some(recorder.view()),
             runs: Arc::new(NoRuns),
             watches: Watches::start(broker.clone(), &tracker, shutdown.clone()),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use spinor_executors::{HeaderValue, Job, Json, RetryPolicy, Timeout};
+use spinor_executors::{HeaderValue, Job, Json, RetryPolicy, Timeout, Unique};
 use uuid::Uuid;
 
 const SCHEMA: &str = include_str!("../docs/message.schema.json");
@@ -34,6 +34,8 @@ fn full() -> Job {
         *field = Some("text".to_owned());
     }
     job.priority = Some(9);
+    job.unique = Some(Unique { key: "order-7".to_owned(), until_end: true });
+    job.limits = vec!["shop".to_owned()];
     job.headers.insert("x-tenant".to_owned(), HeaderValue::Text("blue".to_owned()));
     job
 }
@@ -48,6 +50,8 @@ fn broken(schema: &Value, value: &Value, place: &str) -> Vec<String> {
     if let Some(kind) = schema.get("type").and_then(Value::as_str) {
         let fits = match kind {
             "object" => value.is_object(),
+            "array" => value.is_array(),
+            "boolean" => value.is_boolean(),
             "string" => value.is_string(),
             "integer" => value.is_u64() || value.is_i64(),
             "number" => value.is_number(),

@@ -30,6 +30,7 @@ use uuid::Uuid;
 
 use crate::{
     broker::{AnyBroker, Broker, BrokerError, QueueSpec},
+    marks::{Marks, StateCell},
     results::Results,
 };
 use intake::{Intake, LEAVE};
@@ -96,7 +97,17 @@ pub struct Consumer {
     registry: Arc<Registry>,
     broker: AnyBroker,
     record: Record,
+    agreed: Agreed,
     boot: Uuid,
+}
+
+/// What a consumer shares with all others; without it, it obeys nobody and limits nothing.
+#[derive(Clone, Default)]
+pub struct Agreed {
+    /// The store of state.
+    pub state: StateCell,
+    /// The marks it follows.
+    pub marks: Arc<Marks>,
 }
 
 /// Tasks that serve what still runs while intake has ended, and what ends them.
@@ -120,7 +131,13 @@ impl Consumer {
         results: Option<Results>,
     ) -> Self {
         let record = Record::new(results.map_or_else(OnceLock::new, OnceLock::from));
-        Self { settings, registry, broker, record, boot: Uuid::now_v7() }
+        Self { settings, registry, broker, record, agreed: Agreed::default(), boot: Uuid::now_v7() }
+    }
+
+    /// The same with what it shares with all others.
+    #[must_use]
+    pub fn with_agreed(self, agreed: Agreed) -> Self {
+        Self { agreed, ..self }
     }
 
     /// The same with a record that may open later; until then a redelivered job runs.

@@ -9,6 +9,7 @@ pub mod broker;
 pub mod consumer;
 mod database;
 pub mod entry;
+pub mod marks;
 pub mod message;
 mod planted;
 pub mod recorder;

@@ -97,6 +97,10 @@ pub mod header {
     pub const TIMEOUT: &str = "spinor-timeout";
     /// JSON: `{"max": .., "first_ms": .., "factor": .., "jitter": ..}`.
     pub const RETRY: &str = "spinor-retry";
+    /// JSON: `{"key": .., "until_end": ..}`; the key was taken for this job.
+    pub const UNIQUE: &str = "spinor-unique";
+    /// JSON: a list of names of limits.
+    pub const LIMITS: &str = "spinor-limits";
     /// The run's UUID.
     pub const RUN: &str = "spinor-run";
     /// The name within the run.

@@ -61,6 +61,13 @@ pub struct Job {
     /// W3C `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// The unique key it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<Unique>,
+    /// Limits it counts against, beside those of its kind: `name`, or `name:key` for a count of its own under
+    /// the same bounds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
     /// The id a foreign publisher gave, when it was no UUID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
@@ -90,10 +97,23 @@ impl Job {
             priority: None,
             app_id: None,
             trace: None,
+            unique: None,
+            limits: Vec::new(),
             external_id: None,
             headers: Headers::new(),
         }
     }
+}
+
+/// A key that no second job may have while this one has it. Who publishes takes it; who ends the job
+/// gives it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unique {
+    /// The key, across all queues and kinds.
+    pub key: String,
+    /// Is it given back at the job's end? Otherwise it is kept until its time.
+    pub until_end: bool,
 }
 
 /// How long one execution may take: asked to stop at `soft`, ended at `hard`. Milliseconds on the wire.

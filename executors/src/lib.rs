@@ -29,7 +29,7 @@ mod wait;
 pub use builtin::{BUILTIN_KINDS, BuiltinError, Node, builtin};
 pub use context::{Cancelled, Canceller, Context, Emission, Kept, Progress, Stream};
 pub use executor::{BoxFuture, Executor};
-pub use job::{HeaderValue, Headers, Job, Json, Timeout};
+pub use job::{HeaderValue, Headers, Job, Json, Timeout, Unique};
 pub use outcome::{Cause, Failure, Outcome};
 pub use process::Bounds;
 pub use registry::{DuplicateKind, KindPattern, Registry};

@@ -3,14 +3,7 @@
 //! Owns the difference between "wrong for good" (an error at once) and "not there yet" (one log
 //! line, then patience).
 
-use std::{
-    collections::BTreeSet,
-    fmt::Display,
-    future::Future,
-    path::Path,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt::Display, future::Future, path::Path, sync::Arc, time::Duration};
 
 use spinor_consumers::{
     broker::{
@@ -19,6 +12,7 @@ use spinor_consumers::{
         rabbitmq::{RabbitMq, RabbitSettings},
     },
     consumer::Record,
+    marks::StateCell,
     results::{Results, ResultsError, ResultsTarget},
     search::{SearchAuth, SearchSettings},
     state::{State, StateError, StateTarget},
@@ -107,9 +101,6 @@ pub async fn record(config: &Arc<Config>, stop: &CancellationToken) -> Result<Re
     }
     Ok(record)
 }
-
-/// State, once it has answered.
-pub type StateCell = Arc<OnceLock<State>>;
 
 /// State for a process that goes on without it for a while: the first try decides whether it is
 /// wrong for good, the others are made beside the work. `kept` is the directory of one that is a file.

@@ -106,6 +106,11 @@ pub enum Event {
         /// Does it run there?
         running: bool,
     },
+    /// The marks changed: whoever obeys them reads what is new. On `Control`.
+    Marked {
+        /// The version of the newest.
+        version: u64,
+    },
     /// I am. On `Control`.
     Pong {
         /// Of the ping.
@@ -147,6 +152,7 @@ impl Event {
             Self::Ended { report } => (Some(report.job), report.run),
             Self::Ping { .. }
             | Self::Pong { .. }
+            | Self::Marked { .. }
             | Self::Watch { .. }
             | Self::Watched { .. }
             | Self::Recorded { .. }
@@ -162,7 +168,7 @@ impl Event {
             Topic::All => job.is_some(),
             Topic::Job(wanted) => job == Some(*wanted),
             Topic::Run(wanted) => run == Some(*wanted),
-            Topic::Control => matches!(self, Self::Ping { .. } | Self::Pong { .. }),
+            Topic::Control => matches!(self, Self::Ping { .. } | Self::Pong { .. } | Self::Marked { .. }),
             Topic::Watches => matches!(self, Self::Watch { .. }),
             Topic::Recorded => matches!(self, Self::Watched { .. } | Self::Recorded { .. }),
         }

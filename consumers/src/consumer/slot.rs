@@ -125,7 +125,7 @@ impl Slots {
 
     /// The questions before a job runs, in the order of their price.
     async fn admit(&self, decoded: Decoded, delivery: Delivery, now: Timestamp) {
-        let Decoded { job, unnamed, journaled } = decoded;
+        let Decoded { job, unnamed, journaled, claimed: _ } = decoded;
         if unnamed {
             // Without an id of its own a copy could not be told from another job.
             let named = Outgoing { to: self.home(&job), message: message::encode(&job, false), must: true };

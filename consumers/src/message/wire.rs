@@ -23,6 +23,8 @@ pub struct Decoded {
     pub unnamed: bool,
     /// A `queued` report was sent for it.
     pub journaled: bool,
+    /// It may be a copy of a message that was stored already: the claim is taken before it runs.
+    pub claimed: bool,
 }
 
 /// Never kept on a copy: they double it, close the channel, or are the broker's own count.
@@ -47,6 +49,12 @@ pub fn encode(job: &Job, journaled: bool) -> Message {
     }
     if let Some(retry) = &job.retry {
         set(header::RETRY, json_text(retry));
+    }
+    if let Some(unique) = &job.unique {
+        set(header::UNIQUE, json_text(unique));
+    }
+    if !job.limits.is_empty() {
+        set(header::LIMITS, json_text(&job.limits));
     }
     if let Some(run) = job.run {
         set(header::RUN, HeaderValue::Text(run.to_string()));
@@ -121,6 +129,8 @@ pub fn decode(message: &Message, queue: &str, default_kind: Option<&str>, now: T
         priority: properties.priority,
         app_id: properties.app_id.clone(),
         trace: text(properties, header::TRACE)?.map(str::to_owned),
+        unique: json(properties, header::UNIQUE)?,
+        limits: json(properties, header::LIMITS)?.unwrap_or_default(),
         external_id,
         headers: others(&properties.headers),
     };
@@ -128,6 +138,7 @@ pub fn decode(message: &Message, queue: &str, default_kind: Option<&str>, now: T
         job,
         unnamed: properties.id.as_deref().is_none_or(str::is_empty),
         journaled: properties.headers.contains_key(header::JOURNALED),
+        claimed: properties.headers.contains_key(header::CLAIM),
     })
 }
 
@@ -229,7 +240,7 @@ fn refused(name: &str, expected: &str, got: &str) -> Rubbish {
 mod tests {
     use std::time::Duration;
 
-    use spinor_executors::{RetryPolicy, Timeout};
+    use spinor_executors::{RetryPolicy, Timeout, Unique};
 
     use super::*;
 
@@ -248,6 +259,8 @@ mod tests {
         job.priority = Some(9);
         job.app_id = Some("shop".into());
         job.trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
+        job.unique = Some(Unique { key: "order-7".into(), until_end: true });
+        job.limits = vec!["shop".into(), "tenant:blue".into()];
         job.external_id = Some("order-7".into());
         job.headers.insert("x-tenant".into(), HeaderValue::Text("blue".into()));
         job.headers.insert("x-deep".into(), HeaderValue::List(vec![HeaderValue::Null, HeaderValue::Float(0.5)]));
