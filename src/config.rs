@@ -26,7 +26,7 @@ use config::ValueKind;
 use spinor_executors::{KindPattern, RetryPolicy, Timeout};
 
 pub use endpoint::Endpoint;
-pub use measure::{duration, duration_text};
+pub use measure::{duration, duration_text, rate, rate_text};
 
 /// Everything a process needs to know before it starts.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +57,8 @@ pub struct Config {
     pub queues: BTreeMap<String, QueueConfig>,
     /// Limits by kind pattern.
     pub kinds: BTreeMap<String, KindConfig>,
+    /// What jobs that name a limit share, by its name.
+    pub limits: BTreeMap<String, spinor_consumers::marks::Bound>,
     /// The part `api`.
     pub api: ApiConfig,
     /// The part `recorder`.
