@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(20);
 pub const YOUNG: Duration = Duration::from_secs(60);
 /// A job that was never recorded cannot wait longer anywhere.
 const UNRECORDED: SignedDuration = SignedDuration::from_hours(31 * 24);
-/// So many jobs are looked up in one question, and so many marks are cleared in one look at most.
+/// So many jobs are looked up in one question, and so many marks are cleared in one look, about.
 const CHUNK: usize = 500;
 const MOST: usize = 5000;
 
@@ -59,9 +59,12 @@ pub async fn clear_what_is_over(state: &State, results: &Results, young: Duratio
 }
 
 async fn jobs(results: &Results, marks: impl Iterator<Item = Mark>, now: Timestamp) -> anyhow::Result<Vec<Subject>> {
-    let marks: Vec<Mark> = marks.take(MOST).collect();
+    let marks: Vec<Mark> = marks.collect();
     let mut over = Vec::new();
     for some in marks.chunks(CHUNK) {
+        if over.len() >= MOST {
+            break;
+        }
         let ids: Vec<Uuid> = some.iter().filter_map(job_of).collect();
         let ended = results.ended(&ids).await?;
         let is_over = |mark: &&Mark| {
