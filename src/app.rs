@@ -35,6 +35,8 @@ use crate::{
 
 pub use connect::CannotConnect;
 
+/// A process that only consumes.
+const CONSUMER: Parts = Parts { api: false, consumer: true, recorder: false };
 /// From the second signal to the end, when something does not close.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
@@ -153,6 +155,8 @@ impl App {
             () = shutdown.drain.cancelled() => {}
             // A part that cannot go on ends the process: it would look alive and do nothing.
             () = failed.cancelled() => shutdown.drain.cancel(),
+            // Nothing else is here, and all consumers were told to drain.
+            () = consuming.wait(), if self.role.parts == CONSUMER => shutdown.drain.cancel(),
         }
         let in_turn = async {
             consuming.wait().await;

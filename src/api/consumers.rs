@@ -42,7 +42,9 @@ pub struct ConsumerRow {
     /// How many it was told to run at once, by a mark for it or its group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots_wanted: Option<u32>,
-    /// What it runs.
+    /// How many jobs it runs.
+    pub busy: u32,
+    /// What it runs: a hundred of them at most.
     pub running: Vec<RunningJob>,
     /// Does it take no more jobs, or shall it?
     pub draining: bool,
@@ -162,6 +164,7 @@ fn row(Present { beat, ago, .. }: Present, marks: &Marks) -> ConsumerRow {
         queues: beat.queues,
         kinds: beat.kinds,
         slots: beat.slots,
+        busy: beat.busy,
         running: beat.running,
         intake: beat.intake,
         started: beat.started,

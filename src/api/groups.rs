@@ -186,7 +186,7 @@ fn row(state: &ApiState, group: String, consumers: &[ConsumerRow]) -> GroupRow {
     let (draining, running): (Vec<_>, Vec<_>) = consumers.iter().partition(|row| row.draining);
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let slots = running.iter().map(|row| row.slots).sum();
-    let busy = count(running.iter().map(|row| row.running.len()).sum());
+    let busy = running.iter().map(|row| row.busy).sum();
     let mut queues: BTreeSet<&String> = consumers.iter().flat_map(|row| &row.queues).collect();
     if group == state.config.consumer.group {
         // So that it can be told from nothing at all whether one is needed.

@@ -94,8 +94,10 @@ async fn look(state: &ApiState, record: &JobRecord) -> Seen {
 }
 
 async fn full_limit(state: &ApiState, record: &JobRecord) -> Result<Option<String>, String> {
-    let names = record.job.as_ref().map(|job| job.limits.clone()).unwrap_or_default();
-    if names.is_empty() {
+    let mut names = record.job.as_ref().map(|job| job.limits.clone()).unwrap_or_default();
+    let kind = state.config.limits_of(&record.row.kind);
+    names.extend(kind.limits.into_iter().flatten());
+    if names.is_empty() && kind.at_most_once != Some(true) {
         return Ok(None);
     }
     locks::full(state, &names).await.map(|full| full.cloned()).map_err(|problem| problem.detail)

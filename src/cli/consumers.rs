@@ -170,8 +170,8 @@ fn silent(row: &ConsumerRow) -> String {
 
 fn slots_text(row: &ConsumerRow) -> String {
     match row.slots_wanted.filter(|wanted| *wanted != row.slots) {
-        Some(wanted) => format!("{}/{} ({wanted} wanted)", row.running.len(), row.slots),
-        None => format!("{}/{}", row.running.len(), row.slots),
+        Some(wanted) => format!("{}/{} ({wanted} wanted)", row.busy, row.slots),
+        None => format!("{}/{}", row.busy, row.slots),
     }
 }
 

@@ -18,6 +18,7 @@ fn beat(consumer: &str, group: &str, running: usize) -> Beat {
         queues: vec!["default".into()],
         kinds: vec!["*".into()],
         slots: 4,
+        busy: u32::try_from(running).unwrap(),
         running: (0..running).map(job).collect(),
         started: Timestamp::now(),
         version: "1.2.3".into(),
