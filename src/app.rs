@@ -7,6 +7,7 @@
 pub mod check;
 mod connect;
 mod consumers;
+pub mod marks;
 
 use std::{
     path::PathBuf,
@@ -210,6 +211,8 @@ impl App {
                 }
             });
             tracker.spawn(keep_state_small(Arc::clone(&self.state), stop.clone()));
+            let (state, broker) = (Arc::clone(&self.state), self.broker.clone());
+            tracker.spawn(marks::clear_now_and_then(state, self.results()?, broker, stop.clone()));
             if let Some(settings) = &self.search {
                 self.start_search(settings.clone(), &tracker, stop)?;
             }
