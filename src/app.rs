@@ -23,6 +23,7 @@ use spinor_consumers::{
     recorder::{Recorder, RecorderSettings, RecorderView},
     results::Results,
     search::{Search, SearchSettings},
+    state::State,
 };
 use spinor_executors::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -76,6 +77,13 @@ pub struct Role {
     pub jobs: bool,
     /// Where a record that is a file lies, when that is not the data directory.
     pub record: Option<PathBuf>,
+}
+
+/// The store of state that a configuration names, opened; it must answer now.
+pub async fn state_of(config: &Config, stop: &CancellationToken) -> anyhow::Result<State> {
+    api::listen::make_directory(&config.data)?;
+    let cell = connect::state(config, &config.data, stop).await?;
+    cell.get().cloned().context("the store of state does not answer")
 }
 
 /// Everything opened and connected, nothing running yet.

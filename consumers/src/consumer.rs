@@ -37,6 +37,7 @@ use crate::{
     broker::{AnyBroker, Broker, BrokerError, QueueSpec},
     marks::{Bound, Marks, StateCell},
     results::Results,
+    state::Subject,
 };
 use intake::{Intake, LEAVE};
 use obeying::Obeying;
@@ -216,7 +217,14 @@ impl Consumer {
             background.0.wait().await;
             if let Some(state) = self.agreed.state.get() {
                 // One that cannot be told finds out by the silence.
-                let _ = state.leave(&self.settings.origin.consumer).await;
+                let name = &self.settings.origin.consumer;
+                let _ = state.leave(name).await;
+                // Nobody will have this name again, so what was said of it is taken back.
+                for subject in [Subject::Drain(name.clone()), Subject::Slots(name.clone())] {
+                    if self.agreed.marks.get(&subject).is_some() {
+                        let _ = state.clear_mark(&subject, name, None).await;
+                    }
+                }
             }
         };
         let _ = tokio::time::timeout(LEAVE, left).await;
