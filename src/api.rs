@@ -8,10 +8,13 @@ pub mod listen;
 pub mod new_job;
 pub mod problem;
 
+mod dead;
 mod events;
+mod failures;
 mod guard;
 mod jobs;
 mod queues;
+mod replays;
 mod runs;
 mod status;
 mod wait;
@@ -41,10 +44,13 @@ use uuid::Uuid;
 
 use crate::config::Config;
 
+pub use dead::{DeadRecord, Letters, NewReplay, Removed, ReplayedJob};
 pub use events::EventFilter;
+pub use failures::{FailureQuery, FailureRecord};
 pub use jobs::{Accepted, BatchAnswer, BatchItem};
 pub use problem::Problem;
 pub use queues::QueueRow;
+pub use replays::{Matched, NewReplays};
 pub use runs::{DriveRuns, NewRun, RunOrder, SubmittedRun};
 pub use status::{LinkState, Status};
 pub use wait::{JobEnd, WaitMany, Waited, WaitedMany};
@@ -131,6 +137,15 @@ pub fn router(state: ApiState) -> Router {
         .route("/jobs/{id}", get(jobs::show))
         .route("/jobs/{id}/wait", get(wait::wait))
         .route("/jobs/{id}/why", get(why::why))
+        .route("/jobs/{id}/replay", post(dead::replay_job))
+        .route("/dead", get(dead::list).delete(dead::remove))
+        .route("/dead/{id}", get(dead::show).delete(dead::remove_one))
+        .route("/dead/{id}/replay", post(dead::replay))
+        .route("/failures", get(failures::list))
+        .route("/failures/{fingerprint}", get(failures::show))
+        .route("/replays", get(replays::list).post(replays::order))
+        .route("/replays/{id}", get(replays::show))
+        .route("/replays/{id}/stop", post(replays::stop))
         .route("/queues", get(queues::list))
         .route("/runs", get(runs::list).post(runs::submit))
         .route("/runs/{id}", get(runs::show))

@@ -20,6 +20,7 @@ use spinor_consumers::{
     consumer::{Agreed, Consumer, ConsumerSettings, Record, Shutdown},
     marks::{Marks, StateCell},
     recorder::{Recorder, RecorderSettings, RecorderView},
+    replays::Replays,
     results::Results,
     search::{Search, SearchSettings},
 };
@@ -197,6 +198,8 @@ impl App {
                     failed.cancel();
                 }
             });
+            let replays = Replays::new(self.broker.clone(), self.results()?, Arc::clone(&self.state));
+            tracker.spawn(replays.run(stop.clone()));
             tracker.spawn(keep_state_small(Arc::clone(&self.state), stop.clone()));
             if let Some(settings) = &self.search {
                 self.start_search(settings.clone(), &tracker, stop)?;

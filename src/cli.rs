@@ -7,8 +7,10 @@
 mod ask;
 mod bench;
 mod configure;
+mod dead;
 mod doctor;
 mod failure;
+mod failures;
 mod jobs;
 mod many;
 mod output;
@@ -67,6 +69,12 @@ enum Command {
     /// Look at jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// What failed, in groups, and starting it anew
+    #[command(subcommand)]
+    Failures(failures::Failures),
+    /// What could not be handled: look, mend, start anew, remove
+    #[command(subcommand)]
+    Dead(dead::Dead),
     /// Look at queues
     #[command(subcommand)]
     Queues(queues::Queues),
@@ -124,6 +132,8 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Doctor(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Bench(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Jobs(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Failures(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Dead(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Queues(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Runs(command) => runtime.run(Box::pin(command.run(&global, output))),
     }

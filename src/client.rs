@@ -15,6 +15,7 @@
 //! ```
 
 mod event_stream;
+mod failures;
 
 use std::{path::PathBuf, time::Duration};
 

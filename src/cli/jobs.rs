@@ -1,4 +1,4 @@
-//! `spinor jobs`: list, show, wait, why.
+//! `spinor jobs`: list, show, wait, why, replay.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     Failure,
     ask::Global,
+    dead::Anew,
     output::Output,
     pages::{Which, more},
     publish::{code_of, duration, until_ended},
@@ -28,6 +29,8 @@ pub enum Jobs {
     Wait(Wait),
     /// The one reason why a job is not running
     Why(One),
+    /// Start an ended job anew, as it was or with other arguments
+    Replay(Anew),
 }
 
 /// Flags of `jobs ls`.
@@ -48,6 +51,9 @@ pub struct Ls {
     /// Of this run
     #[arg(long, value_name = "ID", value_parser = id_of)]
     run: Option<Uuid>,
+    /// That failed in this way
+    #[arg(long)]
+    fingerprint: Option<String>,
     #[command(flatten)]
     page: Which,
 }
@@ -91,8 +97,8 @@ impl Jobs {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
         let client = global.client()?;
         match self {
-            Self::Ls(Ls { state, queue, kind, run, page: Which { limit, cursor } }) => {
-                let page = client.jobs(&JobFilter { state, queue, kind, run, limit, cursor }).await?;
+            Self::Ls(Ls { state, queue, kind, run, fingerprint, page: Which { limit, cursor } }) => {
+                let page = client.jobs(&JobFilter { state, queue, kind, run, fingerprint, limit, cursor }).await?;
                 output.value(&page, list_text)
             }
             Self::Show(One { id }) => output.value(&client.job(id).await?, record_text),
@@ -102,6 +108,7 @@ impl Jobs {
                 output.value(&report, |report| report_text(report))?;
                 Ok(code)
             }
+            Self::Replay(anew) => anew.run(&client, output, false).await,
             Self::Why(One { id }) => {
                 let why = client.why(id).await?;
                 let code = if why.reason == "unknown" { super::failure::FAILED } else { super::failure::DONE };
