@@ -108,9 +108,10 @@ impl Replays {
         let ready = self.ready(id, None, edit).await?;
         self.agree(&ready, by).await?;
         let replayed = Replayed { id, queue: ready.job.queue.clone(), replay: ready.job.replay };
-        self.send(vec![ready]).await.pop().unwrap_or_else(|| {
-            Err(PublishError::Unconfirmed("the broker gave no answer".to_owned()))
-        })?;
+        self.send(vec![ready])
+            .await
+            .pop()
+            .unwrap_or_else(|| Err(PublishError::Unconfirmed("the broker gave no answer".to_owned())))?;
         Ok(replayed)
     }
 

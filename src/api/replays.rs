@@ -147,12 +147,18 @@ pub(super) async fn list(
 }
 
 /// `GET /replays/{id}`.
-pub(super) async fn show(State(state): State<ApiState>, path: Result<Path<String>, PathRejection>) -> Answer<ReplayRow> {
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<ReplayRow> {
     known(&state, id_of(path)?).await.map(Json)
 }
 
 /// `POST /replays/{id}/stop`: what is published already stays; one that has ended stays as it is.
-pub(super) async fn stop(State(state): State<ApiState>, path: Result<Path<String>, PathRejection>) -> Answer<ReplayRow> {
+pub(super) async fn stop(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<ReplayRow> {
     let id = id_of(path)?;
     if state.results.stop_replay(id).await? {
         state.broker.cast(Event::Ordered { replay: id });

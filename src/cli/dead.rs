@@ -89,11 +89,9 @@ pub struct One {
 
 /// One job that is started anew.
 #[derive(Args, Debug)]
-#[command(
-    after_help = "Examples:\n  spinor jobs replay 0198f1d2-0000-7000-8000-000000000000 --wait\n  \
+#[command(after_help = "Examples:\n  spinor jobs replay 0198f1d2-0000-7000-8000-000000000000 --wait\n  \
                   spinor dead replay 0198f1d2-0000-7000-8000-000000000000 --args '{\"width\": 300}'\n  \
-                  spinor dead replay 0198f1d2-0000-7000-8000-000000000000 --kind image.resize --args @mended.json"
-)]
+                  spinor dead replay 0198f1d2-0000-7000-8000-000000000000 --kind image.resize --args @mended.json")]
 pub struct Anew {
     /// Its id
     #[arg(value_parser = id_of)]

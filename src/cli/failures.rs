@@ -30,10 +30,8 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// What to do with failures.
 #[derive(Debug, Subcommand)]
-#[command(
-    after_help = "Examples:\n  spinor failures ls --since 1d\n  spinor failures show 5b1d9c0e7a3f5e21\n  \
-                  spinor failures replay --fingerprint 5b1d9c0e7a3f5e21 --rate 10/1s"
-)]
+#[command(after_help = "Examples:\n  spinor failures ls --since 1d\n  spinor failures show 5b1d9c0e7a3f5e21\n  \
+                  spinor failures replay --fingerprint 5b1d9c0e7a3f5e21 --rate 10/1s")]
 pub enum Failures {
     /// Group them by what they have in common, the last seen first
     Ls(Ls),
@@ -88,12 +86,10 @@ pub struct Show {
 
 /// Flags of `failures replay`.
 #[derive(Args, Debug)]
-#[command(
-    after_help = "Examples:\n  spinor failures replay --fingerprint 5b1d9c0e7a3f5e21 --dry-run\n  \
+#[command(after_help = "Examples:\n  spinor failures replay --fingerprint 5b1d9c0e7a3f5e21 --dry-run\n  \
                   spinor failures replay --kind image.resize --since 1d --rate 10/1s\n  \
                   spinor failures replay --state dead,lost --queue images\n\n\
-                  Exit codes: 0 all were published anew, 1 some could not be or it was stopped, 3 it goes on."
-)]
+                  Exit codes: 0 all were published anew, 1 some could not be or it was stopped, 3 it goes on.")]
 pub struct Replay {
     #[command(flatten)]
     choice: Choice,
@@ -220,7 +216,8 @@ pub(super) fn who() -> String {
 
 fn some(words: &BTreeSet<String>) -> String {
     let named: Vec<&str> = words.iter().take(3).map(String::as_str).collect();
-    let more = if words.len() > named.len() { format!(" and {} more", words.len() - named.len()) } else { String::new() };
+    let more =
+        if words.len() > named.len() { format!(" and {} more", words.len() - named.len()) } else { String::new() };
     named.join(", ") + &more
 }
 

@@ -108,8 +108,7 @@ fn reply(reply_to: &str, report: &Report, job: &Job) -> Outgoing {
 /// A message that can't be handled: the whole of it goes to the dead-letter table with its reason.
 pub fn dead_letter(mut original: Message, from: &str, reason: &str, by: &str) -> Outgoing {
     let headers = &mut original.properties.headers;
-    let texts =
-        [(header::REASON, reason), (header::FROM, from), (header::BURIED_BY, by), (header::VERSION, VERSION)];
+    let texts = [(header::REASON, reason), (header::FROM, from), (header::BURIED_BY, by), (header::VERSION, VERSION)];
     for (name, text) in texts {
         headers.insert(name.to_owned(), HeaderValue::Text(text.to_owned()));
     }

@@ -60,7 +60,9 @@ pub fn job_of(mut message: Message, letter: &DeadLetter, edit: &Edit) -> Result<
     match message::decode(&message, queue, edit.kind.as_deref(), Timestamp::now()) {
         // Rubbish without an id was buried under a fresh one.
         Ok(decoded) => Ok(Job { id: letter.job, ..decoded.job }),
-        Err(rubbish) if rubbish.0.starts_with("the body is no JSON") => no(Some("args"), format!("{rubbish}; give args")),
+        Err(rubbish) if rubbish.0.starts_with("the body is no JSON") => {
+            no(Some("args"), format!("{rubbish}; give args"))
+        }
         Err(rubbish) => no(None, format!("the message is no job: {rubbish}; publish a new job instead")),
     }
 }

@@ -64,7 +64,8 @@ impl FailureFilter {
     }
 
     fn fits(&self, row: &Looked) -> bool {
-        let same = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| clip(wanted, 255) == found);
+        let same =
+            |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| clip(wanted, 255) == found);
         let print = |wanted: &String| row.fingerprint.as_ref() == Some(wanted);
         same(&self.kind, &row.kind)
             && same(&self.queue, &row.queue)
@@ -162,7 +163,8 @@ impl Place {
         }
         let parse = || {
             let mut parts = text.splitn(3, '.');
-            let place = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, Uuid::parse_str(parts.next()?).ok()?);
+            let place =
+                (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, Uuid::parse_str(parts.next()?).ok()?);
             Some(Self { lane: place.0, created: place.1, id: place.2 })
         };
         parse().ok_or_else(|| foreign(&format!("the place `{}` of a replay", clip(text, 80))))
