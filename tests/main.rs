@@ -25,6 +25,7 @@ mod readme;
 mod recorder;
 mod search;
 mod state;
+mod steer;
 mod support;
 mod tls;
 mod torture;

@@ -16,13 +16,14 @@ use spinor_consumers::{
     replays::{Edit, ReplayError, Replays},
     results::{DeadFilter, DeadLetter, Page},
 };
-use spinor_executors::{Job, Json as Args};
+use spinor_executors::Json as Args;
 use uuid::Uuid;
 
 use super::{
     Answer, ApiState, Problem, bad_query, check_cursor, clip,
     failures::{fingerprint_of, past},
     id_of, jobs, query_of,
+    steer::Asked,
 };
 use crate::config::keys;
 
@@ -104,9 +105,8 @@ pub struct DeadRecord {
     pub body: String,
     /// The body's length in bytes.
     pub bytes: usize,
-    /// The job in it, without its args; `None` when it is rubbish.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<Job>,
+    /// Is it a job, or rubbish?
+    pub is_job: bool,
 }
 
 /// How many dead letters were removed, or would be.
@@ -195,13 +195,12 @@ pub(super) async fn show(
 ) -> Answer<DeadRecord> {
     let id = id_of(path)?;
     let (message, letter) = state.results.letter(id).await?.ok_or_else(|| unknown(id))?;
-    let job = message::decode(&message, &letter.queue, None, letter.at).ok().filter(|_| letter.attempt > 0);
-    let job = job.map(|decoded| Job { id: letter.job, args: Args::null(), ..decoded.job });
+    let is_job = letter.attempt > 0 && message::decode(&message, &letter.queue, None, letter.at).is_ok();
     let body = match std::str::from_utf8(&message.body) {
         Ok(text) => text.to_owned(),
         Err(_) => message.body.escape_ascii().to_string(),
     };
-    Ok(Json(DeadRecord { letter, properties: message.properties, bytes: message.body.len(), body, job }))
+    Ok(Json(DeadRecord { letter, properties: message.properties, bytes: message.body.len(), body, is_job }))
 }
 
 /// `DELETE /dead`: all that match.
@@ -293,11 +292,7 @@ pub(super) fn replays(state: &ApiState) -> Replays {
 
 /// Who wants it.
 pub(super) fn who(by: Option<String>) -> Result<String, Problem> {
-    let by = by.map(|by| by.trim().to_owned()).filter(|by| !by.is_empty()).unwrap_or_else(|| "api".to_owned());
-    if by.chars().count() > 100 || by.chars().any(char::is_control) {
-        return Err(Problem::field("by", "is longer than 100 characters, or holds control characters"));
-    }
-    Ok(by)
+    Ok(Asked { by, why: None }.check()?.by)
 }
 
 /// What a body says; no body says nothing. A wrong field is named.

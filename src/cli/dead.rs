@@ -9,11 +9,11 @@ use uuid::Uuid;
 use super::{
     Failure,
     ask::Global,
-    failures::who,
     jobs::id_of,
     output::Output,
     pages::{Which, more},
     publish::{args_of, code_of, until_ended},
+    steer::Why,
     table::{Table, clean, moment},
 };
 use crate::{
@@ -153,7 +153,7 @@ impl Anew {
     pub(super) async fn run(self, client: &Client, output: Output, dead: bool) -> Result<u8, Failure> {
         let Self { id, args, kind, queue, wait } = self;
         let args = args.as_deref().map(args_of).transpose()?;
-        let new = NewReplay { kind, queue, args, by: Some(who()) };
+        let new = NewReplay { kind, queue, args, by: Why::default().asked().by };
         let replayed = if dead { client.replay_dead(id, &new).await? } else { client.replay(id, &new).await? };
         if !wait {
             return output.value(&replayed, replayed_text);
@@ -237,7 +237,7 @@ fn record_text(record: &DeadRecord) -> String {
     line("fingerprint", &letter.fingerprint);
     line("consumer", &letter.consumer);
     line("version", &letter.version);
-    line("is a job", if record.job.is_some() { "yes" } else { "no" });
+    line("is a job", if record.is_job { "yes" } else { "no" });
     for (name, value) in &record.properties.headers {
         let value = serde_json::to_string(value).unwrap_or_default();
         line("header", &format!("{name} = {value}"));

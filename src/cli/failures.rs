@@ -17,6 +17,7 @@ use super::{
     output::Output,
     pages::{Which, more},
     publish::{Patience, note},
+    steer::Why,
     table::{Table, clean, maybe, moment},
     up::{next, signals_of},
 };
@@ -152,7 +153,7 @@ impl Failures {
 impl Replay {
     async fn run(self, client: &Client, output: Output) -> Result<u8, Failure> {
         let Self { choice: Choice { kind, queue, state, since, until }, fingerprint, all, rate, dry_run } = self;
-        let by = Some(who());
+        let by = Why::default().asked().by;
         let new = NewReplays { kind, queue, fingerprint, states: state, since, until, all, rate, by, dry_run };
         if dry_run {
             let matched = client.count_replays(&new).await?;
@@ -206,12 +207,6 @@ fn replay_text(row: &ReplayRow) -> String {
         let _ = writeln!(text, "the last that could not be: {}", clean(error));
     }
     text
-}
-
-/// Who orders it: the name of the user, for the record.
-pub(super) fn who() -> String {
-    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
-    named.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
 }
 
 fn some(words: &BTreeSet<String>) -> String {

@@ -1,4 +1,4 @@
-//! `spinor jobs`: list, show, wait, why, replay.
+//! `spinor jobs`: list, show, wait, why; cancel and replay are in files of their own.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     Failure,
     ask::Global,
+    cancel::CancelJobs,
     dead::Anew,
     output::Output,
     pages::{Which, more},
@@ -19,7 +20,9 @@ use super::{
 
 /// What to do with jobs.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:\n  spinor jobs ls --queue images\n  spinor jobs show ID\n  spinor jobs why ID")]
+#[command(
+    after_help = "Examples:\n  spinor jobs ls --queue images\n  spinor jobs show ID\n  spinor jobs why ID\n  spinor jobs cancel ID --wait"
+)]
 pub enum Jobs {
     /// List them, newest first
     Ls(Ls),
@@ -31,6 +34,8 @@ pub enum Jobs {
     Why(One),
     /// Start an ended job anew, as it was or with other arguments
     Replay(Anew),
+    /// Let jobs not run, or end
+    Cancel(CancelJobs),
 }
 
 /// Flags of `jobs ls`.
@@ -109,6 +114,7 @@ impl Jobs {
                 Ok(code)
             }
             Self::Replay(anew) => anew.run(&client, output, false).await,
+            Self::Cancel(cancel) => cancel.run(&client, output).await,
             Self::Why(One { id }) => {
                 let why = client.why(id).await?;
                 let code = if why.reason == "unknown" { super::failure::FAILED } else { super::failure::DONE };
@@ -124,7 +130,11 @@ fn list_text(page: &Page<JobRow>) -> String {
     for row in &page.rows {
         table.row(vec![
             row.id.to_string(),
-            row.state.word().to_owned(),
+            if row.cancel_requested.is_some() {
+                format!("{}, cancel", row.state.word())
+            } else {
+                row.state.word().to_owned()
+            },
             row.kind.clone(),
             row.queue.clone(),
             row.attempt.to_string(),
@@ -143,6 +153,9 @@ fn record_text(record: &JobRecord) -> String {
     };
     line("job", row.id.to_string());
     line("state", row.state.word().to_owned());
+    if let Some(wish) = &row.cancel_requested {
+        line("cancel", format!("requested {wish}"));
+    }
     line("kind", row.kind.clone());
     line("queue", row.queue.clone());
     line("created", moment(row.created));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use spinor::{
-    api::{FailureQuery, NewReplays},
+    api::{FailureQuery, NewReplays, NewUnique},
     client::Client,
 };
 use spinor_consumers::results::{JobFilter, ReplayState};
@@ -149,5 +149,28 @@ async fn a_command_counts_follows_and_stops_a_replay_and_a_job_that_fails_again_
     // A replay that waits keeps no other one waiting.
     let id = publish(&client, &needy()).await;
     ended(&client, id, "failed", 0).await;
+    drained(up).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_unique_key_another_one_has_is_counted_as_not_started_and_the_others_go_on() {
+    let spinor = installation("[queues.lonely]\njournal = 'full'\n");
+    let (up, client) = everything(&spinor).await;
+    let unique = || Some(NewUnique { key: "order-7".to_owned(), ..NewUnique::default() });
+    let (mut held, mut holder) = (needy(), needy());
+    (held.unique, holder.unique, holder.queue) = (unique(), unique(), Some("lonely".to_owned()));
+    let held = publish(&client, &held).await;
+    ended(&client, held, "failed", 0).await;
+    let free = publish(&client, &needy()).await;
+    ended(&client, free, "failed", 0).await;
+    let holder = publish(&client, &holder).await;
+    let done = spinor.run(&["failures", "replay", "--state", "failed", "--json"]).await;
+    assert_eq!(done.code(), 1, "{done:?}");
+    let row: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!((&row["done"], &row["failed"]), (&1.into(), &1.into()), "{row}");
+    let why = row["error"].as_str().unwrap();
+    assert!(why.contains(&held.to_string()) && why.contains(&holder.to_string()) && why.contains("order-7"), "{why}");
+    ended(&client, free, "failed", 1).await;
+    assert_eq!(client.job(held).await.unwrap().row.replay, 0);
     drained(up).await;
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use spinor::{
-    api::{Letters, NewReplay, NewReplays, Problem},
+    api::{Asked, Letters, NewReplay, NewReplays, Problem},
     client::ClientError,
 };
 use spinor_consumers::results::JobFilter;
@@ -60,7 +60,7 @@ async fn rubbish_is_read_mended_and_becomes_a_job_or_the_refusal_names_what_is_m
     });
     let [nameless, torn] = letters.1;
     let shown = ask(&spinor, &["dead", "show", &torn.to_string()]).await;
-    assert_eq!((&shown["body"], &shown["kind"], shown.get("job")), (&json!("{torn"), &json!("command"), None));
+    assert_eq!((&shown["body"], &shown["kind"], &shown["is_job"]), (&json!("{torn"), &json!("command"), &json!(false)));
     assert!(shown["reason"].as_str().unwrap().starts_with("the body is no JSON"), "{shown}");
     assert!(shown["consumer"].as_str().unwrap().starts_with("default@"), "{shown}");
     assert_eq!(
@@ -184,5 +184,56 @@ async fn what_cannot_start_anew_is_refused_with_the_field_or_the_reason() {
         assert!(done.code() == 2 && done.stderr.contains(part), "{command:?}: {done:?}");
     }
     assert_eq!(client.jobs(&JobFilter::default()).await.unwrap().rows.len(), 1);
+    drained(up).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replays_at_once_make_one_job() {
+    let spinor = installation("");
+    let (up, client) = everything(&spinor).await;
+    let mut job = needy();
+    let script = "if [ ! -e mended ]; then exit 3; fi; echo run >> ledger; while [ ! -e go ]; do sleep 0.05; done";
+    job.args = Some(Json::of(&json!({"shell": script})).unwrap());
+    let id = publish(&client, &job).await;
+    ended(&client, id, "failed", 0).await;
+    std::fs::write(spinor.join("mended"), "").unwrap();
+    let anew = NewReplay::default();
+    let answers = tokio::join!(client.replay(id, &anew), client.replay(id, &anew), client.replay(id, &anew));
+    let mut accepted = 0;
+    for answer in [answers.0, answers.1, answers.2] {
+        match answer {
+            Ok(replayed) => {
+                assert_eq!(replayed.replay, 1);
+                accepted += 1;
+            }
+            // It came when the record knew of the first.
+            Err(ClientError::Refused(problem)) => assert_eq!(problem.status, 409, "{problem:?}"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(accepted > 0);
+    std::fs::write(spinor.join("go"), "").unwrap();
+    ended(&client, id, "succeeded", 1).await;
+    eventually("the queue to be empty", PATIENCE, async || {
+        let queues = client.queues().await.unwrap();
+        queues.iter().all(|queue| queue.stats.ready == 0 && queue.stats.unacked.unwrap_or(0) == 0)
+    })
+    .await;
+    assert_eq!(std::fs::read_to_string(spinor.join("ledger")).unwrap(), "run\n");
+    assert_eq!(client.job(id).await.unwrap().attempts.len(), 2);
+    drained(up).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_job_that_starts_anew_is_not_cancelled_again() {
+    let spinor = installation("");
+    let (up, client) = everything(&spinor).await;
+    let mut job = needy();
+    job.args = Some(Json::new(r#"{"argv": ["sleep", "600"]}"#).unwrap());
+    let id = publish(&client, &job).await;
+    client.cancel_job(id, &Asked::default()).await.unwrap();
+    ended(&client, id, "cancelled", 0).await;
+    client.replay(id, &with(r#"{"argv": ["true"]}"#)).await.unwrap();
+    ended(&client, id, "succeeded", 1).await;
     drained(up).await;
 }

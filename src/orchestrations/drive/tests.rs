@@ -169,6 +169,7 @@ fn row(job: &Job, state: State) -> JobRow {
         consumer: None,
         version: None,
         fingerprint: None,
+        cancel_requested: None,
     }
 }
 
@@ -258,6 +259,7 @@ impl RunView for Cardboard {
                 ended: run.ended,
                 succeeded: run.succeeded,
                 problems: run.problems,
+                cancel_requested: None,
             },
             jobs: stage.jobs.iter().map(|row| (row.queue.clone(), row.clone())).collect(),
         }))
