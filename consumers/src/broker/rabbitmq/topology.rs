@@ -54,6 +54,17 @@ pub async fn ensure_held(connection: &Connection, names: &Names, holder: Uuid) -
     timeout(PATIENCE, declare).await.map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
 }
 
+/// Declares a lane of a work queue, by its short name, with its way home.
+pub async fn ensure_lane(connection: &Connection, names: &Names, name: &str) -> Result<(), BrokerError> {
+    let mut work = Declarer { connection, channel: None };
+    let full = names.work(name);
+    let declare = async {
+        work.declare(&full, Object::Queue(names::durable())).await?;
+        work.bind(&full, &names.back(), &full).await
+    };
+    timeout(PATIENCE, declare).await.map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
+}
+
 /// A queue's figures by its full name; none when it does not exist.
 pub async fn look(connection: &Connection, full: &str) -> Result<Option<QueueStats>, BrokerError> {
     let asked = async {
@@ -65,6 +76,7 @@ pub async fn look(connection: &Connection, full: &str) -> Result<Option<QueueSta
             ready: queue.message_count().into(),
             unacked: None,
             consumers: queue.consumer_count().into(),
+            lanes: None,
         })
     };
     match timeout(Duration::from_secs(10), asked).await {
