@@ -26,7 +26,7 @@ use crate::message::{Message, Past};
 pub use any::AnyBroker;
 pub use delivery::{Delivery, DeliveryTag, Home, Receipt, Settlement, Steer, Subscription, Verdict};
 pub use events::{Event, EventSink, Events, Topic};
-pub use priority::{LaneStats, PriorityLane, is_reserved};
+pub use priority::{LaneStats, PriorityLane, RESERVED, is_reserved};
 
 /// Where a message goes. Names are short; each broker adds its own prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,6 +1,7 @@
 //! `spinor queues`: what waits where.
 
 use clap::{Args, Subcommand};
+use spinor_consumers::broker::LaneStats;
 
 use super::{Failure, ask::Global, output::Output, table::Table};
 use crate::api::QueueRow;
@@ -38,12 +39,17 @@ pub(super) fn nobody_on(queues: &[QueueRow]) -> Vec<String> {
     queues.iter().filter(|row| row.stats.consumers == 0 && row.stats.ready > 0).map(line).collect()
 }
 
-/// The table.
+/// The table; HIGH and LOW are those of READY that wait in these lanes.
 pub(super) fn text(queues: &[QueueRow]) -> String {
-    let mut table = Table::new(&["QUEUE", "READY", "UNACKED", "CONSUMERS"]);
+    let mut table = Table::new(&["QUEUE", "READY", "HIGH", "LOW", "UNACKED", "CONSUMERS"]);
     for QueueRow { stats, .. } in queues {
         let unacked = stats.unacked.map_or_else(|| "not known".to_owned(), |unacked| unacked.to_string());
-        table.row(vec![stats.name.clone(), stats.ready.to_string(), unacked, stats.consumers.to_string()]);
+        let lane = |count: fn(&LaneStats) -> u64| {
+            stats.lanes.as_ref().map_or_else(|| "-".to_owned(), |lanes| count(lanes).to_string())
+        };
+        let (high, low) = (lane(|lanes| lanes.high), lane(|lanes| lanes.low));
+        let (ready, consumers) = (stats.ready.to_string(), stats.consumers.to_string());
+        table.row(vec![stats.name.clone(), ready, high, low, unacked, consumers]);
     }
     table.text("no queues")
 }

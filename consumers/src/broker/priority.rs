@@ -64,7 +64,7 @@ pub fn is_reserved(name: &str) -> bool {
 }
 
 /// What to do about a reserved name.
-pub const RESERVED: &str = "names that end in `.high` or `.low` are kept for the lanes of a queue: choose another";
+pub const RESERVED: &str = "names that end in `.high` or `.low` are kept for the lanes of a queue: choose another name";
 
 /// What is ready in the lanes besides the normal one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

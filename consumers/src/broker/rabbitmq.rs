@@ -54,7 +54,7 @@ use self::{
 };
 use super::{
     Address, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError, QueueSpec,
-    QueueStats, Receipt, Settlement, Subscription, Topic, Verdict, is_reserved, priority::RESERVED,
+    QueueStats, RESERVED, Receipt, Settlement, Subscription, Topic, Verdict, is_reserved,
 };
 use crate::planted::{self, Fault, planted};
 

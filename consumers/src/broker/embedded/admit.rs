@@ -10,10 +10,7 @@ use super::{
     writer::{DEAD, NEXT, RESULTS, SEARCH, Writer, microseconds_now},
 };
 use crate::{
-    broker::{
-        Address, BrokerError, Delivery, PublishError, QueueStats, Subscription, Verdict, is_reserved,
-        priority::RESERVED,
-    },
+    broker::{Address, BrokerError, Delivery, PublishError, QueueStats, RESERVED, Subscription, Verdict, is_reserved},
     entry::MAX_LINE,
 };
 
