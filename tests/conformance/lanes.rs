@@ -199,6 +199,7 @@ pub async fn never_more_than_the_credit_is_in_hand_over_all_lanes<F: Fixture>() 
     let mut subscription = consume(&broker, work("images"), 4).await;
     let mut hand = take_many(&mut subscription, 4).await;
     until_ready(&broker, "images", 20).await;
+    assert_eq!(stats(&broker, "images").await.consumers, 1, "however it takes from the lanes");
     for left in (0..20).rev() {
         assert!(subscription.try_next().is_none(), "a fifth came with four in hand");
         acked(&broker, hand.remove(0)).await;

@@ -98,7 +98,8 @@ pub async fn remove(url: &str, prefix: &str) -> lapin::Result<()> {
     let work = work.into_iter().flat_map(|queue| ["", ".high", ".low"].map(|lane| format!("jobs.{queue}{lane}")));
     let own = ["results", "search", "next", "dead", "back", "lost", "held", "events"].map(str::to_owned);
     let tiers = ["1s", "5s", "15s", "1m", "5m", "15m"].map(|tier| format!("delay.{tier}"));
-    for rest in work.chain(own).chain(tiers) {
+    let takers = ["images", "stage"].map(|queue| format!("takers.{queue}"));
+    for rest in work.chain(own).chain(takers).chain(tiers) {
         let name = format!("{prefix}.{rest}");
         channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
         channel.exchange_delete(name.as_str().into(), ExchangeDeleteOptions::default()).await?;

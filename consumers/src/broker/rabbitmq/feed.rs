@@ -172,7 +172,7 @@ impl Feed {
         let mut late: Option<Instant> = None;
         let tracker = Arc::clone(&this.tracker);
         let mut lanes = self.broker.lanes.watch();
-        self.take_from_lanes(this).await?;
+        self.take_from_lanes(this, connection).await?;
         loop {
             let credit = if self.out.is_some() { self.credit } else { 0 };
             this.adjust(credit).await?;
@@ -200,7 +200,7 @@ impl Feed {
                     return Ok(Ended::Done);
                 }
                 _ = self.state.changed() => {}
-                _ = lanes.changed() => self.take_from_lanes(this).await?,
+                _ = lanes.changed() => self.take_from_lanes(this, connection).await?,
                 () = at(this.starved_until()) => {}
                 () = at(this.quiet_at(credit)) => {}
                 _ = look.tick() => {
@@ -249,10 +249,18 @@ impl Feed {
     }
 
     /// A queue that is not somebody else's has lanes, as soon as somebody needs them.
-    async fn take_from_lanes(&self, this: &mut Generation) -> lapin::Result<()> {
-        match &self.source.work {
-            Some(queue) => this.take_from(&self.broker.lanes.of(&queue.name)).await,
-            None => Ok(()),
+    async fn take_from_lanes(&self, this: &mut Generation, connection: &Connection) -> lapin::Result<()> {
+        let Some(queue) = &self.source.work else { return Ok(()) };
+        let lanes = self.broker.lanes.of(&queue.name);
+        if !this.take_from(&lanes).await? {
+            return Ok(());
+        }
+        match topology::ensure_takers(connection, &self.broker.names, &queue.name).await {
+            Ok(()) => this.be_counted(&self.broker.names.takers(&queue.name)).await,
+            Err(error) => {
+                tracing::debug!(queue = queue.name, %error, "Whoever takes from this queue is not counted.");
+                Ok(())
+            }
         }
     }
 

@@ -55,6 +55,8 @@ pub struct Generation {
     pause: Duration,
     /// Who gets how much of the credit, where there are several lanes.
     shares: Option<Shares>,
+    /// Kept for being counted, where there are several lanes.
+    counted: Option<Consumer>,
 }
 
 /// A channel's prefetch is a number of 16 bits.
@@ -91,6 +93,7 @@ impl Generation {
             not_before: now,
             pause: FIRST_PAUSE,
             shares: None,
+            counted: None,
         })
     }
 

@@ -66,6 +66,11 @@ impl Names {
         format!("{}.jobs.{short}", self.prefix)
     }
 
+    /// Where whoever takes from a work queue with lanes is counted; nothing is ever in it.
+    pub fn takers(&self, short: &str) -> String {
+        format!("{}.takers.{short}", self.prefix)
+    }
+
     /// The report queue.
     pub fn results(&self) -> String {
         self.of("results")
@@ -190,6 +195,11 @@ pub fn with_alternate(exchange: &str) -> FieldTable {
 /// The arguments of a reply queue: classic, because quorum queues are not made for short lives.
 pub fn replying() -> FieldTable {
     table([("x-queue-type", text("classic")), ("x-expires", AMQPValue::LongLongInt(3_600_000))])
+}
+
+/// The arguments of a queue that only counts its consumers.
+pub fn counting() -> FieldTable {
+    table([("x-queue-type", text("classic"))])
 }
 
 /// The arguments of one listener's queue.

@@ -207,7 +207,14 @@ impl Inner {
         let Some(mut stats) = topology::look(connection, &self.full(queue)).await? else { return Ok(None) };
         queue.clone_into(&mut stats.name);
         self.find_lanes(queue).await;
-        for lane in self.lanes.of(queue) {
+        let lanes = self.lanes.of(queue);
+        if !lanes.is_empty()
+            && let Some(takers) = topology::look(connection, &self.names.takers(queue)).await?
+        {
+            // While they pull, nobody consumes the lanes themselves.
+            stats.consumers = stats.consumers.max(takers.consumers);
+        }
+        for lane in lanes {
             let Some(found) = topology::look(connection, &self.names.work(&name(queue, lane))).await? else { continue };
             stats.ready += found.ready;
             let lanes = stats.lanes.get_or_insert(LaneStats::default());

@@ -85,8 +85,9 @@ impl Shares {
 }
 
 impl Generation {
-    /// From now on takes from these lanes too; all that was subscribed starts over.
-    pub async fn take_from(&mut self, lanes: &[PriorityLane]) -> lapin::Result<()> {
+    /// From now on takes from these lanes too, and all that was subscribed starts over; true when
+    /// there were none before.
+    pub async fn take_from(&mut self, lanes: &[PriorityLane]) -> lapin::Result<bool> {
         let mut lanes = lanes.to_vec();
         if !lanes.is_empty() {
             lanes.push(PriorityLane::Normal);
@@ -97,6 +98,14 @@ impl Generation {
             self.stop().await?;
             self.shares = (!lanes.is_empty()).then(|| Shares::of(lanes));
         }
+        Ok(self.shares.is_some() && self.counted.is_none())
+    }
+
+    /// Consumes a queue in which nothing ever is, for whoever asks how many take from the lanes.
+    pub async fn be_counted(&mut self, takers: &str) -> lapin::Result<()> {
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        self.counted =
+            Some(self.channel.basic_consume(takers.into(), "".into(), options, FieldTable::default()).await?);
         Ok(())
     }
 
