@@ -23,7 +23,9 @@ macro_rules! suite {
                     a_reply_reaches_the_one_who_asked,
                     steps_arrive_before_the_report_of_their_job,
                     long_jobs_are_each_delivered_once,
+                    long_jobs_in_three_lanes_are_each_delivered_once,
                     thousands_of_short_jobs_run_once_each,
+                    thousands_of_short_jobs_in_three_lanes_run_once_each,
                 ]
                 wrong: [
                     a_panic_fails_its_job_and_the_next_one_runs,

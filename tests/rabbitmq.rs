@@ -4,6 +4,7 @@
 
 mod declare;
 mod faults;
+mod lanes;
 mod operator;
 
 use std::time::Duration;
