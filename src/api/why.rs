@@ -27,7 +27,7 @@ pub struct Why {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<JobState>,
     /// One word for programs: `unknown`, `recorder`, `ended`, `running`, `retry`, `broker`, `no_consumer`, `backlog`,
-    /// `kind`, `expired`, `starting`.
+    /// `results`, `kind`, `expired`, `starting`.
     pub reason: String,
     /// For people, with what to do.
     pub detail: String,
@@ -51,7 +51,24 @@ pub(super) async fn why(State(state): State<ApiState>, path: Result<Path<String>
         (None, Some(why)) => ("recorder", format!("it is not recorded, and the recorder waits: {why}")),
         _ => reason(record.as_ref(), &link, stats.as_ref()),
     };
+    let (reason, detail) = match (reason, unrecorded(&state).await) {
+        ("backlog" | "no_consumer", Some(why)) => ("results", why),
+        _ => (reason, detail),
+    };
     Ok(Json(Why { id, state: record.map(|record| record.row.state), reason: reason.to_owned(), detail }))
+}
+
+/// Do consumers take nothing, because too many reports wait to be recorded?
+async fn unrecorded(state: &ApiState) -> Option<String> {
+    let (backlog, bound) = (state.broker.backlog().await.ok()?, state.config.results_bound());
+    (backlog.bytes > bound - bound / 5).then(|| {
+        format!(
+            "about {} MiB of reports wait to be recorded; beyond {} MiB (`consumer.results_bound`) consumers take no \
+             jobs until the recorder has caught up: start one, or see in its log why it waits",
+            backlog.bytes >> 20,
+            bound >> 20
+        )
+    })
 }
 
 fn reason(record: Option<&JobRecord>, link: &Link, stats: Option<&QueueStats>) -> (&'static str, String) {

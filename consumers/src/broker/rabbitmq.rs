@@ -52,8 +52,8 @@ use self::{
     sink::{Item, Sink},
 };
 use super::{
-    Address, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError, QueueSpec,
-    QueueStats, Receipt, Settlement, Subscription, Topic, Verdict,
+    Address, Backlog, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError,
+    QueueSpec, QueueStats, Receipt, Settlement, Subscription, Topic, Verdict,
 };
 use crate::planted::{self, Fault, planted};
 
@@ -84,6 +84,7 @@ struct Inner {
     link: watch::Receiver<Link>,
     flights: mpsc::Sender<Flight>,
     sink: Sink,
+    pack_size: parcels::PackSize,
     /// Work queues this process declared or met, by short name.
     known: Mutex<BTreeMap<String, QueueSpec>>,
     trackers: Mutex<HashMap<u64, channels::Open>>,
@@ -134,6 +135,7 @@ impl RabbitMq {
             eventing,
             flights,
             sink: Sink::default(),
+            pack_size: parcels::PackSize::default(),
             known: Mutex::default(),
             trackers: Mutex::default(),
             generations: AtomicU64::new(1),
@@ -360,6 +362,13 @@ impl Broker for RabbitMq {
             }
         }
         Ok(all)
+    }
+
+    async fn backlog(&self) -> Result<Backlog, BrokerError> {
+        let connection = self.0.declaring()?;
+        let results = topology::look(&connection, &self.0.names.results()).await?;
+        let packs = results.map_or(0, |queue| queue.ready);
+        Ok(Backlog { packs, bytes: packs.saturating_mul(self.0.pack_size.mean()) })
     }
 
     async fn close(&self) -> usize {

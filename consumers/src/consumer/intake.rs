@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -45,6 +45,8 @@ pub struct Intake {
     took_micros: AtomicU64,
     /// Taken out of the line to wait elsewhere: they take no slot, and so no credit.
     aside: AtomicUsize,
+    /// Too many reports wait to be recorded: no credit.
+    full: AtomicBool,
     moved: Notify,
 }
 
@@ -65,6 +67,7 @@ impl Intake {
             finished: AtomicUsize::new(0),
             took_micros: AtomicU64::new(0),
             aside: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
             moved: Notify::new(),
         }
     }
@@ -74,6 +77,12 @@ impl Intake {
         if self.aside.swap(count, Ordering::Relaxed) != count {
             self.moved.notify_waiters();
         }
+    }
+
+    /// Takes nothing more for now, or takes again: see `backlog`.
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+        self.moved.notify_waiters();
     }
 
     /// Starts a forwarder for a queue.
@@ -258,7 +267,8 @@ impl Forwarder {
         let took = Duration::from_micros(self.intake.took_micros.swap(0, Ordering::Relaxed));
         self.speed.finished(count, took, Instant::now());
         let aside = u32::try_from(self.intake.aside.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let wanted = self.speed.credit().saturating_add(aside);
+        let full = self.intake.full.load(Ordering::Relaxed);
+        let wanted = if full { 0 } else { self.speed.credit().saturating_add(aside) };
         if worth_changing(self.credit, wanted) {
             self.credit = wanted;
             self.subscription.credit(wanted);
