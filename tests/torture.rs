@@ -87,6 +87,11 @@ async fn planted_a_returned_message_that_counts_as_published_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn planted_a_hold_that_is_forgotten_when_its_holder_dies_is_found() {
+    assert_found(&rabbitmq(&Form::planted("forgotten-hold")).await, Rule::Lost);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_a_settle_done_twice_is_found() {
     assert_found(&embedded(&Form::planted("settle-twice")).await, Rule::Unexplained);
 }
@@ -120,6 +125,7 @@ async fn rabbitmq(form: &Form) -> Vec<Problem> {
     let plans = vec![
         Plan::new(form.seed, plan::AT_CONSUMERS, 3, long),
         Plan::new(form.seed.rotate_left(17), &servers, 3, long),
+        Plan::new(form.seed.rotate_left(29), plan::AT_THE_SIDES, 1, long),
     ];
     torture("rabbitmq", &stage, form, plans, 2).await
 }

@@ -38,6 +38,14 @@ pub enum Fault {
     DatabaseKill,
     /// SIGSTOP and SIGCONT of the database.
     DatabaseFreeze,
+    /// SIGKILL of the Redis that holds State, and its restart.
+    StateKill,
+    /// SIGSTOP and SIGCONT of it.
+    StateFreeze,
+    /// SIGKILL of the search server, and its restart.
+    SearchKill,
+    /// SIGSTOP and SIGCONT of it.
+    SearchFreeze,
     /// SIGKILL of the recorder, and another one started.
     RecorderKill,
     /// SIGSTOP and SIGCONT of the recorder.
@@ -82,6 +90,9 @@ pub const AT_SERVERS: &[Fault] = &[
     Fault::DoorKill,
     Fault::RecorderFreeze,
 ];
+
+/// Faults that strike what jobs and record can do without.
+pub const AT_THE_SIDES: &[Fault] = &[Fault::StateKill, Fault::SearchKill, Fault::StateFreeze, Fault::SearchFreeze];
 
 /// Those that only the long form has time for.
 pub const SLOW: &[Fault] = &[Fault::BrokerFreeze, Fault::DatabaseFreeze, Fault::DiskAlarm];

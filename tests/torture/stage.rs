@@ -36,6 +36,10 @@ pub struct Stage {
     pub site: Option<Site>,
     pub broker: Option<PrivateServer>,
     pub database: Option<PrivateServer>,
+    /// A Redis.
+    pub state: Option<PrivateServer>,
+    /// None where a fault is planted: that is found without.
+    pub search: Option<PrivateServer>,
 }
 
 impl Stage {
@@ -52,6 +56,8 @@ impl Stage {
             site: None,
             broker: None,
             database: None,
+            state: None,
+            search: None,
         };
         stage.up().await;
         stage
@@ -63,9 +69,18 @@ impl Stage {
         let root = std::env::var("SPINOR_TORTURE_ROOT").ok();
         let options: Vec<&str> = root.iter().flat_map(|root| ["--root", root.as_str()]).collect();
         let broker = PrivateServer::start_with("rabbitmq", &options);
-        let (broker, database) = tokio::join!(broker, PrivateServer::start("mariadb"));
+        let search = async {
+            match planted {
+                None => Some(PrivateServer::search().await),
+                Some(_) => None,
+            }
+        };
+        let (broker, database, state, search) =
+            tokio::join!(broker, PrivateServer::start("mariadb"), PrivateServer::start("redis"), search);
         let site = Site::on(broker.url(), database.url()).await;
-        let spinor = installation(&site.toml(), planted);
+        let sides =
+            format!("state = {:?}\nsearch = {:?}\n", state.url(), search.as_ref().map_or("off", PrivateServer::url));
+        let spinor = installation(&(site.toml() + &sides), planted);
         let mut consumers = Vec::new();
         let mut proxies = Vec::new();
         for number in 1..=3 {
@@ -90,6 +105,8 @@ impl Stage {
             site: Some(site),
             broker: Some(broker),
             database: Some(database),
+            state: Some(state),
+            search,
         };
         stage.up().await;
         // RabbitMQ 3.10 writes down the name of a new quorum queue some seconds late; an orderly
@@ -225,7 +242,7 @@ impl Stage {
 fn installation(servers: &str, planted: Option<&str>) -> Spinor {
     let mut spinor = Spinor::new(&format!(
         "{servers}data = 'data'\n[log]\nlevel = 'warn'\n\
-         [consumer]\nslots = 4\nqueues = ['{QUEUE}']\nkinds = ['command']\ngrace = '20s'\n"
+         [consumer]\nslots = 4\nqueues = ['{QUEUE}']\nkinds = ['command']\ngrace = '20s'\nhold_after = '1s'\n"
     ));
     if let Some(fault) = planted {
         spinor.set("PLANTED_FAULT", fault);

@@ -74,6 +74,16 @@ impl<'a> Striker<'a> {
             Fault::BrokerKill => self.kill_server("broker-kill", broker(stage), hold).await,
             Fault::BrokerFreeze => self.freeze_server("broker-freeze", broker(stage), hold).await,
             Fault::DatabaseKill => self.kill_server("database-kill", database(stage), hold).await,
+            Fault::StateKill => self.kill_server("state-kill", state(stage), hold).await,
+            Fault::StateFreeze => self.freeze_server("state-freeze", state(stage), hold).await,
+            Fault::SearchKill => match &stage.search {
+                Some(search) => self.kill_server("search-kill", search, hold).await,
+                None => {}
+            },
+            Fault::SearchFreeze => match &stage.search {
+                Some(search) => self.freeze_server("search-freeze", search, hold).await,
+                None => {}
+            },
             Fault::DatabaseFreeze => self.freeze_server("database-freeze", database(stage), hold).await,
         }
     }
@@ -223,4 +233,8 @@ fn broker(stage: &Stage) -> &PrivateServer {
 
 fn database(stage: &Stage) -> &PrivateServer {
     stage.database.as_ref().expect("a database of its own")
+}
+
+fn state(stage: &Stage) -> &PrivateServer {
+    stage.state.as_ref().expect("a Redis of its own")
 }
