@@ -24,6 +24,7 @@ mod readme;
 mod recorder;
 mod search;
 mod state;
+mod steer;
 mod support;
 mod tls;
 mod torture;

@@ -21,6 +21,8 @@ pub enum Fault {
     ForgottenHold,
     /// A failed attempt is followed by another, whatever the policy says.
     RetryWithoutBound,
+    /// A cancel is not obeyed.
+    LostCancel,
 }
 
 /// Is this fault planted in this process?
@@ -33,6 +35,7 @@ pub fn planted(fault: Fault) -> bool {
         Fault::SettleTwice => "settle-twice",
         Fault::ForgottenHold => "forgotten-hold",
         Fault::RetryWithoutBound => "retry-without-bound",
+        Fault::LostCancel => "lost-cancel",
     };
     NAME.as_deref() == Some(name)
 }

@@ -46,6 +46,12 @@ pub enum Fault {
     SearchKill,
     /// SIGSTOP and SIGCONT of it.
     SearchFreeze,
+    /// SIGKILL of a consumer that runs jobs at most once, and another one started.
+    OnceKill,
+    /// SIGSTOP and SIGCONT of such a one.
+    OnceFreeze,
+    /// What the broker answers such a one is held back and then lost with the connection.
+    OnceLoseConfirms,
     /// SIGKILL of the recorder, and another one started.
     RecorderKill,
     /// SIGSTOP and SIGCONT of the recorder.
@@ -91,8 +97,17 @@ pub const AT_SERVERS: &[Fault] = &[
     Fault::RecorderFreeze,
 ];
 
-/// Faults that strike what jobs and record can do without.
-pub const AT_THE_SIDES: &[Fault] = &[Fault::StateKill, Fault::SearchKill, Fault::StateFreeze, Fault::SearchFreeze];
+/// Faults that strike what jobs and record can do without, and those who run jobs at most once.
+pub const AT_THE_SIDES: &[Fault] = &[
+    Fault::StateKill,
+    Fault::OnceKill,
+    Fault::SearchKill,
+    Fault::OnceFreeze,
+    Fault::StateFreeze,
+    Fault::OnceKill,
+    Fault::SearchFreeze,
+    Fault::OnceLoseConfirms,
+];
 
 /// Those that only the long form has time for.
 pub const SLOW: &[Fault] = &[Fault::BrokerFreeze, Fault::DatabaseFreeze, Fault::DiskAlarm];

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     ledgers::{self, Attempt, Left, Line, Row},
-    mix::{NODE, QUEUE},
+    mix::{NODE, ONCE_QUEUE, QUEUE},
     part::Part,
 };
 use crate::support::{eventually, process::Spinor, proxy::CutProxy, servers::PrivateServer, site::Site, witness};
@@ -20,6 +20,9 @@ use crate::support::{eventually, process::Spinor, proxy::CutProxy, servers::Priv
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Nothing has moved for so long: what is not done now never will be. Longer than any pause of ours.
 const STILL: Duration = Duration::from_secs(35);
+/// So many consumers run everything; after them come as many as [`ONCE`], which run theirs at most once.
+pub const MANY: usize = 3;
+pub const ONCE: usize = 2;
 /// A guardian ends what its consumer left within this.
 const SOON: Duration = Duration::from_secs(15);
 
@@ -83,13 +86,19 @@ impl Stage {
         let spinor = installation(&(site.toml() + &sides), planted);
         let mut consumers = Vec::new();
         let mut proxies = Vec::new();
-        for number in 1..=3 {
+        // The last two have a configuration of their own.
+        let own = fs::read_to_string(spinor.join("spinor.toml")).expect("a configuration");
+        let once = own.replace(&format!("queues = ['{QUEUE}']"), &format!("queues = ['{ONCE_QUEUE}']"));
+        fs::write(spinor.join("once.toml"), once + "[kinds.command]\nat_most_once = true\n").expect("written");
+        for number in 1..=MANY + ONCE {
             let name = format!("consumer-{number}");
             let proxy = CutProxy::start(&broker.address()).await;
             let url = proxy.url(broker.url());
             let mut words = vec!["up", "--only", "consumer", "--data", &name, "--broker", &url];
-            if number == 1 {
-                words.extend(["--node", NODE]);
+            match number {
+                1 => words.extend(["--node", NODE]),
+                number if number > MANY => words.extend(["--config", "once.toml"]),
+                _ => {}
             }
             consumers.push(Mutex::new(Part::start(&name, &spinor, &words)));
             proxies.push(proxy);
@@ -131,7 +140,8 @@ impl Stage {
             let has = |name: &str, count| {
                 queues.iter().any(|queue| queue.stats.name == name && queue.stats.consumers >= count)
             };
-            has(QUEUE, self.consumers.len() as u64)
+            let once = self.consumers.len().saturating_sub(MANY);
+            has(QUEUE, (self.consumers.len() - once) as u64) && (once == 0 || has(ONCE_QUEUE, once as u64))
         })
         .await;
     }
