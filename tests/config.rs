@@ -71,6 +71,7 @@ const OTHER: &[(&str, &str)] = &[
     ("consumer.kinds", "[consumer]\nkinds = ['image.*']"),
     ("consumer.slots", "[consumer]\nslots = 1234"),
     ("consumer.hold_after", "[consumer]\nhold_after = '1m'"),
+    ("consumer.results_bound", "[consumer]\nresults_bound = '1GiB'"),
     ("consumer.grace", "[consumer]\ngrace = '1s'"),
     ("consumer.timeout.soft", "[consumer]\ntimeout.soft = '1s'"),
     ("consumer.timeout.hard", "[consumer]\ntimeout.hard = '2h'"),

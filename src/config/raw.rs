@@ -56,6 +56,8 @@ struct RawConsumer {
     slots: Option<usize>,
     #[serde(deserialize_with = "measure::read_duration")]
     hold_after: Duration,
+    #[serde(default, deserialize_with = "measure::read_optional_size")]
+    results_bound: Option<u64>,
     #[serde(deserialize_with = "measure::read_duration")]
     grace: Duration,
     timeout: RawTimeout,
@@ -190,6 +192,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
             kinds: raw.consumer.kinds.map(|kinds| kinds.into_iter().flat_map(KindPattern::new).collect()),
             slots: raw.consumer.slots.unwrap_or_else(cores),
             hold_after: raw.consumer.hold_after,
+            results_bound: raw.consumer.results_bound,
             grace: raw.consumer.grace,
             timeout: rules.timeout("consumer.timeout", raw.consumer.timeout).unwrap_or(NO_TIMEOUT),
         },
