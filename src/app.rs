@@ -17,19 +17,21 @@ use std::{
 use anyhow::Context as _;
 use spinor_consumers::{
     broker::{AnyBroker, Broker},
-    consumer::{Agreed, Consumer, ConsumerSettings, Record, Shutdown},
+    consumer::{Agreed, ConsumerSettings, Record, Shutdown},
     marks::{Marks, StateCell},
     recorder::{Recorder, RecorderSettings, RecorderView},
     results::Results,
     search::{Search, SearchSettings},
 };
 use spinor_executors::Registry;
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api::{self, ApiState, Info, Watches, listen::Listening},
     config::Config,
     orchestrations::{drive::Driver, serve::Served},
+    scaling::{GroupState, HARD_END, Making, Program, Scaler, Supervisor},
 };
 
 pub use connect::CannotConnect;
@@ -73,6 +75,9 @@ pub struct Role {
     pub jobs: bool,
     /// Where a record that is a file lies, when that is not the data directory.
     pub record: Option<PathBuf>,
+    /// Does it see that its group has as many consumers as it shall? Then with what a consumer in a
+    /// process of its own is started.
+    pub supervises: Option<Program>,
 }
 
 /// Everything opened and connected, nothing running yet.
@@ -146,8 +151,10 @@ impl App {
         let marks = Marks::follow(self.broker.clone(), Arc::clone(&self.state), &following, stop_serving.clone());
         let agreed = Agreed { state: Arc::clone(&self.state), marks };
         let consuming = self.start_consuming(&agreed, &shutdown, &failed);
+        let groups = self.start_scaling(&agreed, &shutdown, &failed, &consuming);
+        consuming.close();
         let listening = self.listening.take();
-        let serving = self.start_serving(recorder, listening, agreed.marks, &stop_serving);
+        let serving = self.start_serving(recorder, listening, agreed.marks, groups, &stop_serving);
         tokio::select! {
             () = shutdown.drain.cancelled() => {}
             // A part that cannot go on ends the process: it would look alive and do nothing.
@@ -226,9 +233,10 @@ impl App {
     fn start_consuming(&self, agreed: &Agreed, shutdown: &Shutdown, failed: &CancellationToken) -> TaskTracker {
         let tracker = TaskTracker::new();
         for (settings, registry) in &self.consumers {
-            let consumer = Consumer::new(Arc::clone(settings), Arc::clone(registry), self.broker.clone(), None)
-                .with_record(Arc::clone(&self.record))
-                .with_agreed(agreed.clone());
+            if self.is_scaled(settings) {
+                continue;
+            }
+            let consumer = consumers::start(settings, registry, &self.broker, &self.record, agreed);
             let (shutdown, failed) = (shutdown.clone(), failed.clone());
             tracker.spawn(async move {
                 if let Err(error) = consumer.run(shutdown).await {
@@ -237,8 +245,46 @@ impl App {
                 }
             });
         }
-        tracker.close();
         tracker
+    }
+
+    /// Is this the consumer whose replicas the process supervises?
+    fn is_scaled(&self, settings: &ConsumerSettings) -> bool {
+        settings.node.is_none() && self.role.supervises.is_some() && self.config.scaler.is_none()
+    }
+
+    /// Who sees to the number of the group's consumers, if this process does; what it knows.
+    fn start_scaling(
+        &self,
+        agreed: &Agreed,
+        shutdown: &Shutdown,
+        failed: &CancellationToken,
+        tracker: &TaskTracker,
+    ) -> Option<watch::Receiver<GroupState>> {
+        let program = self.role.supervises.clone()?;
+        let group = self.config.consumer.group.clone();
+        let (shown, groups) = watch::channel(GroupState::default());
+        if let Some(command) = self.config.scaler.clone() {
+            let scaler = Scaler::new(group, command, agreed.clone(), shown);
+            tracker.spawn(scaler.run(shutdown.drain.clone()));
+            return Some(groups);
+        }
+        let making = Making {
+            consumer: self.role.parts.consumer.then(|| {
+                consumers::maker(
+                    Arc::clone(&self.config),
+                    self.broker.clone(),
+                    Arc::clone(&self.record),
+                    agreed.clone(),
+                )
+            }),
+            program: self.config.is_remote().then_some(program),
+            bound: self.config.consumer.grace + HARD_END,
+        };
+        let supervisor = Supervisor::new(group, consumers::host(), agreed.clone(), making, shown);
+        let (shutdown, failed) = (shutdown.clone(), failed.clone());
+        tracker.spawn(async move { supervisor.run(shutdown, &failed).await });
+        Some(groups)
     }
 
     fn start_serving(
@@ -246,6 +292,7 @@ impl App {
         recorder: Option<RecorderView>,
         listening: Option<Listening>,
         marks: Arc<Marks>,
+        groups: Option<watch::Receiver<GroupState>>,
         stop: &CancellationToken,
     ) -> TaskTracker {
         let tracker = TaskTracker::new();
@@ -257,6 +304,7 @@ impl App {
                 results: results.clone(),
                 state: Arc::clone(&self.state),
                 marks,
+                groups,
                 recorder,
                 runs: Arc::new(Served::new(driver, tracker.clone())),
                 watches: Watches::start(broker.clone(), &tracker, stop.clone()),
