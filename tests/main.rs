@@ -22,6 +22,7 @@ mod production;
 mod rabbitmq;
 mod readme;
 mod recorder;
+mod scaling;
 mod search;
 mod state;
 mod support;
