@@ -7,6 +7,7 @@
 pub mod check;
 mod connect;
 mod consumers;
+pub mod marks;
 
 use std::{
     path::PathBuf,
@@ -22,6 +23,7 @@ use spinor_consumers::{
     recorder::{Recorder, RecorderSettings, RecorderView},
     results::Results,
     search::{Search, SearchSettings},
+    state::State,
 };
 use spinor_executors::Registry;
 use tokio::sync::watch;
@@ -36,6 +38,8 @@ use crate::{
 
 pub use connect::CannotConnect;
 
+/// A process that only consumes.
+const CONSUMER: Parts = Parts { api: false, consumer: true, recorder: false };
 /// From the second signal to the end, when something does not close.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
@@ -78,6 +82,13 @@ pub struct Role {
     /// Does it see that its group has as many consumers as it shall? Then with what a consumer in a
     /// process of its own is started.
     pub supervises: Option<Program>,
+}
+
+/// The store of state that a configuration names, opened; it must answer now.
+pub async fn state_of(config: &Config, stop: &CancellationToken) -> anyhow::Result<State> {
+    api::listen::make_directory(&config.data)?;
+    let cell = connect::state(config, &config.data, stop).await?;
+    cell.get().cloned().context("the store of state does not answer")
 }
 
 /// Everything opened and connected, nothing running yet.
@@ -159,6 +170,10 @@ impl App {
             () = shutdown.drain.cancelled() => {}
             // A part that cannot go on ends the process: it would look alive and do nothing.
             () = failed.cancelled() => shutdown.drain.cancel(),
+            // Its consumers were told to end by a mark, and it does nothing else.
+            () = consuming.wait(), if self.only_consumes() => shutdown.drain.cancel(),
+            // Nothing else is here, and all consumers were told to drain.
+            () = consuming.wait(), if self.role.parts == CONSUMER => shutdown.drain.cancel(),
         }
         let in_turn = async {
             consuming.wait().await;
@@ -205,6 +220,8 @@ impl App {
                 }
             });
             tracker.spawn(keep_state_small(Arc::clone(&self.state), stop.clone()));
+            let (state, broker) = (Arc::clone(&self.state), self.broker.clone());
+            tracker.spawn(marks::clear_now_and_then(state, self.results()?, broker, stop.clone()));
             if let Some(settings) = &self.search {
                 self.start_search(settings.clone(), &tracker, stop)?;
             }
@@ -246,6 +263,11 @@ impl App {
             });
         }
         tracker
+    }
+
+    fn only_consumes(&self) -> bool {
+        let Parts { api, consumer, recorder } = self.role.parts;
+        consumer && !api && !recorder
     }
 
     /// Is this the consumer whose replicas the process supervises?

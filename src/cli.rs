@@ -6,10 +6,13 @@
 
 mod ask;
 mod bench;
+mod cancel;
 mod configure;
+mod consumers;
 mod doctor;
 mod failure;
 mod jobs;
+mod locks;
 mod many;
 mod output;
 mod pages;
@@ -18,6 +21,7 @@ mod queues;
 mod run;
 mod runs;
 mod status;
+mod steer;
 mod table;
 mod up;
 
@@ -64,15 +68,21 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Measure speed on this machine
     Bench(bench::Bench),
-    /// Look at jobs
+    /// Look at jobs, and cancel them
     #[command(subcommand)]
     Jobs(jobs::Jobs),
-    /// Look at queues
+    /// Look at queues, pause and resume them
     #[command(subcommand)]
     Queues(queues::Queues),
-    /// Look at runs
+    /// Look at runs, and cancel them
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// Look at consumers; drain and scale them
+    #[command(subcommand)]
+    Consumers(consumers::Consumers),
+    /// Look at limits and unique keys, and change them
+    #[command(subcommand)]
+    Locks(locks::Locks),
     /// Write, check or show the configuration
     #[command(subcommand)]
     Config(configure::Configure),
@@ -126,6 +136,8 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Jobs(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Queues(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Runs(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Consumers(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),
     }
 }
 

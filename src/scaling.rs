@@ -77,9 +77,11 @@ impl Supervisor {
     /// of this process that cannot run cancels `failed`.
     pub async fn run(mut self, shutdown: Shutdown, failed: &CancellationToken) {
         let mut changes = self.agreed.marks.changes();
-        tokio::select! {
-            _ = self.agreed.marks.loaded(PATIENCE) => {}
-            () = shutdown.drain.cancelled() => return,
+        if self.agreed.state.get().is_some() {
+            tokio::select! {
+                _ = self.agreed.marks.loaded(PATIENCE) => {}
+                () = shutdown.drain.cancelled() => return,
+            }
         }
         // Its own consumer is there at once, whoever leads; if it is one too many it goes again.
         if self.fleet.consumes() && self.wanted() != Some(0) {

@@ -25,6 +25,7 @@ mod recorder;
 mod scaling;
 mod search;
 mod state;
+mod steer;
 mod support;
 mod tls;
 mod torture;

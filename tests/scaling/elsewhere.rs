@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
+use spinor::client::Client;
 use spinor_consumers::state::{Beat, State};
 use uuid::Uuid;
 
@@ -82,6 +83,44 @@ async fn only_the_holder_of_the_lease_starts_replicas() {
     // Who stops gives it up: the next need not wait for its end.
     stage.drained().await;
     state.lease("scale:default", other, LONG).await.expect("a lease").expect("it is free");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_supervisors_reach_the_number_in_sum_and_one_makes_up_for_the_death_of_the_other() {
+    let mut stage = Stage::rabbitmq("").await;
+    let start = async || {
+        let second = stage.spinor.start(&["up", "--data", "second"]);
+        second.says("spinor is up", PATIENCE).await;
+        second
+    };
+    let mut second = start().await;
+    let other = Client::unix(stage.spinor.join("second/spinor.sock")).expect("a client");
+    let of_both = async |what: &str, count: u32| {
+        eventually(what, PATIENCE, async || {
+            let Ok(second) = other.status().await else { return false };
+            let (Some(one), Some(two)) = (stage.group().await, second.groups.first()) else { return false };
+            let moving = [&one, two].iter().any(|group| group.running as usize != group.replicas.len());
+            !moving && one.running + two.running == count && one.elsewhere == Some(two.running)
+        })
+        .await;
+    };
+    stage.want(4).await;
+    of_both("four in sum", 4).await;
+    second.kill9();
+    second.wait(PATIENCE).await;
+    stage.replicas(4).await;
+    stage.want(2).await;
+    stage.replicas(2).await;
+    second = start().await;
+    of_both("two in sum", 2).await;
+    assert_eq!(stage.replicas(2).await.elsewhere, Some(0), "who came last goes");
+    stage.drained().await;
+    eventually("the other to make up for it", PATIENCE, async || {
+        other.status().await.is_ok_and(|status| status.groups.iter().any(|group| group.running == 2))
+    })
+    .await;
+    second.terminate();
+    assert_eq!(second.wait(PATIENCE).await.code(), Some(0), "{}", second.stderr());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use rustix::process::{Pid, Signal, kill_process};
 use spinor::scaling::ReplicaPhase;
 
-use super::stage::{PATIENCE, SLOTS, Stage, count};
-use crate::support::{eventually, witness};
+use super::stage::{MORE, PATIENCE, SLOTS, Stage, count};
+use crate::support::{eventually, eventually_some, witness};
 
 /// Published before the first scaling; more follow until every replica has run one.
 const JOBS: usize = 2000;
-const MORE: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scaled_to_five_and_back_to_one_under_load_there_are_five_processes_then_one_and_no_job_is_lost_or_run_twice() {
@@ -27,12 +26,10 @@ async fn scaled_to_five_and_back_to_one_under_load_there_are_five_processes_then
         let before = stage.lines().len();
         eventually("jobs to run", PATIENCE, async || stage.lines().len() > before).await;
     }
-    stage.publish(JOBS).await;
     let children = stage.children();
     stage.want(1).await;
-    stage.replicas(1).await;
+    stage.scaled_under_load(1).await;
     assert_eq!(witness::alive(&children), BTreeSet::new());
-    assert!(stage.lines().len() < stage.accepted.len(), "it was scaled down under load");
     stage.assert_each_ran_once().await;
     assert!(!stage.up.stderr().contains(r#""level":"ERROR""#), "{}", stage.up.stderr());
     stage.drained().await;
@@ -142,6 +139,27 @@ async fn a_second_sigterm_ends_the_replicas_at_once_too() {
     eventually("the replicas to be gone", PATIENCE, async || witness::alive(&children).is_empty()).await;
     let site = stage.site.as_ref().expect("on RabbitMQ");
     eventually("what ran to be back", PATIENCE, async || site.ready("jobs.one").await == 2 * SLOTS as u32).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_told_to_drain_by_name_ends_its_process_and_is_replaced() {
+    let mut stage = Stage::rabbitmq("").await;
+    stage.want(2).await;
+    let victim = stage.replicas(2).await.replicas[1].pid;
+    let state = stage.state().await;
+    let name = eventually_some("its presence", PATIENCE, async || {
+        let present = state.consumers().await.expect("state answers");
+        present.into_iter().find(|present| present.beat.pid == victim).map(|present| present.beat.consumer)
+    })
+    .await;
+    stage.drain(&name).await;
+    let after = stage
+        .group_with("another process", |group| {
+            group.running == 2 && group.replicas.iter().all(|replica| replica.pid != victim)
+        })
+        .await;
+    assert_eq!(after.replicas[1].last_exit.as_deref(), Some("exit status: 0"), "{after:?}");
+    stage.drained().await;
 }
 
 fn kill(pid: u32) {

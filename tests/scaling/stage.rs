@@ -26,6 +26,9 @@ use crate::support::{
 /// A bound against hanging, no measure.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Published at a time.
+pub const MORE: usize = 200;
+
 /// So many jobs runs each replica at once.
 pub const SLOTS: usize = 2;
 
@@ -93,6 +96,14 @@ impl Stage {
         state.close().await;
     }
 
+    /// Tells one consumer to drain.
+    pub async fn drain(&self, consumer: &str) {
+        let state = self.state().await;
+        let subject = Subject::Drain(consumer.to_owned());
+        state.set_mark(&subject, json!(true), "ann", None).await.expect("a mark");
+        state.close().await;
+    }
+
     /// What the supervisor knows.
     pub async fn group(&self) -> Option<GroupState> {
         self.client().status().await.ok()?.groups.into_iter().next()
@@ -109,6 +120,19 @@ impl Stage {
             group.running == count && group.replicas.len() == count as usize
         })
         .await
+    }
+
+    /// Awaits that so many run, and publishes as long as more do: there is always work left.
+    pub async fn scaled_under_load(&mut self, count: u32) -> GroupState {
+        loop {
+            self.publish(MORE).await;
+            if let Some(group) = self.group().await.filter(|group| group.replicas.len() == count as usize) {
+                return group;
+            }
+            // Not faster than they run: what waits stays a few hundred.
+            let rest = self.accepted.len() - MORE;
+            eventually("jobs to run", PATIENCE, async || self.lines().len() >= rest).await;
+        }
     }
 
     /// The processes that `up` started as replicas.

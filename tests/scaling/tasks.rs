@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::stage::{PATIENCE, Stage};
+use super::stage::{MORE, PATIENCE, Stage};
 use crate::support::eventually;
 
 const JOBS: usize = 600;
-const MORE: usize = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_are_scaled_to_three_and_back_to_one_under_load_and_no_job_is_lost_or_run_twice() {
@@ -24,11 +23,9 @@ async fn tasks_are_scaled_to_three_and_back_to_one_under_load_and_no_job_is_lost
         let before = stage.lines().len();
         eventually("jobs to run", PATIENCE, async || stage.lines().len() > before).await;
     }
-    stage.publish(JOBS).await;
     stage.want(1).await;
-    let one = stage.replicas(1).await;
+    let one = stage.scaled_under_load(1).await;
     assert_eq!(one.replicas[0].consumer, three.replicas[0].consumer, "the oldest stays");
-    assert!(stage.lines().len() < stage.accepted.len(), "it was scaled down under load");
     stage.assert_each_ran_once().await;
     stage.drained().await;
 }
@@ -57,6 +54,22 @@ async fn tasks_come_back_to_the_wanted_number_after_a_kill_of_the_process_and_no
         assert_eq!(lives.len(), 2, "{job}");
         assert!(killed.contains(&lives[0]) && !killed.contains(&lives[1]), "{job}: {lives:?}");
     }
+    stage.drained().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_consumer_stays_away_unless_a_number_is_wanted() {
+    let mut stage = Stage::embedded().await;
+    let name = |group: &spinor::scaling::GroupState| group.replicas[0].consumer.clone().expect("a task");
+    let first = name(&stage.replicas(1).await);
+    stage.drain(&first).await;
+    let none = stage.replicas(0).await;
+    assert_eq!((none.wanted, none.restarting), (None, 0), "{none:?}");
+    stage.want(1).await;
+    let second = name(&stage.replicas(1).await);
+    stage.drain(&second).await;
+    let third = stage.group_with("another one", |group| group.running == 1 && name(group) != second).await;
+    assert_eq!(third.replicas[0].last_exit.as_deref(), Some("in good order"));
     stage.drained().await;
 }
 
