@@ -8,10 +8,14 @@ pub mod check;
 mod connect;
 mod consumers;
 pub mod marks;
+mod scaling;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,7 +37,7 @@ use crate::{
     api::{self, ApiState, Info, Watches, listen::Listening},
     config::Config,
     orchestrations::{drive::Driver, serve::Served},
-    scaling::{GroupState, HARD_END, Making, Program, Scaler, Supervisor},
+    scaling::{GroupState, Program},
 };
 
 pub use connect::CannotConnect;
@@ -103,6 +107,8 @@ pub struct App {
     search: Option<SearchSettings>,
     consumers: Vec<(Arc<ConsumerSettings>, Arc<Registry>)>,
     listening: Option<Listening>,
+    /// Replicas that did not end in good order.
+    badly: Arc<AtomicUsize>,
 }
 
 impl App {
@@ -132,7 +138,7 @@ impl App {
         if role.parts.consumer {
             consumers::start_guardian().context("cannot start the guardian process")?;
         }
-        Ok(Self { config, role, broker, record, state, search, consumers, listening })
+        Ok(Self { config, role, broker, record, state, search, consumers, listening, badly: Arc::default() })
     }
 
     /// The broker, for who publishes in this process.
@@ -196,6 +202,11 @@ impl App {
         anyhow::ensure!(
             unanswered == 0,
             "the broker did not confirm how {unanswered} jobs ended; it still has them and hands them out again, nothing is lost"
+        );
+        let badly = self.badly.load(Ordering::Relaxed);
+        anyhow::ensure!(
+            badly == 0,
+            "{badly} replicas did not end in good order; their own lines say why, nothing is lost"
         );
         anyhow::ensure!(!failed.is_cancelled(), "a part could not go on; the log says which and why");
         Ok(())
@@ -268,45 +279,6 @@ impl App {
     fn only_consumes(&self) -> bool {
         let Parts { api, consumer, recorder } = self.role.parts;
         consumer && !api && !recorder
-    }
-
-    /// Is this the consumer whose replicas the process supervises?
-    fn is_scaled(&self, settings: &ConsumerSettings) -> bool {
-        settings.node.is_none() && self.role.supervises.is_some() && self.config.scaler.is_none()
-    }
-
-    /// Who sees to the number of the group's consumers, if this process does; what it knows.
-    fn start_scaling(
-        &self,
-        agreed: &Agreed,
-        shutdown: &Shutdown,
-        failed: &CancellationToken,
-        tracker: &TaskTracker,
-    ) -> Option<watch::Receiver<GroupState>> {
-        let program = self.role.supervises.clone()?;
-        let group = self.config.consumer.group.clone();
-        let (shown, groups) = watch::channel(GroupState::default());
-        if let Some(command) = self.config.scaler.clone() {
-            let scaler = Scaler::new(group, command, agreed.clone(), shown);
-            tracker.spawn(scaler.run(shutdown.drain.clone()));
-            return Some(groups);
-        }
-        let making = Making {
-            consumer: self.role.parts.consumer.then(|| {
-                consumers::maker(
-                    Arc::clone(&self.config),
-                    self.broker.clone(),
-                    Arc::clone(&self.record),
-                    agreed.clone(),
-                )
-            }),
-            program: self.config.is_remote().then_some(program),
-            bound: self.config.consumer.grace + HARD_END,
-        };
-        let supervisor = Supervisor::new(group, consumers::host(), agreed.clone(), making, shown);
-        let (shutdown, failed) = (shutdown.clone(), failed.clone());
-        tracker.spawn(async move { supervisor.run(shutdown, &failed).await });
-        Some(groups)
     }
 
     fn start_serving(

@@ -1,8 +1,8 @@
 //! A group's wanted replicas become true: starts and drains consumers to match the mark.
 //!
 //! Owns the supervisor of this process's own group (docs/decisions/013-scaling.md). The stages are
-//! files: `presence` (who is there), `decide` (how many to start or drain), `fleet` (the replicas),
-//! `child` and `orders` (one in a process of its own), `scaler` (a command that does it all
+//! files: `presence` (who is there), `decide` (how many to start or drain), `fleet` and `replica`
+//! (what there is here), `child` and `orders` (one in a process of its own), `scaler` (a command that does it all
 //! elsewhere), `group` (what is shown). Refuses to set the mark, and to touch another's replicas.
 
 mod child;
@@ -11,6 +11,7 @@ mod fleet;
 mod group;
 mod orders;
 mod presence;
+mod replica;
 mod scaler;
 
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub use scaler::Scaler;
 
 use decide::{Change, decide};
 use fleet::Fleet;
+use replica::Word;
 
 /// While a number is wanted, presence is looked at this often.
 const LOOK: Duration = Duration::from_secs(2);
@@ -73,14 +75,14 @@ impl Supervisor {
         Self { group, host, id: Uuid::now_v7(), agreed, fleet, shown, state, excess: None, let_go: false }
     }
 
-    /// Until told to stop; then drains all replicas and comes back when none is left. A consumer
-    /// of this process that cannot run cancels `failed`.
-    pub async fn run(mut self, shutdown: Shutdown, failed: &CancellationToken) {
+    /// Until told to stop; then drains all replicas and comes back when none is left, with how many
+    /// did not end in good order. A consumer of this process that cannot run cancels `failed`.
+    pub async fn run(mut self, shutdown: Shutdown, failed: &CancellationToken) -> usize {
         let mut changes = self.agreed.marks.changes();
         if self.agreed.state.get().is_some() {
             tokio::select! {
                 _ = self.agreed.marks.loaded(PATIENCE) => {}
-                () = shutdown.drain.cancelled() => return,
+                () = shutdown.drain.cancelled() => return 0,
             }
         }
         // Its own consumer is there at once, whoever leads; if it is one too many it goes again.
@@ -109,7 +111,9 @@ impl Supervisor {
                 () = sleep_until(due) => {}
             }
         }
+        let before = self.fleet.badly();
         self.end(&shutdown).await;
+        self.fleet.badly() - before
     }
 
     fn wanted(&self) -> Option<usize> {
@@ -195,8 +199,8 @@ impl Supervisor {
         self.state.problem = Some(format!("state cannot be read, so nothing is started or drained: {why}"));
     }
 
-    fn hear(&mut self, (number, word): (u64, fleet::Word), failed: &CancellationToken) {
-        if let (fleet::Word::Ended(ended), true) = (&word, self.fleet.is_task(number))
+    fn hear(&mut self, (number, word): (u64, Word), failed: &CancellationToken) {
+        if let (Word::Ended(ended), true) = (&word, self.fleet.is_task(number))
             && !ended.well
         {
             tracing::error!(error = ended.how, "A consumer could not start.");

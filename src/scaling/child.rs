@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use super::{
-    fleet::{Ended, Told, Word},
     orders::Order,
+    replica::{Ended, Told, Word},
 };
 
 /// A process that was told to end at once is killed after this.
@@ -85,4 +85,41 @@ pub async fn follow(mut child: Child, shutdown: Shutdown, bound: Duration, told:
         Err(error) => Ended { how: format!("cannot be awaited: {error}"), well: false },
     };
     told.say(Word::Ended(ended)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// What a shell script says of itself as a replica that was told to drain once it is up.
+    async fn drained(script: &str, bound: Duration) -> (bool, String) {
+        let program = Program { path: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] };
+        let (words, mut heard) = mpsc::channel(8);
+        let (shutdown, child) = (Shutdown::default(), program.start().unwrap());
+        let following = follow(child, shutdown.clone(), bound, Told::new(1, words));
+        let hearing = async {
+            loop {
+                match heard.recv().await {
+                    Some((1, Word::Up)) => shutdown.drain.cancel(),
+                    Some((1, Word::Ended(ended))) => return (ended.well, ended.how),
+                    _ => panic!("a word of another, or none"),
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(following, hearing).1 }).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_replica_reads_its_order_and_ends() {
+        let (well, how) = drained("echo up; read order; test $order = drain", Duration::from_secs(60)).await;
+        assert!(well, "{how}");
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_outlasts_its_drain_is_killed() {
+        let (well, how) = drained("trap '' TERM; echo up; exec sleep 600", Duration::from_millis(100)).await;
+        assert!(!well && how.contains("SIGKILL"), "{how}");
+    }
 }

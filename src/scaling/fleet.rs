@@ -5,23 +5,16 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use spinor_consumers::consumer::{Consumer, Shutdown};
+use spinor_consumers::consumer::Consumer;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::{
     child::{self, Program},
-    group::{ReplicaPhase, ReplicaState},
+    group::ReplicaState,
+    replica::{Ended, Phase, Place, Replica, Told, Word},
 };
 
-/// The wait before the first new start; it doubles up to [`LONGEST`].
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
-/// Who lived so long starts with the first wait again.
-const LIVED: Duration = Duration::from_secs(60);
-/// So many short lives in a row are no accident.
-const NO_ACCIDENT: u32 = 5;
 /// A supervisor forgets who it was after the store of state has.
 const REMEMBERED: Duration = Duration::from_secs(120);
 
@@ -38,64 +31,6 @@ pub struct Making {
     pub bound: Duration,
 }
 
-/// What a replica says of itself.
-pub enum Word {
-    /// It is up.
-    Up,
-    /// It is no more.
-    Ended(Ended),
-}
-
-/// How a replica ended.
-pub struct Ended {
-    /// In words.
-    pub how: String,
-    /// In good order?
-    pub well: bool,
-}
-
-/// A replica's way to its supervisor.
-pub struct Told {
-    number: u64,
-    words: mpsc::Sender<(u64, Word)>,
-}
-
-impl Told {
-    /// Says it. A supervisor that is gone needs no word.
-    pub async fn say(&self, word: Word) {
-        let _ = self.words.send((self.number, word)).await;
-    }
-}
-
-/// By what a replica is known to others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A task, by its consumer's name.
-    Task(String),
-    /// A process, by its number.
-    Child(u32),
-    /// It could not be started.
-    Nowhere,
-}
-
-enum Phase {
-    Starting,
-    Running,
-    Draining,
-    Waiting { until: Instant, again: Timestamp },
-}
-
-struct Replica {
-    number: u64,
-    place: Place,
-    phase: Phase,
-    since: Instant,
-    started: Timestamp,
-    failures: u32,
-    last_exit: Option<String>,
-    shutdown: Shutdown,
-}
-
 /// All replicas of a supervisor.
 pub struct Fleet {
     making: Making,
@@ -103,6 +38,8 @@ pub struct Fleet {
     /// Whose presence may outlast them.
     gone: Vec<(Place, Instant)>,
     last: u64,
+    /// How many were drained and did not end in good order.
+    badly: usize,
     words: (mpsc::Sender<(u64, Word)>, mpsc::Receiver<(u64, Word)>),
     tasks: TaskTracker,
 }
@@ -111,7 +48,8 @@ impl Fleet {
     /// None yet.
     pub fn new(making: Making) -> Self {
         let tasks = TaskTracker::new();
-        Self { making, replicas: Vec::new(), gone: Vec::new(), last: 0, words: mpsc::channel(64), tasks }
+        let words = mpsc::channel(64);
+        Self { making, replicas: Vec::new(), gone: Vec::new(), last: 0, badly: 0, words, tasks }
     }
 
     /// Does this process have the part that consumes?
@@ -143,17 +81,7 @@ impl Fleet {
     /// Starts one more.
     pub fn start(&mut self) {
         self.last += 1;
-        let replica = Replica {
-            number: self.last,
-            place: Place::Nowhere,
-            phase: Phase::Starting,
-            since: Instant::now(),
-            started: Timestamp::now(),
-            failures: 0,
-            last_exit: None,
-            shutdown: Shutdown::default(),
-        };
-        self.replicas.push(replica);
+        self.replicas.push(Replica::new(self.last));
         self.launch(self.replicas.len() - 1);
     }
 
@@ -188,6 +116,11 @@ impl Fleet {
         }
     }
 
+    /// How many were drained so far and did not end in good order.
+    pub const fn badly(&self) -> usize {
+        self.badly
+    }
+
     /// Ends all at once.
     pub fn end_now(&mut self) {
         self.drain(usize::MAX);
@@ -217,7 +150,16 @@ impl Fleet {
             Word::Ended(ended) => {
                 self.gone.push((replica.place.clone(), Instant::now()));
                 if matches!(replica.phase, Phase::Draining) {
-                    tracing::info!(replica = replica.name(), ended = ended.how, "A replica has ended.");
+                    if ended.well {
+                        tracing::info!(replica = replica.name(), ended = ended.how, "A replica has ended.");
+                    } else {
+                        tracing::warn!(
+                            replica = replica.name(),
+                            ended = ended.how,
+                            "A replica did not end in good order; what it had in hand is handed out again."
+                        );
+                        self.badly += 1;
+                    }
                     self.replicas.remove(index);
                     return false;
                 }
@@ -255,11 +197,8 @@ impl Fleet {
     fn launch(&mut self, index: usize) {
         let has_task = self.active().any(|place| matches!(place, Place::Task(_)));
         let replica = &mut self.replicas[index];
-        replica.place = Place::Nowhere;
-        replica.since = Instant::now();
-        replica.started = Timestamp::now();
-        replica.shutdown = Shutdown::default();
-        let told = Told { number: replica.number, words: self.words.0.clone() };
+        replica.begin();
+        let told = Told::new(replica.number, self.words.0.clone());
         let started = match (&self.making.consumer, &self.making.program) {
             (Some(make), None) => run_task(make, replica, told, &self.tasks),
             (Some(make), Some(_)) if !has_task => run_task(make, replica, told, &self.tasks),
@@ -305,58 +244,4 @@ fn run_child(
     tracing::info!(replica = replica.name(), "A replica is started.");
     tasks.spawn(child::follow(child, replica.shutdown.clone(), bound, told));
     Ok(())
-}
-
-impl Replica {
-    fn name(&self) -> String {
-        match &self.place {
-            Place::Task(consumer) => consumer.clone(),
-            Place::Child(pid) => format!("process {pid}"),
-            Place::Nowhere => format!("number {}", self.number),
-        }
-    }
-
-    /// It ended unasked: after a while it is started again.
-    fn fell(&mut self, how: String) {
-        if self.since.elapsed() >= LIVED {
-            self.failures = 0;
-        }
-        let wait = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
-        self.failures += 1;
-        let (replica, ended, again_in_s) = (self.name(), how.as_str(), wait.as_secs());
-        if self.failures >= NO_ACCIDENT {
-            tracing::error!(
-                replica,
-                ended,
-                again_in_s,
-                times = self.failures,
-                "A replica ends again and again soon after its start; its own lines above say why."
-            );
-        } else {
-            tracing::warn!(
-                replica,
-                ended,
-                again_in_s,
-                "A replica ended unasked and is started again; what it had in hand runs elsewhere."
-            );
-        }
-        self.last_exit = Some(how);
-        let again = Timestamp::now().checked_add(wait).unwrap_or_else(|_| Timestamp::now());
-        self.phase = Phase::Waiting { until: Instant::now() + wait, again };
-    }
-
-    fn state(&self) -> ReplicaState {
-        let (phase, again) = match self.phase {
-            Phase::Starting => (ReplicaPhase::Starting, None),
-            Phase::Running => (ReplicaPhase::Running, None),
-            Phase::Draining => (ReplicaPhase::Draining, None),
-            Phase::Waiting { again, .. } => (ReplicaPhase::Restarting, Some(again)),
-        };
-        let (pid, consumer) = match &self.place {
-            Place::Task(consumer) => (std::process::id(), Some(consumer.clone())),
-            Place::Child(pid) => (*pid, None),
-            Place::Nowhere => (0, None),
-        };
-        ReplicaState { pid, consumer, phase, started: self.started, last_exit: self.last_exit.clone(), again }
-    }
 }

@@ -9,10 +9,7 @@ use std::{path::Path, time::Duration};
 use jiff::Timestamp;
 use spinor_consumers::state::Present;
 
-use super::{
-    decide::Seen,
-    fleet::{Fleet, Place},
-};
+use super::{decide::Seen, fleet::Fleet, replica::Place};
 
 /// A consumer whose process is not here is dead when it was silent for so long: several beats. One
 /// in another container may share this machine's name and not its processes; it is not silent.

@@ -16,9 +16,9 @@ async fn scaled_to_five_and_back_to_one_under_load_there_are_five_processes_then
     let mut stage = Stage::rabbitmq("").await;
     stage.publish(JOBS).await;
     stage.replicas(1).await;
-    stage.want(5).await;
+    stage.scale(5).await;
     let five = stage.replicas(5).await;
-    assert_eq!((five.wanted, five.by.as_deref(), five.why.as_deref()), (Some(5), Some("ann"), Some("a test")));
+    assert_eq!((five.wanted, five.by.is_some(), five.why.as_deref()), (Some(5), true, Some("a test")));
     assert_eq!(stage.children().len(), 4, "the fifth is the process's own");
     // All five take jobs: more are published while one of them has had none.
     while stage.boots().len() < 5 {
@@ -27,7 +27,7 @@ async fn scaled_to_five_and_back_to_one_under_load_there_are_five_processes_then
         eventually("jobs to run", PATIENCE, async || stage.lines().len() > before).await;
     }
     let children = stage.children();
-    stage.want(1).await;
+    stage.scale(1).await;
     stage.scaled_under_load(1).await;
     assert_eq!(witness::alive(&children), BTreeSet::new());
     stage.assert_each_ran_once().await;
@@ -45,7 +45,7 @@ async fn a_replica_that_is_killed_is_replaced_and_its_jobs_run_elsewhere() {
     let pids: BTreeSet<u32> = before.replicas.iter().map(|replica| replica.pid).collect();
     let victim = before.replicas.last().expect("three").pid;
     assert_ne!(victim, stage.up.id());
-    kill(victim);
+    kill(victim, Signal::KILL);
     let told = stage
         .group_with("the death to be told", |group| group.replicas.iter().any(|replica| replica.last_exit.is_some()))
         .await;
@@ -106,7 +106,7 @@ async fn a_killed_up_leaves_no_replica_behind_and_what_they_ran_ends_in_good_ord
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_drains_all_replicas_and_lets_what_runs_end() {
+async fn sigterm_to_up_or_to_all_its_processes_drains_them_and_lets_what_runs_end() {
     let mut stage = Stage::rabbitmq("").await;
     stage.want(2).await;
     stage.replicas(2).await;
@@ -115,8 +115,10 @@ async fn sigterm_drains_all_replicas_and_lets_what_runs_end() {
     stage.want(1).await;
     let group = stage.group_with("one to drain", |group| group.draining == 1).await;
     assert_eq!((group.wanted, group.running, count(&group, ReplicaPhase::Draining)), (Some(1), 1, 1), "apart");
+    // As a service manager does it: every process of the unit at once.
+    stage.children().into_iter().for_each(|(pid, _)| kill(pid, Signal::TERM));
     stage.up.terminate();
-    stage.up.says("Consumer draining.", PATIENCE).await;
+    eventually("all to drain", PATIENCE, async || stage.up.stderr().matches("Consumer draining.").count() == 2).await;
     stage.release();
     assert_eq!(stage.up.wait(PATIENCE).await.code(), Some(0), "{}", stage.up.stderr());
     stage.start_again().await;
@@ -162,7 +164,7 @@ async fn a_replica_that_is_told_to_drain_by_name_ends_its_process_and_is_replace
     stage.drained().await;
 }
 
-fn kill(pid: u32) {
+fn kill(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, Signal::KILL).expect("it lives");
+    kill_process(pid, signal).expect("it lives");
 }

@@ -96,6 +96,13 @@ impl Stage {
         state.close().await;
     }
 
+    /// Says the same as people do.
+    pub async fn scale(&self, replicas: u32) {
+        let number = replicas.to_string();
+        let command = ["consumers", "scale", "default", "--replicas", &number, "--why", "a test"];
+        self.spinor.run(&command).await.expect_success();
+    }
+
     /// Tells one consumer to drain.
     pub async fn drain(&self, consumer: &str) {
         let state = self.state().await;
