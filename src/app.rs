@@ -25,6 +25,7 @@ use spinor_consumers::{
     consumer::{Agreed, ConsumerSettings, Record, Shutdown},
     marks::{Marks, StateCell},
     recorder::{Recorder, RecorderSettings, RecorderView},
+    replays::Replays,
     results::Results,
     search::{Search, SearchSettings},
     state::State,
@@ -230,6 +231,8 @@ impl App {
                     failed.cancel();
                 }
             });
+            let replays = Replays::new(self.broker.clone(), self.results()?, Arc::clone(&self.state));
+            tracker.spawn(replays.run(stop.clone()));
             tracker.spawn(keep_state_small(Arc::clone(&self.state), stop.clone()));
             let (state, broker) = (Arc::clone(&self.state), self.broker.clone());
             tracker.spawn(marks::clear_now_and_then(state, self.results()?, broker, stop.clone()));

@@ -14,6 +14,7 @@ mod conformance;
 mod consumer;
 #[cfg(test)]
 mod embedded_faults;
+mod failures;
 mod holding;
 mod kill;
 mod message;

@@ -111,6 +111,11 @@ pub enum Event {
         /// The version of the newest.
         version: u64,
     },
+    /// A replay was ordered or stopped: who works on replays looks. On `Control`.
+    Ordered {
+        /// The replay.
+        replay: Uuid,
+    },
     /// I am. On `Control`.
     Pong {
         /// Of the ping.
@@ -153,6 +158,7 @@ impl Event {
             Self::Ping { .. }
             | Self::Pong { .. }
             | Self::Marked { .. }
+            | Self::Ordered { .. }
             | Self::Watch { .. }
             | Self::Watched { .. }
             | Self::Recorded { .. }
@@ -168,7 +174,9 @@ impl Event {
             Topic::All => job.is_some(),
             Topic::Job(wanted) => job == Some(*wanted),
             Topic::Run(wanted) => run == Some(*wanted),
-            Topic::Control => matches!(self, Self::Ping { .. } | Self::Pong { .. } | Self::Marked { .. }),
+            Topic::Control => {
+                matches!(self, Self::Ping { .. } | Self::Pong { .. } | Self::Marked { .. } | Self::Ordered { .. })
+            }
             Topic::Watches => matches!(self, Self::Watch { .. }),
             Topic::Recorded => matches!(self, Self::Watched { .. } | Self::Recorded { .. }),
         }
