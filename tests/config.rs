@@ -75,6 +75,7 @@ const OTHER: &[(&str, &str)] = &[
     ("consumer.grace", "[consumer]\ngrace = '1s'"),
     ("consumer.timeout.soft", "[consumer]\ntimeout.soft = '1s'"),
     ("consumer.timeout.hard", "[consumer]\ntimeout.hard = '2h'"),
+    ("scaler.command", "[scaler]\ncommand = ['scale', '{replicas}']"),
     ("queues.*.foreign", "[queues.images]\nforeign = true"),
     ("queues.*.default_kind", "[queues.images]\ndefault_kind = 'image.resize'"),
     ("queues.*.journal", "[queues.images]\njournal = 'ends'"),
