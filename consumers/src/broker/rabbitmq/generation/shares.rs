@@ -13,12 +13,13 @@
 
 use lapin::{
     options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
+    protocol::AMQPSoftError,
     types::FieldTable,
 };
 use tokio::time::{Duration, Instant};
 
 use super::{FIRST_PAUSE, Generation, within};
-use crate::broker::{PriorityLane, priority::Turns};
+use crate::broker::{PriorityLane, priority::Turns, rabbitmq::topology};
 
 /// With less credit jobs are slow, and no division of it comes near the weights.
 const SMALL: usize = 42;
@@ -28,6 +29,8 @@ const LONG: usize = 64;
 const DRY: u8 = 16;
 /// Nothing came for so long, though there is credit: it may be on the wrong lane.
 const QUIET: Duration = Duration::from_millis(10);
+/// A lane that says nothing for so long has no leader.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Whose turn it is, and what was found.
 pub(super) struct Shares {
@@ -165,7 +168,8 @@ impl Generation {
 
     async fn pull(&mut self, lane: PriorityLane) -> lapin::Result<()> {
         let name = self.queue(lane).as_str().into();
-        let got = self.channel.basic_get(name, BasicGetOptions { no_ack: false }).await?;
+        let got = self.channel.basic_get(name, BasicGetOptions { no_ack: false });
+        let got = self.answered(lane, got).await?;
         let Some(shares) = &mut self.shares else { return Ok(()) };
         match got {
             Some(message) => {
@@ -184,15 +188,35 @@ impl Generation {
         self.tracker.start_over();
         let Some(shares) = &mut self.shares else { return Ok(()) };
         (shares.opened, shares.stirred) = (within, false);
-        for (lane, share) in shares.divided(free) {
+        let divided = shares.divided(free);
+        for (lane, share) in divided {
             let prefetch = u16::try_from(share).unwrap_or(u16::MAX);
             self.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let name = self.queue(lane).as_str().into();
             let options = BasicConsumeOptions::default();
-            self.consumers.push(self.channel.basic_consume(name, "".into(), options, FieldTable::default()).await?);
+            let consume = self.channel.basic_consume(name, "".into(), options, FieldTable::default());
+            let consumer = self.answered(lane, consume).await?;
+            self.consumers.push(consumer);
             self.granted += share;
         }
         self.last_arrival = Instant::now();
         Ok(())
+    }
+
+    /// What a lane answered. A queue without a leader answers nothing; the channel is then given up, for
+    /// nothing else is heard on it, and the next one leaves that lane alone. One that is gone is
+    /// declared again.
+    async fn answered<T>(&self, lane: PriorityLane, ask: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+        let answer = tokio::time::timeout(PATIENCE, ask)
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::other(format!("`{}` does not answer", self.queue(lane))).into()));
+        if let Err(error) = &answer
+            && topology::soft(error) != Some(AMQPSoftError::NOTFOUND)
+            && let Some(queue) = &self.source.work
+            && (self.is_up() || error.is_amqp_soft_error())
+        {
+            self.broker.lanes.leave_alone(&queue.name, lane);
+        }
+        answer
     }
 }
