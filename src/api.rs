@@ -8,12 +8,21 @@ pub mod listen;
 pub mod new_job;
 pub mod problem;
 
+mod cancel;
+mod consumers;
+mod dead;
 mod events;
+mod failures;
+mod groups;
 mod guard;
 mod jobs;
+mod locks;
 mod queues;
+mod replays;
 mod runs;
 mod status;
+mod steer;
+mod unique;
 mod wait;
 mod watch;
 mod why;
@@ -26,7 +35,7 @@ use std::sync::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Path, Query},
-    routing::{get, post},
+    routing::{delete, get, post, put},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,12 +50,21 @@ use uuid::Uuid;
 
 use crate::config::Config;
 
+pub use cancel::CancelRequested;
+pub use consumers::{ConsumerRow, ConsumersMarked, NewSlots};
+pub use dead::{DeadRecord, Letters, NewReplay, Removed, ReplayedJob};
 pub use events::EventFilter;
+pub use failures::{FailureQuery, FailureRecord};
+pub use groups::{GroupQueue, GroupRow, NewScale};
 pub use jobs::{Accepted, BatchAnswer, BatchItem};
+pub use locks::{KeyRow, LimitRow, LockFilter, Locks, NewLimit};
 pub use problem::Problem;
-pub use queues::QueueRow;
+pub use queues::{QueuePause, QueueRow};
+pub use replays::{Matched, NewReplays};
 pub use runs::{DriveRuns, NewRun, RunOrder, SubmittedRun};
 pub use status::{LinkState, Status};
+pub use steer::Asked;
+pub use unique::{NewUnique, OnConflict, Until, Wanted};
 pub use wait::{JobEnd, WaitMany, Waited, WaitedMany};
 pub use watch::Watches;
 pub use why::Why;
@@ -129,11 +147,35 @@ pub fn router(state: ApiState) -> Router {
         .route("/jobs", get(jobs::list).post(jobs::publish))
         .route("/jobs/wait", post(wait::wait_many))
         .route("/jobs/{id}", get(jobs::show))
+        .route("/jobs/{id}/cancel", post(cancel::job))
         .route("/jobs/{id}/wait", get(wait::wait))
         .route("/jobs/{id}/why", get(why::why))
+        .route("/jobs/{id}/replay", post(dead::replay_job))
+        .route("/dead", get(dead::list).delete(dead::remove))
+        .route("/dead/{id}", get(dead::show).delete(dead::remove_one))
+        .route("/dead/{id}/replay", post(dead::replay))
+        .route("/failures", get(failures::list))
+        .route("/failures/{fingerprint}", get(failures::show))
+        .route("/replays", get(replays::list).post(replays::order))
+        .route("/replays/{id}", get(replays::show))
+        .route("/replays/{id}/stop", post(replays::stop))
         .route("/queues", get(queues::list))
+        .route("/queues/{name}/pause", post(queues::pause))
+        .route("/queues/{name}/resume", post(queues::resume))
+        .route("/consumers", get(consumers::list))
+        .route("/consumers/groups", get(groups::list))
+        .route("/consumers/{name}", get(consumers::show))
+        .route("/consumers/{name}/drain", post(consumers::drain))
+        .route("/consumers/{name}/slots", post(consumers::slots))
+        .route("/groups/{name}/drain", post(groups::drain))
+        .route("/groups/{name}/scale", post(groups::scale))
+        .route("/groups/{name}/slots", post(groups::slots))
+        .route("/locks", get(locks::list))
+        .route("/limits/{name}", put(locks::set).delete(locks::unset))
+        .route("/keys/{key}", delete(locks::free))
         .route("/runs", get(runs::list).post(runs::submit))
         .route("/runs/{id}", get(runs::show))
+        .route("/runs/{id}/cancel", post(cancel::run))
         .route("/runs/{id}/steps", get(runs::steps))
         .route("/nodes", get(runs::nodes))
         .route("/events", get(events::stream))

@@ -6,10 +6,15 @@
 
 mod ask;
 mod bench;
+mod cancel;
 mod configure;
+mod consumers;
+mod dead;
 mod doctor;
 mod failure;
+mod failures;
 mod jobs;
+mod locks;
 mod many;
 mod output;
 mod pages;
@@ -18,6 +23,7 @@ mod queues;
 mod run;
 mod runs;
 mod status;
+mod steer;
 mod table;
 mod up;
 
@@ -64,15 +70,27 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Measure speed on this machine
     Bench(bench::Bench),
-    /// Look at jobs
+    /// Look at jobs, and cancel them
     #[command(subcommand)]
     Jobs(jobs::Jobs),
-    /// Look at queues
+    /// What failed, in groups, and starting it anew
+    #[command(subcommand)]
+    Failures(failures::Failures),
+    /// What could not be handled: look, mend, start anew, remove
+    #[command(subcommand)]
+    Dead(dead::Dead),
+    /// Look at queues, pause and resume them
     #[command(subcommand)]
     Queues(queues::Queues),
-    /// Look at runs
+    /// Look at runs, and cancel them
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// Look at consumers; drain and scale them
+    #[command(subcommand)]
+    Consumers(consumers::Consumers),
+    /// Look at limits and unique keys, and change them
+    #[command(subcommand)]
+    Locks(locks::Locks),
     /// Write, check or show the configuration
     #[command(subcommand)]
     Config(configure::Configure),
@@ -124,8 +142,12 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Doctor(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Bench(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Jobs(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Failures(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Dead(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Queues(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Runs(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Consumers(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),
     }
 }
 

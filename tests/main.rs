@@ -14,6 +14,7 @@ mod conformance;
 mod consumer;
 #[cfg(test)]
 mod embedded_faults;
+mod failures;
 mod holding;
 mod kill;
 mod message;
@@ -24,6 +25,7 @@ mod readme;
 mod recorder;
 mod search;
 mod state;
+mod steer;
 mod support;
 mod tls;
 mod torture;

@@ -23,11 +23,14 @@ use uuid::Uuid;
 
 use crate::{
     broker::{Broker, Event, Topic},
-    state::{Changes, Mark, State, Subject},
+    state::{Changes, Kind, Mark, State, Subject},
 };
 
 /// The store is asked again after this long, whether or not somebody said that something changed.
 pub const LOOK: Duration = Duration::from_secs(3);
+
+/// Until it was read for the first time, it is asked again after this.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// State of who can do without it for a while: set once it has answered.
 pub type StateCell = Arc<OnceLock<State>>;
@@ -48,8 +51,11 @@ pub struct Bound {
 pub struct Marks {
     known: RwLock<Known>,
     cancels: AtomicBool,
+    followed: bool,
     loaded: CancellationToken,
     changed: watch::Sender<u64>,
+    /// One look at the store at a time: two would be taken over in any order.
+    looking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -64,8 +70,10 @@ impl Default for Marks {
         Self {
             known: RwLock::default(),
             cancels: AtomicBool::new(false),
+            followed: false,
             loaded: CancellationToken::new(),
             changed: watch::Sender::new(0),
+            looking: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -73,7 +81,7 @@ impl Default for Marks {
 impl Marks {
     /// Follows the store until told to stop.
     pub fn follow<B: Broker>(broker: B, state: StateCell, tasks: &TaskTracker, stop: CancellationToken) -> Arc<Self> {
-        let marks = Arc::new(Self::default());
+        let marks = Arc::new(Self { followed: true, ..Self::default() });
         let following = Arc::clone(&marks);
         tasks.spawn(async move {
             stop.run_until_cancelled(following.keep_up(&broker, &state)).await;
@@ -81,9 +89,10 @@ impl Marks {
         marks
     }
 
-    /// Waits until the store was read once, but no longer than this; tells whether it was.
+    /// Waits until the store was read once, but no longer than this; tells whether it was. Marks that
+    /// follow no store are whole as they are.
     pub async fn loaded(&self, patience: Duration) -> bool {
-        timeout(patience, self.loaded.cancelled()).await.is_ok()
+        !self.followed || timeout(patience, self.loaded.cancelled()).await.is_ok()
     }
 
     /// Counts the changes this process has seen.
@@ -105,6 +114,11 @@ impl Marks {
             let of_run = || run.and_then(|run| known.marks.get(&Subject::CancelRun(run)));
             known.marks.get(&Subject::Cancel(job)).or_else(of_run).cloned()
         })
+    }
+
+    /// All marks of a kind that hold, in no order.
+    pub fn all(&self, kind: Kind) -> Vec<Mark> {
+        self.read(|known| known.marks.values().filter(|mark| mark.subject.kind() == kind).cloned().collect())
     }
 
     /// A number that a mark says of the first of these subjects that has one.
@@ -146,7 +160,7 @@ impl Marks {
                 };
                 tokio::select! {
                     goes_on = told => if !goes_on { break },
-                    () = sleep(LOOK) => {}
+                    () = sleep(if self.loaded.is_cancelled() { LOOK } else { AGAIN }) => {}
                 }
             }
             // The broker was closed, or is about to be.
@@ -158,9 +172,11 @@ impl Marks {
         self.read(|known| known.version)
     }
 
-    /// Reads what is new; a store that does not answer is asked again at the next look.
-    async fn load(&self, state: &StateCell) {
+    /// Reads what is new, now: who has just set a mark sees it from then on. A store that does not answer
+    /// is asked again at the next look.
+    pub async fn load(&self, state: &StateCell) {
         let Some(state) = state.get() else { return };
+        let _looking = self.looking.lock().await;
         if let Ok(changes) = state.marks_since(self.version()).await {
             self.take(changes);
         }

@@ -67,6 +67,7 @@ fn sent(event: &Event) -> SentEvent {
         Event::WhoHolds { .. } => "who_holds",
         Event::Holds { .. } => "holds",
         Event::Marked { .. } => "marked",
+        Event::Ordered { .. } => "ordered",
         Event::Laned { .. } => "laned",
     };
     // JSON on one line: it holds no newline, which the form forbids.

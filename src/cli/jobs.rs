@@ -1,4 +1,4 @@
-//! `spinor jobs`: list, show, wait, why.
+//! `spinor jobs`: list, show, wait, why; cancel and replay are in files of their own.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -10,6 +10,8 @@ use uuid::Uuid;
 use super::{
     Failure,
     ask::Global,
+    cancel::CancelJobs,
+    dead::Anew,
     output::Output,
     pages::{Which, more},
     publish::{code_of, duration, until_ended},
@@ -18,7 +20,9 @@ use super::{
 
 /// What to do with jobs.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:\n  spinor jobs ls --queue images\n  spinor jobs show ID\n  spinor jobs why ID")]
+#[command(
+    after_help = "Examples:\n  spinor jobs ls --queue images\n  spinor jobs show ID\n  spinor jobs why ID\n  spinor jobs cancel ID --wait"
+)]
 pub enum Jobs {
     /// List them, newest first
     Ls(Ls),
@@ -28,6 +32,10 @@ pub enum Jobs {
     Wait(Wait),
     /// The one reason why a job is not running
     Why(One),
+    /// Start an ended job anew, as it was or with other arguments
+    Replay(Anew),
+    /// Let jobs not run, or end
+    Cancel(CancelJobs),
 }
 
 /// Flags of `jobs ls`.
@@ -48,6 +56,9 @@ pub struct Ls {
     /// Of this run
     #[arg(long, value_name = "ID", value_parser = id_of)]
     run: Option<Uuid>,
+    /// That failed in this way
+    #[arg(long)]
+    fingerprint: Option<String>,
     #[command(flatten)]
     page: Which,
 }
@@ -91,8 +102,8 @@ impl Jobs {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
         let client = global.client()?;
         match self {
-            Self::Ls(Ls { state, queue, kind, run, page: Which { limit, cursor } }) => {
-                let page = client.jobs(&JobFilter { state, queue, kind, run, limit, cursor }).await?;
+            Self::Ls(Ls { state, queue, kind, run, fingerprint, page: Which { limit, cursor } }) => {
+                let page = client.jobs(&JobFilter { state, queue, kind, run, fingerprint, limit, cursor }).await?;
                 output.value(&page, list_text)
             }
             Self::Show(One { id }) => output.value(&client.job(id).await?, record_text),
@@ -102,6 +113,8 @@ impl Jobs {
                 output.value(&report, |report| report_text(report))?;
                 Ok(code)
             }
+            Self::Replay(anew) => anew.run(&client, output, false).await,
+            Self::Cancel(cancel) => cancel.run(&client, output).await,
             Self::Why(One { id }) => {
                 let why = client.why(id).await?;
                 let code = if why.reason == "unknown" { super::failure::FAILED } else { super::failure::DONE };
@@ -117,7 +130,11 @@ fn list_text(page: &Page<JobRow>) -> String {
     for row in &page.rows {
         table.row(vec![
             row.id.to_string(),
-            row.state.word().to_owned(),
+            if row.cancel_requested.is_some() {
+                format!("{}, cancel", row.state.word())
+            } else {
+                row.state.word().to_owned()
+            },
             row.kind.clone(),
             row.queue.clone(),
             row.attempt.to_string(),
@@ -136,6 +153,9 @@ fn record_text(record: &JobRecord) -> String {
     };
     line("job", row.id.to_string());
     line("state", row.state.word().to_owned());
+    if let Some(wish) = &row.cancel_requested {
+        line("cancel", format!("requested {wish}"));
+    }
     line("kind", row.kind.clone());
     line("queue", row.queue.clone());
     line("created", moment(row.created));

@@ -111,6 +111,11 @@ pub enum Event {
         /// The version of the newest.
         version: u64,
     },
+    /// A replay was ordered or stopped: who works on replays looks. On `Control`.
+    Ordered {
+        /// The replay.
+        replay: Uuid,
+    },
     /// A work queue has this lane now: whoever consumes the queue takes from it too. On `Control`.
     Laned {
         /// The lane's name: its queue's, with its suffix.
@@ -158,6 +163,7 @@ impl Event {
             Self::Ping { .. }
             | Self::Pong { .. }
             | Self::Marked { .. }
+            | Self::Ordered { .. }
             | Self::Laned { .. }
             | Self::Watch { .. }
             | Self::Watched { .. }
@@ -179,6 +185,7 @@ impl Event {
                 Self::Ping { .. }
                     | Self::Pong { .. }
                     | Self::Marked { .. }
+                    | Self::Ordered { .. }
                     | Self::Laned { .. }
                     | Self::WhoHolds { .. }
                     | Self::Holds { .. }

@@ -167,6 +167,9 @@ fn row(job: &Job, state: State) -> JobRow {
         error: None,
         run: job.run,
         consumer: None,
+        version: None,
+        fingerprint: None,
+        cancel_requested: None,
     }
 }
 
@@ -256,6 +259,7 @@ impl RunView for Cardboard {
                 ended: run.ended,
                 succeeded: run.succeeded,
                 problems: run.problems,
+                cancel_requested: None,
             },
             jobs: stage.jobs.iter().map(|row| (row.queue.clone(), row.clone())).collect(),
         }))
