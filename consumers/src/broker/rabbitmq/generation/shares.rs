@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 pub(super) struct Shares {
     lanes: Vec<PriorityLane>,
     turns: Turns,
+    /// As they were before the last one, which is taken back when its lane has nothing.
+    before: Turns,
     /// For how many more each lane is taken to have nothing.
     dry: Vec<(PriorityLane, u8)>,
     /// Pulled since the credit was last used up, or nothing was left.
@@ -48,7 +50,7 @@ pub(super) struct Shares {
 
 impl Shares {
     fn of(lanes: Vec<PriorityLane>) -> Self {
-        Self { lanes, turns: Turns::new(), dry: Vec::new(), pulled: 0, opened: 0, stirred: false }
+        Self { lanes, turns: Turns::new(), before: Turns::new(), dry: Vec::new(), pulled: 0, opened: 0, stirred: false }
     }
 
     /// All lanes may have something again.
@@ -58,8 +60,16 @@ impl Shares {
     }
 
     fn next(&mut self) -> Option<PriorityLane> {
+        self.before.clone_from(&self.turns);
         let dry = &self.dry;
         self.turns.next(self.lanes.iter().copied().filter(|lane| dry.iter().all(|(dry, _)| dry != lane)))
+    }
+
+    /// The lane whose turn it was has nothing.
+    fn missed(&mut self, lane: PriorityLane) {
+        // Else those that have something would gain on each other by turns that nobody had.
+        self.turns.clone_from(&self.before);
+        self.dry.push((lane, DRY));
     }
 
     fn pulled(&mut self) {
@@ -178,7 +188,7 @@ impl Generation {
                 self.pause = FIRST_PAUSE;
                 self.keep(vec![message.delivery]);
             }
-            None => shares.dry.push((lane, DRY)),
+            None => shares.missed(lane),
         }
         Ok(())
     }
@@ -218,5 +228,52 @@ impl Generation {
             self.broker.lanes.leave_alone(&queue.name, lane);
         }
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_lane_takes_no_turns_from_the_others() {
+        let mut shares = Shares::of(PriorityLane::ALL.to_vec());
+        let mut low = 0;
+        for _ in 0..100 {
+            shares.begin();
+            let mut next = shares.next();
+            if next == Some(PriorityLane::High) {
+                shares.missed(PriorityLane::High);
+                next = shares.next();
+            }
+            low += usize::from(next == Some(PriorityLane::Low));
+            shares.pulled();
+        }
+        assert_eq!(low, 20);
+    }
+
+    #[test]
+    fn a_credit_is_divided_by_weight_and_each_lane_gets_some() {
+        let shares = Shares::of(PriorityLane::ALL.to_vec());
+        let of = |free| {
+            let mut divided = shares.divided(free);
+            divided.sort_unstable();
+            divided.into_iter().map(|(_, share)| share).collect::<Vec<_>>()
+        };
+        assert_eq!(of(210), [160, 40, 10]);
+        assert_eq!(of(4), [2, 1, 1]);
+        assert_eq!(of(1), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_lane_that_had_nothing_is_asked_again_after_a_while() {
+        let mut shares = Shares::of(vec![PriorityLane::High, PriorityLane::Normal]);
+        assert_eq!(shares.next(), Some(PriorityLane::High));
+        shares.missed(PriorityLane::High);
+        for _ in 0..DRY {
+            assert_eq!(shares.next(), Some(PriorityLane::Normal));
+            shares.pulled();
+        }
+        assert_eq!(shares.next(), Some(PriorityLane::High));
     }
 }
