@@ -23,10 +23,11 @@ use uuid::Uuid;
 use super::{
     Answer, ApiState, Problem, bad_query, check_cursor, clip,
     failures::{fingerprint_of, past},
-    id_of, jobs, query_of,
+    id_of, jobs,
+    new_job::{name, queue_name},
+    query_of,
     steer::Asked,
 };
-use crate::config::keys;
 
 /// A count goes no further.
 const COUNTED: u32 = 1_000_000;
@@ -275,12 +276,8 @@ pub(super) async fn replay_job(
 
 async fn anew(state: &ApiState, id: Uuid, body: &[u8]) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
     let NewReplay { kind, queue, args, by } = read(body)?;
-    for (field, name) in [("kind", &kind), ("queue", &queue)] {
-        if let Some(name) = name.as_ref().filter(|name| !keys::is_name(name)) {
-            let why = format!("`{}`: expected {}", clip(name), keys::Form::Name.expected());
-            return Err(Problem::field(field, why));
-        }
-    }
+    kind.as_deref().map(|kind| name("kind", kind)).transpose()?;
+    queue.as_deref().map(queue_name).transpose()?;
     let replayed = replays(state).one(id, &Edit { kind, queue, args }, &who(by)?).await?;
     is_told(state, &replayed).await;
     let answer = ReplayedJob { id: replayed.id, queue: replayed.queue, replay: replayed.replay };
