@@ -33,15 +33,18 @@ pub struct Ended {
     pub well: bool,
 }
 
+/// A word, and which replica says it.
+pub type Said = (u64, Word);
+
 /// A replica's way to its supervisor.
 pub struct Told {
     number: u64,
-    words: mpsc::Sender<(u64, Word)>,
+    words: mpsc::Sender<Said>,
 }
 
 impl Told {
     /// Of the replica of this number.
-    pub const fn new(number: u64, words: mpsc::Sender<(u64, Word)>) -> Self {
+    pub const fn new(number: u64, words: mpsc::Sender<Said>) -> Self {
         Self { number, words }
     }
 
