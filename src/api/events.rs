@@ -68,6 +68,7 @@ fn sent(event: &Event) -> SentEvent {
         Event::Holds { .. } => "holds",
         Event::Marked { .. } => "marked",
         Event::Ordered { .. } => "ordered",
+        Event::Laned { .. } => "laned",
     };
     // JSON on one line: it holds no newline, which the form forbids.
     SentEvent::default().event(name).data(serde_json::to_string(event).unwrap_or_default())

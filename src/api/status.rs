@@ -204,6 +204,13 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> Response {
             &last.map_or_else(Vec::new, one),
         );
     }
+    let backlog = tokio::time::timeout(Duration::from_secs(2), state.broker.backlog()).await;
+    line(
+        "spinor_results_backlog_bytes",
+        "gauge",
+        "The reports that wait to be recorded, about; absent when the broker does not answer.",
+        &backlog.ok().and_then(Result::ok).map_or_else(Vec::new, |backlog| one(backlog.bytes)),
+    );
     let rows = within(Duration::from_secs(2), queues::rows(&state)).await.unwrap_or_default();
     let each = |value: &dyn Fn(&QueueRow) -> Option<u64>| -> Vec<(String, u64)> {
         rows.iter()

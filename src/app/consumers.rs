@@ -101,6 +101,7 @@ fn settings(config: &Config, slots: usize, queues: Vec<QueueSettings>, node: Opt
         queues,
         slots,
         hold_after: config.consumer.hold_after,
+        results_bound: config.results_bound(),
         grace: config.consumer.grace,
         soft_to_hard: Duration::from_secs(5),
         keep_output: 32 * 1024,

@@ -9,7 +9,10 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use spinor_consumers::consumer::Shutdown;
+use spinor_consumers::{
+    broker::{RESERVED, is_reserved},
+    consumer::Shutdown,
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
@@ -83,6 +86,9 @@ enum Part {
 }
 
 fn node(text: &str) -> Result<String, String> {
+    if is_reserved(text) {
+        return Err(format!("a node has a queue, and {RESERVED}"));
+    }
     if keys::is_name(text) { Ok(text.to_owned()) } else { Err(format!("expected {}", keys::Form::Name.expected())) }
 }
 

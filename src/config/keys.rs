@@ -167,6 +167,13 @@ pub const KEYS: &[Key] = &[
         "Over RabbitMQ: a job that runs longer is held in a queue of its consumer's, anew each time so much has passed. Keep it below half of the server's `consumer_timeout`.",
     ),
     key(
+        "consumer.results_bound",
+        Form::Size(1 << 50),
+        "",
+        r#""5GiB""#,
+        "When more reports than this wait to be recorded, about, it takes no more jobs until the recorder has caught up. Unset: 5 GiB; embedded a tenth of the disk, if that is less.",
+    ),
+    key(
         "consumer.grace",
         Form::Duration(0),
         r#""60s""#,

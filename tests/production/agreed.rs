@@ -28,7 +28,7 @@ const TURN: &str = "touch in-NUMBER-$$; for f in in-*; do \
 
 /// Three consumers and what they need.
 enum Crew {
-    Processes { site: Site, spinor: Spinor, front: Option<Process>, consumers: Vec<Process> },
+    Processes { _site: Site, spinor: Spinor, front: Option<Process>, consumers: Vec<Process> },
     Replicas { spinor: Spinor, up: Option<Process> },
 }
 
@@ -36,7 +36,7 @@ impl Crew {
     async fn on_rabbitmq() -> Self {
         let site = Site::new().await;
         let spinor = Spinor::new(&format!("{}{}", site.toml(), settings("kinds = ['*']\n")));
-        let mut crew = Self::Processes { site, spinor, front: None, consumers: Vec::new() };
+        let mut crew = Self::Processes { _site: site, spinor, front: None, consumers: Vec::new() };
         crew.start().await;
         crew
     }
