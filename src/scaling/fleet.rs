@@ -167,7 +167,7 @@ impl Fleet {
                     self.replicas.remove(index);
                     return true;
                 }
-                replica.fell(ended.how);
+                replica.fell(ended);
                 false
             }
         }
@@ -206,7 +206,7 @@ impl Fleet {
             (None, None) => Ok(()),
         };
         if let Err(error) = started {
-            replica.fell(format!("could not be started: {error:#}"));
+            replica.fell(Ended { how: format!("could not be started: {error:#}"), well: false });
         }
     }
 
