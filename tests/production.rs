@@ -5,6 +5,7 @@
 
 mod agreed;
 mod doctor;
+mod files;
 mod nodes;
 mod outages;
 mod stopping;

@@ -93,7 +93,7 @@ async fn planted_a_hold_that_is_forgotten_when_its_holder_dies_is_found() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_a_cancel_that_is_not_obeyed_is_found() {
-    assert_found(&embedded(&Form::planted("lost-cancel")).await, Rule::LostCancel);
+    assert_found(&rabbitmq(&Form::planted("lost-cancel")).await, Rule::LostCancel);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

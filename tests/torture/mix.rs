@@ -34,29 +34,31 @@ const SAY: &str = "say() { read up idle < /proc/uptime; echo \"$1 $JOB ${STEP:-0
 const ONCE: &str = "mkdir tries/$JOB 2>/dev/null";
 /// Holds a process in a session of its own while it runs, so long that it is held.
 const LONG: &str = "setsid sleep 600 & sleep 3.$TENTHS; kill $!";
+/// Where everything is one process every kill hits, and who is hit too often is parked.
+const NOT_SO_LONG: &str = "setsid sleep 600 & sleep 1.$TENTHS; kill $!";
 /// Longer than a cancel takes.
 const ENDLESS: &str = "sleep 15";
 
-/// One job of the mix; `once`: some consumers run theirs at most once.
-pub fn draw(draw: &mut Draw, once: bool) -> Offer {
+/// One job of the mix; `many`: there are several consumers, and some run theirs at most once.
+pub fn draw(draw: &mut Draw, many: bool) -> Offer {
     match draw.below(100) {
         0..48 => script("short", "", draw).wanted(1, "succeeded"),
         48..58 => script("50 ms", "sleep 0.05", draw).wanted(1, "succeeded"),
         58..62 => {
             let mut offer = script("at most once", "sleep 0.$TENTHS", draw).wanted(1, "succeeded");
-            if once {
+            if many {
                 offer.job.queue = Some(ONCE_QUEUE.to_owned());
                 offer.wanted.at_most_once = true;
             }
             offer
         }
-        62..64 => script("cancelled", ENDLESS, draw).cancelled(Duration::from_secs(1)),
+        62..64 => script("cancelled", if many { ENDLESS } else { NOT_SO_LONG }, draw).cancelled(Duration::from_secs(1)),
         64..66 => {
             let mut offer = script("cancelled before its time", "", draw).cancelled(Duration::ZERO);
             offer.job.delay = Some("10s".to_owned());
             offer
         }
-        66..71 => script("seconds", LONG, draw).wanted(1, "succeeded"),
+        66..71 => script("seconds", if many { LONG } else { NOT_SO_LONG }, draw).wanted(1, "succeeded"),
         71..80 => {
             script("fails first", &format!("{ONCE} && {{ say E; exit 3; }}"), draw).retried(3).wanted(4, "succeeded")
         }

@@ -42,7 +42,7 @@ pub struct Publisher {
     ledger: std::sync::Mutex<File>,
     cancels: std::sync::Mutex<File>,
     sure: AtomicUsize,
-    once: bool,
+    many: bool,
 }
 
 /// A cancel that is to be asked for.
@@ -54,11 +54,11 @@ struct Wish {
 }
 
 impl Publisher {
-    /// With empty ledgers in this directory; `once`: some consumers run theirs at most once.
-    pub fn new(into: &Path, once: bool) -> Self {
+    /// With empty ledgers in this directory; `many`: there are several consumers.
+    pub fn new(into: &Path, many: bool) -> Self {
         let open = |name| OpenOptions::new().create(true).append(true).open(into.join(name)).expect("a ledger").into();
         let (ledger, cancels) = (open("accepted.ndjson"), open("cancels.ndjson"));
-        Self { executions: into.join("executions"), ledger, cancels, sure: AtomicUsize::new(0), once }
+        Self { executions: into.join("executions"), ledger, cancels, sure: AtomicUsize::new(0), many }
     }
 
     /// How many the broker surely has.
@@ -73,38 +73,39 @@ impl Publisher {
         let mut wishes = Vec::new();
         while !stop.is_cancelled() || !wishes.is_empty() {
             pace.tick().await;
-            self.cancel(&client, &mut wishes).await;
+            let (due, later) = wishes.into_iter().partition(|wish: &Wish| wish.at <= Instant::now());
+            wishes = later;
+            let asking = futures_util::future::join_all(Vec::into_iter(due).map(|wish| self.cancel(&client, wish)));
             let executed = std::fs::metadata(&self.executions).map_or(0, |file| file.len() as usize / LINES);
-            if self.sure() <= executed + AHEAD && !stop.is_cancelled() {
-                let offers = (0..BATCH).map(|_| mix::draw(&mut draw, self.once)).collect();
-                self.offer(&client, offers, &mut wishes).await;
-            }
+            let offering = async {
+                if self.sure() > executed + AHEAD || stop.is_cancelled() {
+                    return Vec::new();
+                }
+                self.offer(&client, (0..BATCH).map(|_| mix::draw(&mut draw, self.many)).collect()).await
+            };
+            let (again, new) = tokio::join!(asking, offering);
+            wishes.extend(again.into_iter().flatten().chain(new));
         }
     }
 
-    /// Asks for what is due. A process that does not answer is asked again, as a person would.
-    async fn cancel(&self, client: &Client, wishes: &mut Vec<Wish>) {
-        for mut wish in std::mem::take(wishes) {
-            if wish.at > Instant::now() {
-                wishes.push(wish);
-                continue;
-            }
-            let asked = *wish.asked.get_or_insert_with(now);
-            let why = Asked { by: Some("torture".to_owned()), why: None };
-            let sure = matches!(timeout(PATIENCE, client.cancel_job(wish.job, &why)).await, Ok(Ok(_)));
-            wish.tries += 1;
-            if sure || wish.tries == TRIES {
-                write(&self.cancels, &[Cancel { job: wish.job, asked, answered: now(), sure }]);
-            } else {
-                wishes.push(Wish { at: Instant::now() + AGAIN, ..wish });
-            }
+    /// Asks for one; gives it back when it is to be asked for again, as a person would.
+    async fn cancel(&self, client: &Client, wish: Wish) -> Option<Wish> {
+        let asked = wish.asked.unwrap_or_else(now);
+        let who = Asked { by: Some("torture".to_owned()), why: None };
+        let sure = matches!(timeout(PATIENCE, client.cancel_job(wish.job, &who)).await, Ok(Ok(_)));
+        let tries = wish.tries + 1;
+        if sure || tries == TRIES {
+            write(&self.cancels, &[Cancel { job: wish.job, asked, answered: now(), sure }]);
+            return None;
         }
+        Some(Wish { at: Instant::now() + AGAIN, asked: Some(asked), tries, ..wish })
     }
 
-    async fn offer(&self, client: &Client, offers: Vec<Offer>, wishes: &mut Vec<Wish>) {
+    /// Offers jobs; the cancels that belong to them.
+    async fn offer(&self, client: &Client, offers: Vec<Offer>) -> Vec<Wish> {
         let soon = Instant::now();
         let wish = |offer: &Offer| Some(Wish { at: soon + offer.cancel?, job: offer.wanted.id, asked: None, tries: 0 });
-        wishes.extend(offers.iter().filter_map(wish));
+        let wishes = offers.iter().filter_map(wish).collect();
         let (jobs, mut wanted): (Vec<NewJob>, Vec<Accepted>) =
             offers.into_iter().map(|offer| (offer.job, offer.wanted)).unzip();
         let offered = now();
@@ -117,6 +118,7 @@ impl Publisher {
         }
         self.sure.fetch_add(wanted.iter().filter(|job| job.sure).count(), Ordering::Relaxed);
         write(&self.ledger, &wanted);
+        wishes
     }
 }
 

@@ -86,19 +86,20 @@ impl Stage {
         let spinor = installation(&(site.toml() + &sides), planted);
         let mut consumers = Vec::new();
         let mut proxies = Vec::new();
-        // The last two have a configuration of their own.
-        let own = fs::read_to_string(spinor.join("spinor.toml")).expect("a configuration");
-        let once = own.replace(&format!("queues = ['{QUEUE}']"), &format!("queues = ['{ONCE_QUEUE}']"));
-        fs::write(spinor.join("once.toml"), once + "[kinds.command]\nat_most_once = true\n").expect("written");
+        // API and recorder know both queues, a consumer has one.
+        let all = fs::read_to_string(spinor.join("spinor.toml")).expect("a configuration");
+        let own = |queue: &str| all.replace(&format!("'{QUEUE}', '{ONCE_QUEUE}'"), &format!("'{queue}'"));
+        fs::write(spinor.join("many.toml"), own(QUEUE)).expect("written");
+        let once = own(ONCE_QUEUE) + "[kinds.command]\nat_most_once = true\n";
+        fs::write(spinor.join("once.toml"), once).expect("written");
         for number in 1..=MANY + ONCE {
             let name = format!("consumer-{number}");
             let proxy = CutProxy::start(&broker.address()).await;
             let url = proxy.url(broker.url());
             let mut words = vec!["up", "--only", "consumer", "--data", &name, "--broker", &url];
-            match number {
-                1 => words.extend(["--node", NODE]),
-                number if number > MANY => words.extend(["--config", "once.toml"]),
-                _ => {}
+            words.extend(["--config", if number > MANY { "once.toml" } else { "many.toml" }]);
+            if number == 1 {
+                words.extend(["--node", NODE]);
             }
             consumers.push(Mutex::new(Part::start(&name, &spinor, &words)));
             proxies.push(proxy);
@@ -252,7 +253,7 @@ impl Stage {
 fn installation(servers: &str, planted: Option<&str>) -> Spinor {
     let mut spinor = Spinor::new(&format!(
         "{servers}data = 'data'\n[log]\nlevel = 'warn'\n\
-         [consumer]\nslots = 4\nqueues = ['{QUEUE}']\nkinds = ['command']\ngrace = '20s'\nhold_after = '1s'\n"
+         [consumer]\nslots = 4\nqueues = ['{QUEUE}', '{ONCE_QUEUE}']\nkinds = ['command']\ngrace = '20s'\nhold_after = '1s'\n"
     ));
     if let Some(fault) = planted {
         spinor.set("PLANTED_FAULT", fault);
