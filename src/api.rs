@@ -48,7 +48,7 @@ use spinor_consumers::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::config::Config;
+use crate::{config::Config, scaling::GroupState};
 
 pub use cancel::CancelRequested;
 pub use consumers::{ConsumerRow, ConsumersMarked, NewSlots};
@@ -80,6 +80,8 @@ pub struct ApiState {
     pub state: StateCell,
     /// The marks that hold.
     pub marks: Arc<Marks>,
+    /// What the supervisor of this process knows, if there is one.
+    pub groups: Option<tokio::sync::watch::Receiver<GroupState>>,
     /// The recorder of this process, if it has that part.
     pub recorder: Option<RecorderView>,
     /// Drives the runs that are submitted here.

@@ -4,6 +4,7 @@
 //! job ends. What the reports become in a database is the recorder's tests.
 
 mod agreed;
+mod backlog;
 mod life;
 mod stage;
 mod starting;
@@ -15,6 +16,9 @@ macro_rules! suite {
     ($name:ident, $fixture:ty) => {
         mod $name {
             suite! { @cases $fixture,
+                backlog: [
+                    beyond_the_bound_of_the_reports_nothing_is_taken_until_they_are_recorded,
+                ]
                 life: [
                     a_job_runs_and_its_report_arrives,
                     a_failed_job_is_retried_by_policy_and_then_failed,

@@ -23,6 +23,7 @@ mod production;
 mod rabbitmq;
 mod readme;
 mod recorder;
+mod scaling;
 mod search;
 mod state;
 mod steer;

@@ -98,6 +98,15 @@ pub struct QueueStats {
     pub lanes: Option<LaneStats>,
 }
 
+/// What waits on the report queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages, each with a pack of reports.
+    pub packs: u64,
+    /// Their size together, in bytes; about.
+    pub bytes: u64,
+}
+
 /// The state of the connection to the broker.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
@@ -230,6 +239,9 @@ pub trait Broker: Clone + Send + Sync + 'static {
 
     /// What is known of these queues, or of all work queues when none is named.
     fn stats(&self, queues: &[String]) -> impl Future<Output = Result<Vec<QueueStats>, BrokerError>> + Send;
+
+    /// What waits to be recorded.
+    fn backlog(&self) -> impl Future<Output = Result<Backlog, BrokerError>> + Send;
 
     /// Ends: settles what is under way, answers no more, closes. Deliveries in hand go back. Takes
     /// no longer than a bound, whatever the link does; tells how many deliveries were settled and

@@ -4,10 +4,11 @@
 //! credit, waiting for a slot), `slot` (one delivery from decoding to settling), `verdict` (what
 //! an outcome becomes), `lately` (what was answered a moment ago), `credit` (how much may be in
 //! hand), `holding`, `keeping` and `asking` (long jobs, and whose consumer died), `obeying`, `permits`
-//! and `beating` (what all consumers share). Refuses to know
-//! which broker it is, and what the executors do.
+//! and `beating` (what all consumers share), `backlog` (too many reports wait to be recorded).
+//! Refuses to know which broker it is, and what the executors do.
 
 mod asking;
+mod backlog;
 mod beating;
 mod credit;
 mod holding;
@@ -62,6 +63,8 @@ pub struct ConsumerSettings {
     pub slots: usize,
     /// A running job's delivery is held anew before it is older than this.
     pub hold_after: Duration,
+    /// Beyond so many bytes of reports that wait to be recorded nothing more is taken.
+    pub results_bound: u64,
     /// How long a drain waits for what runs.
     pub grace: Duration,
     /// From SIGTERM to SIGKILL for a job's processes.
@@ -189,6 +192,8 @@ impl Consumer {
             patiently(|| presence::answer(&self.broker, &self.settings, &slots, &intaking, &background)).await?;
             let (asking, until) = (Arc::clone(&slots), background.1.clone());
             background.0.spawn(async move { asking.ask(until).await });
+            let (bound, until) = (self.settings.results_bound, background.1.clone());
+            background.0.spawn(backlog::watch(self.broker.clone(), bound, Arc::clone(&intake), until));
             pool::start(&slots, self.settings.slots, &tracker);
             tracing::info!(
                 consumer = self.settings.origin.consumer, group = self.settings.origin.group,

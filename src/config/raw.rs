@@ -37,6 +37,8 @@ pub(super) struct Raw {
     _secrets: Option<PathBuf>,
     consumer: RawConsumer,
     #[serde(default)]
+    scaler: RawScaler,
+    #[serde(default)]
     queues: BTreeMap<String, RawQueue>,
     #[serde(default)]
     kinds: BTreeMap<String, RawKind>,
@@ -56,9 +58,17 @@ struct RawConsumer {
     slots: Option<usize>,
     #[serde(deserialize_with = "measure::read_duration")]
     hold_after: Duration,
+    #[serde(default, deserialize_with = "measure::read_optional_size")]
+    results_bound: Option<u64>,
     #[serde(deserialize_with = "measure::read_duration")]
     grace: Duration,
     timeout: RawTimeout,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawScaler {
+    command: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -190,9 +200,11 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
             kinds: raw.consumer.kinds.map(|kinds| kinds.into_iter().flat_map(KindPattern::new).collect()),
             slots: raw.consumer.slots.unwrap_or_else(cores),
             hold_after: raw.consumer.hold_after,
+            results_bound: raw.consumer.results_bound,
             grace: raw.consumer.grace,
             timeout: rules.timeout("consumer.timeout", raw.consumer.timeout).unwrap_or(NO_TIMEOUT),
         },
+        scaler: rules.scaler(raw.scaler),
         queues: raw.queues.into_iter().map(|(name, queue)| (name, queue.into())).collect(),
         kinds,
         limits,
@@ -294,6 +306,14 @@ impl Rules<'_> {
             limits: kind.limits,
             at_most_once: kind.at_most_once,
         }
+    }
+
+    fn scaler(&mut self, raw: RawScaler) -> Option<Vec<String>> {
+        let command = raw.command?;
+        if !command.iter().any(|word| word.contains("{replicas}")) {
+            self.add("scaler.command", "has no `{replicas}`; say where the number goes");
+        }
+        Some(command)
     }
 
     fn limit(&mut self, name: &str, limit: &RawLimit) -> Bound {

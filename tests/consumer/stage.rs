@@ -44,6 +44,11 @@ impl Cast {
         self
     }
 
+    /// Them alone.
+    pub fn registry(self) -> Registry {
+        self.0
+    }
+
     /// Adds `noop`.
     pub fn noop(self) -> Self {
         self.kind("noop", |_, _| Box::pin(async { Outcome::Succeeded(Json::null()) }))
@@ -58,6 +63,7 @@ pub fn settings(slots: usize) -> ConsumerSettings {
         queues: vec![QueueSettings { spec: QueueSpec { name: QUEUE.into(), foreign: false }, default_kind: None }],
         slots,
         hold_after: Duration::from_secs(300),
+        results_bound: u64::MAX,
         grace: Duration::from_secs(20),
         soft_to_hard: Duration::from_millis(200),
         keep_output: 1024,

@@ -53,8 +53,8 @@ use self::{
     sink::{Item, Sink},
 };
 use super::{
-    Address, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError, QueueSpec,
-    QueueStats, RESERVED, Receipt, Settlement, Subscription, Topic, Verdict, is_reserved,
+    Address, Backlog, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError,
+    QueueSpec, QueueStats, RESERVED, Receipt, Settlement, Subscription, Topic, Verdict, is_reserved,
 };
 use crate::planted::{self, Fault, planted};
 
@@ -85,6 +85,7 @@ struct Inner {
     link: watch::Receiver<Link>,
     flights: mpsc::Sender<Flight>,
     sink: Sink,
+    pack_size: parcels::PackSize,
     /// Work queues this process declared or met, by short name.
     known: Mutex<BTreeMap<String, QueueSpec>>,
     /// The lanes beside them.
@@ -137,6 +138,7 @@ impl RabbitMq {
             eventing,
             flights,
             sink: Sink::default(),
+            pack_size: parcels::PackSize::default(),
             known: Mutex::default(),
             lanes: priorities::Known::default(),
             trackers: Mutex::default(),
@@ -394,6 +396,13 @@ impl Broker for RabbitMq {
             all.extend(self.0.stats_of(&connection, &queue).await?);
         }
         Ok(all)
+    }
+
+    async fn backlog(&self) -> Result<Backlog, BrokerError> {
+        let connection = self.0.declaring()?;
+        let results = topology::look(&connection, &self.0.names.results()).await?;
+        let packs = results.map_or(0, |queue| queue.ready);
+        Ok(Backlog { packs, bytes: packs.saturating_mul(self.0.pack_size.mean()) })
     }
 
     async fn close(&self) -> usize {

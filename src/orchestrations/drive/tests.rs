@@ -11,8 +11,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use spinor_consumers::{
     broker::{
-        Address, Broker, BrokerError, Delivery, Event, Events, Link, Outgoing, PublishError, QueueSpec, QueueStats,
-        Receipt, Settlement, Subscription, Topic,
+        Address, Backlog, Broker, BrokerError, Delivery, Event, Events, Link, Outgoing, PublishError, QueueSpec,
+        QueueStats, Receipt, Settlement, Subscription, Topic,
     },
     entry::Entry,
     message::decode,
@@ -235,6 +235,10 @@ impl Broker for Cardboard {
         let stats =
             |queue: &String| QueueStats { name: queue.clone(), consumers: consumers(queue), ..Default::default() };
         Ok(queues.iter().map(stats).collect())
+    }
+
+    async fn backlog(&self) -> Result<Backlog, BrokerError> {
+        Ok(Backlog::default())
     }
 
     async fn close(&self) -> usize {

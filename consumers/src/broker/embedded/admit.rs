@@ -10,7 +10,9 @@ use super::{
     writer::{DEAD, NEXT, RESULTS, SEARCH, Writer, microseconds_now},
 };
 use crate::{
-    broker::{Address, BrokerError, Delivery, PublishError, QueueStats, RESERVED, Subscription, Verdict, is_reserved},
+    broker::{
+        Address, Backlog, BrokerError, Delivery, PublishError, QueueStats, RESERVED, Subscription, Verdict, is_reserved,
+    },
     entry::MAX_LINE,
 };
 
@@ -56,6 +58,7 @@ impl Writer {
             }
             Op::Dropped { subscription, left } => self.dropped(subscription, left),
             Op::Stats { names, done } => drop(done.send(self.stats(&names))),
+            Op::Backlog { done } => drop(done.send(self.backlog())),
             Op::Close { done } => self.closing.push(done),
         }
     }
@@ -240,6 +243,14 @@ impl Writer {
             }
         }
         self.cancel(subscription);
+    }
+
+    /// What is on disk only is taken for as large as what is in memory.
+    fn backlog(&self) -> Backlog {
+        let Some(queue) = self.queues.get(&RESULTS) else { return Backlog::default() };
+        let (packs, (count, bytes)) = (queue.waiting(), queue.kept());
+        let mean = bytes.checked_div(count).unwrap_or_default() as u64;
+        Backlog { packs, bytes: packs.saturating_mul(mean) }
     }
 
     fn stats(&self, names: &[String]) -> Result<Vec<QueueStats>, BrokerError> {

@@ -8,7 +8,11 @@ use std::time::Duration;
 use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
-use crate::{broker::PriorityLane, message::header};
+use crate::{
+    broker::PriorityLane,
+    message::header,
+    planted::{Fault, planted},
+};
 
 /// Never -1 (3.10 destroys at the first nack), never absent (4.0 destroys at the 21st).
 const DELIVERY_LIMIT: i64 = 1_000_000;
@@ -171,6 +175,9 @@ pub fn delaying(tier: Tier, back: &str) -> FieldTable {
 /// The arguments of a holder's queue: what nobody takes goes home after a moment, as from a tier;
 /// gone when nobody used it for an hour.
 pub fn held(back: &str) -> FieldTable {
+    if planted(Fault::ForgottenHold) {
+        return table([("x-queue-type", text("quorum")), ("x-message-ttl", AMQPValue::LongLongInt(2000))]);
+    }
     table([
         ("x-queue-type", text("quorum")),
         ("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)),

@@ -129,6 +129,32 @@ impl Inner {
     }
 }
 
+/// The mean size of this process's own packs, which stands for those of all.
+#[derive(Default)]
+pub struct PackSize(AtomicU64);
+
+impl PackSize {
+    /// Of one that has sent none yet.
+    const ASSUMED: u64 = 4096;
+    /// Each new one counts as a sixteenth.
+    const SHARE: u64 = 16;
+
+    /// One more. Two at once may count as one.
+    pub fn sent(&self, size: usize) {
+        let (mean, size) = (self.0.load(Ordering::Relaxed), size as u64);
+        let next = if mean == 0 { size } else { mean - mean / Self::SHARE + size.div_ceil(Self::SHARE) };
+        self.0.store(next, Ordering::Relaxed);
+    }
+
+    /// The mean, in bytes.
+    pub fn mean(&self) -> u64 {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Self::ASSUMED,
+            mean => mean,
+        }
+    }
+}
+
 /// Microseconds since 1970, this long from now.
 fn instant_after(after: Duration) -> i64 {
     let after = SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX);
@@ -190,5 +216,17 @@ mod tests {
         assert_eq!(packer.add(&[]), 0..0);
         let sizes: Vec<_> = packer.packs().iter().map(Bytes::len).collect();
         assert_eq!(sizes, [1500, 3, PACK_BYTES + 1, 3]);
+    }
+
+    #[test]
+    fn the_size_of_packs_follows_what_is_sent() {
+        let size = PackSize::default();
+        assert_eq!(size.mean(), PackSize::ASSUMED);
+        size.sent(1600);
+        assert_eq!(size.mean(), 1600);
+        for _ in 0..200 {
+            size.sent(160_000);
+        }
+        assert!((150_000..=160_100).contains(&size.mean()), "{}", size.mean());
     }
 }

@@ -227,6 +227,7 @@ impl Inner {
             if self.settings.search {
                 self.copy_for_search(&body);
             }
+            self.pack_size.sent(body.len());
             parcels.push(self.pack(body));
         }
         for (item, share) in items.iter().zip(&mut shares) {
