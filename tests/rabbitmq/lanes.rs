@@ -183,7 +183,7 @@ async fn a_broker_killed_and_restarted_loses_nothing_of_any_lane() {
         seen.insert(next_id(&broker, &mut subscription).await.parse::<usize>().expect("a number"));
     }
     assert_eq!(seen, (0..all).collect());
-    published(&broker, all, 0).await.expect("the lanes are there");
+    eventually("the lanes to take a job again", PATIENCE, async || published(&broker, all, 0).await.is_ok()).await;
     while next_id(&broker, &mut subscription).await != all.to_string() {}
     drop(hand);
     broker.close().await;
