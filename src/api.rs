@@ -11,6 +11,7 @@ pub mod problem;
 mod events;
 mod guard;
 mod jobs;
+mod large;
 mod queues;
 mod runs;
 mod status;
@@ -31,6 +32,7 @@ use axum::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    blobs::Blobs,
     broker::AnyBroker,
     marks::{Marks, StateCell},
     recorder::RecorderView,
@@ -58,6 +60,8 @@ pub struct ApiState {
     pub broker: AnyBroker,
     /// What was recorded.
     pub results: Results,
+    /// Where large args and values lie.
+    pub blobs: Blobs,
     /// State, once it has answered.
     pub state: StateCell,
     /// The marks that hold.

@@ -16,6 +16,7 @@ use std::{
 
 use anyhow::Context as _;
 use spinor_consumers::{
+    blobs::Blobs,
     broker::{AnyBroker, Broker},
     consumer::{Agreed, Consumer, ConsumerSettings, Record, Shutdown},
     marks::{Marks, StateCell},
@@ -83,6 +84,7 @@ pub struct App {
     /// Open from the start where somebody writes it or answers from it; a process that only
     /// consumes does without it while it does not answer.
     record: Record,
+    blobs: Blobs,
     state: StateCell,
     search: Option<SearchSettings>,
     consumers: Vec<(Arc<ConsumerSettings>, Arc<Registry>)>,
@@ -109,6 +111,7 @@ impl App {
         } else {
             connect::record(&config, stop).await?
         };
+        let blobs = connect::blobs(&config, &record).await?;
         let kept = role.record.as_deref().unwrap_or(&config.data);
         let state = connect::state(&config, kept, stop).await?;
         let search = connect::search(&config);
@@ -116,7 +119,7 @@ impl App {
         if role.parts.consumer {
             consumers::start_guardian().context("cannot start the guardian process")?;
         }
-        Ok(Self { config, role, broker, record, state, search, consumers, listening })
+        Ok(Self { config, role, broker, record, blobs, state, search, consumers, listening })
     }
 
     /// The broker, for who publishes in this process.
@@ -127,6 +130,11 @@ impl App {
     /// The record; an error only in a process that consumes and nothing else, while it does not answer.
     pub fn results(&self) -> anyhow::Result<Results> {
         self.record.get().cloned().context("the results database does not answer")
+    }
+
+    /// Where large args and values lie, for who publishes in this process.
+    pub fn blobs(&self) -> Blobs {
+        self.blobs.clone()
     }
 
     /// What people can reach it by.
@@ -228,6 +236,7 @@ impl App {
         for (settings, registry) in &self.consumers {
             let consumer = Consumer::new(Arc::clone(settings), Arc::clone(registry), self.broker.clone(), None)
                 .with_record(Arc::clone(&self.record))
+                .with_blobs(self.blobs.clone())
                 .with_agreed(agreed.clone());
             let (shutdown, failed) = (shutdown.clone(), failed.clone());
             tracker.spawn(async move {
@@ -251,10 +260,11 @@ impl App {
         let tracker = TaskTracker::new();
         if let (Some(listening), Some(results)) = (listening, self.record.get()) {
             let broker = &self.broker;
-            let driver = Driver::new(broker.clone(), results.clone(), Vec::new());
+            let driver = Driver::new(broker.clone(), results.clone(), Vec::new()).with_blobs(self.blobs.clone());
             let state = ApiState {
                 broker: broker.clone(),
                 results: results.clone(),
+                blobs: self.blobs.clone(),
                 state: Arc::clone(&self.state),
                 marks,
                 recorder,

@@ -5,6 +5,7 @@
 //! into the results database), [`search`] (the same into the search index). Only
 //! `broker/rabbitmq` knows the AMQP client; only `results` knows SQL of the record.
 
+pub mod blobs;
 pub mod broker;
 pub mod consumer;
 mod database;

@@ -7,6 +7,7 @@
 //! `change` is the rule by which a job's row moves, `statements` the same rule as SQL, `write` and
 //! `read` the two directions, `database` the connections under them.
 
+mod blobs;
 mod change;
 mod question;
 mod read;

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Counters, Problem, check_cursor, id_of,
+    Answer, ApiState, Counters, Problem, check_cursor, id_of, large,
     new_job::{self, Checked},
     query_of,
 };
@@ -105,10 +105,15 @@ pub(super) fn body_of(body: Result<Bytes, BytesRejection>, state: &ApiState) -> 
 }
 
 /// Publishes, then reports what was confirmed; one item for each job, in order.
-pub(super) async fn publish_checked(state: &ApiState, jobs: Vec<Checked>) -> Vec<BatchItem> {
-    let journaled: Vec<bool> =
-        jobs.iter().map(|checked| state.config.queue(&checked.job.queue).journal == Journal::Full).collect();
-    let batch = jobs.iter().zip(&journaled).map(|(Checked { job, delay }, journaled)| Outgoing {
+pub(super) async fn publish_checked(state: &ApiState, mut jobs: Vec<Checked>) -> Vec<BatchItem> {
+    let mut unstored = large::put_away(state, &mut jobs).await;
+    // What has args in the blob store is always journaled: a blob is kept because its job is on record.
+    let journaled: Vec<bool> = jobs
+        .iter()
+        .map(|Checked { job, .. }| job.args_ref.is_some() || state.config.queue(&job.queue).journal == Journal::Full)
+        .collect();
+    let stored = jobs.iter().zip(&journaled).enumerate().filter(|(place, _)| !unstored.contains_key(place));
+    let batch = stored.map(|(_, pair)| pair).map(|(Checked { job, delay }, journaled)| Outgoing {
         to: match delay.filter(|delay| !delay.is_zero()) {
             Some(after) => Address::Delayed { queue: job.queue.clone(), after },
             None => Address::Work(job.queue.clone()),
@@ -120,7 +125,11 @@ pub(super) async fn publish_checked(state: &ApiState, jobs: Vec<Checked>) -> Vec
     let mut lines = Vec::new();
     let mut items = Vec::with_capacity(jobs.len());
     let mut results = results.into_iter();
-    for (Checked { job, .. }, journaled) in jobs.into_iter().zip(journaled) {
+    for (place, (Checked { job, .. }, journaled)) in jobs.into_iter().zip(journaled).enumerate() {
+        if let Some(problem) = unstored.remove(&place) {
+            items.push(BatchItem { id: job.id, queue: job.queue, problem: Some(problem) });
+            continue;
+        }
         let result = results.next().unwrap_or_else(|| {
             Err(spinor_consumers::broker::PublishError::Unconfirmed("the broker gave no answer".to_owned()))
         });
@@ -173,7 +182,8 @@ pub(super) async fn show(
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<JobRecord> {
     let id = id_of(path)?;
-    known(&state, id).await?.map(Json).ok_or_else(|| unknown(id))
+    let record = known(&state, id).await?.ok_or_else(|| unknown(id))?;
+    Ok(Json(large::whole(&state.blobs, record).await))
 }
 
 /// The record of a job; waits up to two seconds for one that is on its way to the record.

@@ -31,12 +31,14 @@ use super::{
     verdict,
 };
 use crate::{
+    blobs::Blobs,
     broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Receipt, Settlement, Verdict},
     entry,
     message::{self, Decoded, Past, header},
 };
 
 mod ears;
+mod large;
 mod suspects;
 
 use ears::Ears;
@@ -62,6 +64,7 @@ pub struct Slots {
     unasked: Mutex<Option<Instant>>,
     holding: Arc<Holding>,
     asking: Asking,
+    blobs: Blobs,
     abandoned: CancellationToken,
 }
 
@@ -99,6 +102,7 @@ impl Slots {
             broker: consumer.broker.clone(),
             record: Arc::clone(&consumer.record),
             asking: Asking::new(consumer.broker.clone(), Arc::clone(&intake)),
+            blobs: consumer.blobs.clone(),
             intake,
             running,
             lately: Lately::default(),
@@ -137,10 +141,11 @@ impl Slots {
         if job.expires_at.is_some_and(|at| at <= now) {
             return self.expire(&job, journaled, delivery, now);
         }
-        match self.registry.get(&job.kind) {
-            Some(executor) => self.run(&**executor, job, journaled, delivery, now).await,
-            None => self.unknown_kind(job, journaled, delivery, now),
-        }
+        let Some(executor) = self.registry.get(&job.kind) else {
+            return self.unknown_kind(job, journaled, delivery, now);
+        };
+        let Some((job, delivery)) = self.load(job, journaled, delivery, now).await else { return };
+        self.run(&**executor, job, journaled, delivery, now).await;
     }
 
     /// A redelivered job may be running here, answered here a moment ago, or final in the record.
@@ -256,12 +261,14 @@ impl Slots {
         // The place of one that starts alone is free when its answer is stored: until then a death counts.
         let alone = keeper.permit.take();
         drop(keeper);
+        let (outcome, value_ref) = self.put_away(&job, outcome).await;
         let Some(delivery) = self.running.end(&key) else { return };
         if is_cut_by_drain(&context, &outcome) {
             return give_back(&self.broker, self.holding.boot, delivery);
         }
         let mut report = self.blank(&job, journaled, execution, now);
         report.maybe_rerun = maybe_rerun;
+        report.value_ref = value_ref;
         let (report, receipt) = self.answer(&job, journaled, delivery, report, &context, outcome);
         ears.ended(report);
         if alone.is_some() {
@@ -312,7 +319,7 @@ impl Slots {
     fn blank(&self, job: &Job, journaled: bool, execution: Uuid, now: Timestamp) -> Report {
         let mut report = Report::of(job, &self.settings.origin, execution, now);
         if !journaled || self.settings.whole_reports {
-            report.whole = Some(Box::new(job.clone()));
+            report.whole = Some(Box::new(job.carried()));
         }
         report
     }
