@@ -8,6 +8,7 @@ pub mod listen;
 pub mod new_job;
 pub mod problem;
 
+mod data;
 mod events;
 mod guard;
 mod jobs;
@@ -43,6 +44,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 
+pub use data::{BackUp, Prune, PruneFrom, PrunedSlice, kept};
 pub use events::EventFilter;
 pub use jobs::{Accepted, BatchAnswer, BatchItem};
 pub use problem::Problem;
@@ -140,6 +142,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/steps", get(runs::steps))
         .route("/nodes", get(runs::nodes))
+        .route("/data/prune", post(data::prune))
+        .route("/data/backup", post(data::back_up))
         .route("/events", get(events::stream))
         .route("/status", get(status::status));
     Router::new()

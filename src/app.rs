@@ -22,7 +22,8 @@ use spinor_consumers::{
     marks::{Marks, StateCell},
     recorder::{Recorder, RecorderSettings, RecorderView},
     results::Results,
-    search::{Search, SearchSettings},
+    retention::Retention,
+    search::{Search, SearchIndex, SearchSettings},
 };
 use spinor_executors::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -206,12 +207,25 @@ impl App {
                 }
             });
             tracker.spawn(keep_state_small(Arc::clone(&self.state), stop.clone()));
+            tracker.spawn(self.retention()?.run(stop.clone()));
             if let Some(settings) = &self.search {
                 self.start_search(settings.clone(), &tracker, stop)?;
             }
         }
         tracker.close();
         Ok((tracker, view))
+    }
+
+    /// Keeps the record small; several processes take turns.
+    fn retention(&self) -> anyhow::Result<Retention> {
+        Ok(Retention {
+            results: self.results()?,
+            blobs: self.blobs.clone(),
+            state: Arc::clone(&self.state),
+            search: self.search.as_ref().map(SearchIndex::new).transpose()?,
+            keep: self.config.keep.all().to_vec(),
+            every: Duration::from_secs(300),
+        })
     }
 
     /// Beside the recorder and in nobody's way: neither waits for the other.

@@ -7,6 +7,7 @@
 mod ask;
 mod bench;
 mod configure;
+mod data;
 mod doctor;
 mod failure;
 mod jobs;
@@ -73,6 +74,9 @@ enum Command {
     /// Look at runs
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// Remove what is past its time, back up, restore
+    #[command(subcommand)]
+    Data(data::Data),
     /// Write, check or show the configuration
     #[command(subcommand)]
     Config(configure::Configure),
@@ -125,6 +129,7 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Bench(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Jobs(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Queues(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Data(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Runs(command) => runtime.run(Box::pin(command.run(&global, output))),
     }
 }

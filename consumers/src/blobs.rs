@@ -63,6 +63,15 @@ pub enum BlobError {
     Wrong(String),
 }
 
+/// One look for what nobody needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// The last job that was looked at; none at the end.
+    pub last: Option<Uuid>,
+    /// Those of which neither a job nor a letter is recorded.
+    pub orphans: Vec<Uuid>,
+}
+
 impl Blobs {
     /// In the results database.
     pub const fn in_results(results: Arc<OnceLock<Results>>) -> Self {
@@ -174,15 +183,13 @@ impl Blobs {
         }
     }
 
-    /// Some jobs after `after`, in the order of their ids, with blobs older than an instant and no row in the record.
-    pub async fn orphans(&self, results: &Results, before: Timestamp, after: Uuid) -> Result<Vec<Uuid>, BlobError> {
-        match &self.store {
-            Store::Results(results) => open(results)?.orphaned_blobs(before, after).await.map_err(meaning),
-            Store::Directory(directory) => {
-                let old = directory.older(before, after).await?;
-                results.unrecorded(&old).await.map_err(meaning)
-            }
-        }
+    /// Looks at some jobs after `after`, in the order of their ids, that have blobs older than an instant.
+    pub async fn orphans(&self, results: &Results, before: Timestamp, after: Uuid) -> Result<Looked, BlobError> {
+        let old = match &self.store {
+            Store::Results(results) => open(results)?.old_blobs(before, after).await.map_err(meaning)?,
+            Store::Directory(directory) => directory.older(before, after).await?,
+        };
+        Ok(Looked { last: old.last().copied(), orphans: results.unrecorded(&old).await.map_err(meaning)? })
     }
 
     fn place(&self) -> String {

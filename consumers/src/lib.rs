@@ -5,6 +5,7 @@
 //! into the results database), [`search`] (the same into the search index). Only
 //! `broker/rabbitmq` knows the AMQP client; only `results` knows SQL of the record.
 
+pub mod backup;
 pub mod blobs;
 pub mod broker;
 pub mod consumer;
@@ -15,6 +16,7 @@ pub mod message;
 mod planted;
 pub mod recorder;
 pub mod results;
+pub mod retention;
 pub mod search;
 pub mod state;
 mod tls;

@@ -9,6 +9,7 @@
 
 mod blobs;
 mod change;
+mod prune;
 mod question;
 mod read;
 mod schema;
@@ -33,6 +34,7 @@ use statements::Statements;
 use write::Rows;
 
 pub use change::{cause, clip, place};
+pub use prune::{Chunk, Cuts, Place, Pruned};
 pub use question::{
     AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked,
 };

@@ -86,11 +86,9 @@ impl Results {
         Ok(())
     }
 
-    /// Some jobs after this one with blobs older than an instant, of which neither a job nor a letter is recorded.
-    pub async fn orphaned_blobs(&self, before: Timestamp, after: Uuid) -> Result<Vec<Uuid>, ResultsError> {
-        let sql = "SELECT DISTINCT job FROM blobs WHERE at < ? AND job > ? \
-                   AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = blobs.job) \
-                   AND NOT EXISTS (SELECT 1 FROM dead WHERE dead.job = blobs.job) ORDER BY job LIMIT 200";
+    /// Some jobs after this one, by id, with blobs older than an instant.
+    pub async fn old_blobs(&self, before: Timestamp, after: Uuid) -> Result<Vec<Uuid>, ResultsError> {
+        let sql = "SELECT DISTINCT job FROM blobs WHERE at < ? AND job > ? ORDER BY job LIMIT 200";
         let values = vec![Value::Int(before.as_microsecond()), Value::Id(after)];
         self.0.database.ask(sql.to_owned(), values).await?.iter().map(|row| row.id(0)).collect()
     }
