@@ -4,7 +4,7 @@
 //! job ends. What the reports become in a database is the recorder's tests.
 
 mod life;
-mod stage;
+pub mod stage;
 mod starting;
 mod stopping;
 mod wrong;

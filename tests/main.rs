@@ -7,7 +7,9 @@
 
 mod api;
 mod architecture;
+mod backup;
 mod bench;
+mod blobs;
 mod cli;
 mod config;
 mod conformance;
@@ -22,6 +24,7 @@ mod production;
 mod rabbitmq;
 mod readme;
 mod recorder;
+mod retention;
 mod search;
 mod state;
 mod support;

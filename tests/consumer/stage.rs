@@ -44,6 +44,11 @@ impl Cast {
         self
     }
 
+    /// The executors, for a consumer that is built by hand.
+    pub fn registry(self) -> Registry {
+        self.0
+    }
+
     /// Adds `noop`.
     pub fn noop(self) -> Self {
         self.kind("noop", |_, _| Box::pin(async { Outcome::Succeeded(Json::null()) }))
@@ -90,10 +95,15 @@ pub struct Stage {
 impl Stage {
     /// Starts a consumer on a broker.
     pub async fn on(broker: AnyBroker, settings: ConsumerSettings, cast: Cast, record: Option<Results>) -> Self {
+        let consumer = Consumer::new(Arc::new(settings), Arc::new(cast.0), broker.clone(), record);
+        Self::of(broker, consumer).await
+    }
+
+    /// Starts this consumer on its broker.
+    pub async fn of(broker: AnyBroker, consumer: Consumer) -> Self {
         declare(&broker, &[QUEUE]).await;
         let results = consume(&broker, Address::Results, 100).await;
         let shutdown = Shutdown::default();
-        let consumer = Consumer::new(Arc::new(settings), Arc::new(cast.0), broker.clone(), record);
         let until = shutdown.clone();
         #[expect(clippy::disallowed_methods, reason = "the handle is awaited at the end of the case")]
         let consumer = tokio::spawn(async move { consumer.run(until).await.expect("the consumer starts") });
