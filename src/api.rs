@@ -8,14 +8,20 @@ pub mod listen;
 pub mod new_job;
 pub mod problem;
 
+mod cancel;
+mod consumers;
 mod data;
 mod events;
+mod groups;
 mod guard;
 mod jobs;
 mod large;
+mod locks;
 mod queues;
 mod runs;
 mod status;
+mod steer;
+mod unique;
 mod wait;
 mod watch;
 mod why;
@@ -28,7 +34,7 @@ use std::sync::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Path, Query},
-    routing::{get, post},
+    routing::{delete, get, post, put},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,13 +50,19 @@ use uuid::Uuid;
 
 use crate::config::Config;
 
+pub use cancel::CancelRequested;
+pub use consumers::{ConsumerRow, ConsumersMarked, NewSlots};
 pub use data::{BackUp, Prune, PruneFrom, PrunedSlice, kept};
 pub use events::EventFilter;
+pub use groups::{GroupQueue, GroupRow, NewScale};
 pub use jobs::{Accepted, BatchAnswer, BatchItem};
+pub use locks::{KeyRow, LimitRow, LockFilter, Locks, NewLimit};
 pub use problem::Problem;
-pub use queues::QueueRow;
+pub use queues::{QueuePause, QueueRow};
 pub use runs::{DriveRuns, NewRun, RunOrder, SubmittedRun};
 pub use status::{LinkState, Status};
+pub use steer::Asked;
+pub use unique::{NewUnique, OnConflict, Until, Wanted};
 pub use wait::{JobEnd, WaitMany, Waited, WaitedMany};
 pub use watch::Watches;
 pub use why::Why;
@@ -135,11 +147,26 @@ pub fn router(state: ApiState) -> Router {
         .route("/jobs", get(jobs::list).post(jobs::publish))
         .route("/jobs/wait", post(wait::wait_many))
         .route("/jobs/{id}", get(jobs::show))
+        .route("/jobs/{id}/cancel", post(cancel::job))
         .route("/jobs/{id}/wait", get(wait::wait))
         .route("/jobs/{id}/why", get(why::why))
         .route("/queues", get(queues::list))
+        .route("/queues/{name}/pause", post(queues::pause))
+        .route("/queues/{name}/resume", post(queues::resume))
+        .route("/consumers", get(consumers::list))
+        .route("/consumers/groups", get(groups::list))
+        .route("/consumers/{name}", get(consumers::show))
+        .route("/consumers/{name}/drain", post(consumers::drain))
+        .route("/consumers/{name}/slots", post(consumers::slots))
+        .route("/groups/{name}/drain", post(groups::drain))
+        .route("/groups/{name}/scale", post(groups::scale))
+        .route("/groups/{name}/slots", post(groups::slots))
+        .route("/locks", get(locks::list))
+        .route("/limits/{name}", put(locks::set).delete(locks::unset))
+        .route("/keys/{key}", delete(locks::free))
         .route("/runs", get(runs::list).post(runs::submit))
         .route("/runs/{id}", get(runs::show))
+        .route("/runs/{id}/cancel", post(cancel::run))
         .route("/runs/{id}/steps", get(runs::steps))
         .route("/nodes", get(runs::nodes))
         .route("/data/prune", post(data::prune))

@@ -7,6 +7,7 @@
 pub mod check;
 mod connect;
 mod consumers;
+pub mod marks;
 
 use std::{
     path::PathBuf,
@@ -24,6 +25,7 @@ use spinor_consumers::{
     results::Results,
     retention::Retention,
     search::{Search, SearchIndex, SearchSettings},
+    state::State,
 };
 use spinor_executors::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -36,6 +38,8 @@ use crate::{
 
 pub use connect::CannotConnect;
 
+/// A process that only consumes.
+const CONSUMER: Parts = Parts { api: false, consumer: true, recorder: false };
 /// From the second signal to the end, when something does not close.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
@@ -75,6 +79,13 @@ pub struct Role {
     pub jobs: bool,
     /// Where a record that is a file lies, when that is not the data directory.
     pub record: Option<PathBuf>,
+}
+
+/// The store of state that a configuration names, opened; it must answer now.
+pub async fn state_of(config: &Config, stop: &CancellationToken) -> anyhow::Result<State> {
+    api::listen::make_directory(&config.data)?;
+    let cell = connect::state(config, &config.data, stop).await?;
+    cell.get().cloned().context("the store of state does not answer")
 }
 
 /// Everything opened and connected, nothing running yet.
@@ -161,6 +172,8 @@ impl App {
             () = shutdown.drain.cancelled() => {}
             // A part that cannot go on ends the process: it would look alive and do nothing.
             () = failed.cancelled() => shutdown.drain.cancel(),
+            // Nothing else is here, and all consumers were told to drain.
+            () = consuming.wait(), if self.role.parts == CONSUMER => shutdown.drain.cancel(),
         }
         let in_turn = async {
             consuming.wait().await;
@@ -208,6 +221,8 @@ impl App {
             });
             tracker.spawn(keep_state_small(Arc::clone(&self.state), stop.clone()));
             tracker.spawn(self.retention()?.run(stop.clone()));
+            let (state, broker) = (Arc::clone(&self.state), self.broker.clone());
+            tracker.spawn(marks::clear_now_and_then(state, self.results()?, broker, stop.clone()));
             if let Some(settings) = &self.search {
                 self.start_search(settings.clone(), &tracker, stop)?;
             }

@@ -17,6 +17,7 @@ mod latency;
 mod noop;
 mod site;
 mod system;
+mod waiting;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -42,6 +43,10 @@ pub enum Workload {
     Latency,
     /// 1000 shells in order on each of 6 nodes of this machine, recorded.
     Command,
+    /// Unique keys, beside a crowd of them.
+    Keys,
+    /// Jobs that do nothing, recorded, beside a crowd of delayed ones.
+    Delayed,
 }
 
 /// What to do.
@@ -113,6 +118,7 @@ async fn measure(request: &Request, place: &Place) -> Result<Vec<Summary>> {
         Workload::Noop | Workload::Record => Ok(vec![noop::run(request, place).await?]),
         Workload::Latency => Ok(vec![latency::run(request, place).await?]),
         Workload::Command => Ok(vec![command::run(request, place).await?]),
+        Workload::Keys | Workload::Delayed => Ok(vec![waiting::run(request, place).await?]),
         Workload::Payload => {
             let mut all = Vec::new();
             for (payload, jobs) in [(100, 50_000), (1_000, 30_000), (10_000, 10_000), (100_000, 2_000)] {

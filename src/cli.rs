@@ -6,11 +6,14 @@
 
 mod ask;
 mod bench;
+mod cancel;
 mod configure;
+mod consumers;
 mod data;
 mod doctor;
 mod failure;
 mod jobs;
+mod locks;
 mod many;
 mod output;
 mod pages;
@@ -19,6 +22,7 @@ mod queues;
 mod run;
 mod runs;
 mod status;
+mod steer;
 mod table;
 mod up;
 
@@ -65,15 +69,21 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Measure speed on this machine
     Bench(bench::Bench),
-    /// Look at jobs
+    /// Look at jobs, and cancel them
     #[command(subcommand)]
     Jobs(jobs::Jobs),
-    /// Look at queues
+    /// Look at queues, pause and resume them
     #[command(subcommand)]
     Queues(queues::Queues),
-    /// Look at runs
+    /// Look at runs, and cancel them
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// Look at consumers; drain and scale them
+    #[command(subcommand)]
+    Consumers(consumers::Consumers),
+    /// Look at limits and unique keys, and change them
+    #[command(subcommand)]
+    Locks(locks::Locks),
     /// Remove what is past its time, back up, restore
     #[command(subcommand)]
     Data(data::Data),
@@ -131,6 +141,8 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Queues(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Data(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Runs(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Consumers(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),
     }
 }
 

@@ -15,6 +15,7 @@
 //! ```
 
 mod event_stream;
+mod steer;
 
 use std::{
     path::{Path, PathBuf},
@@ -235,7 +236,16 @@ impl Client {
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &(impl Serialize + ?Sized)) -> Result<T, ClientError> {
-        let response = self.send(self.request(Method::POST, path).json(body).timeout(TAKEN)).await?;
+        self.ask(Method::POST, path, body).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &(impl Serialize + ?Sized),
+    ) -> Result<T, ClientError> {
+        let response = self.send(self.request(method, path).json(body).timeout(TAKEN)).await?;
         self.read(response).await
     }
 
@@ -278,6 +288,15 @@ fn builder() -> reqwest::ClientBuilder {
 /// The machine's authorities are neither read, which takes a moment, nor missed where there are none.
 fn without_tls(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
     builder.tls_certs_only([])
+}
+
+/// A name as one part of a path, whatever is in it.
+fn segment(name: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    name.bytes().map(byte).collect()
 }
 
 fn failed(place: &str, error: &reqwest::Error) -> ClientError {

@@ -23,10 +23,11 @@ use std::{
 };
 
 use config::ValueKind;
+use spinor_consumers::marks::Bound;
 use spinor_executors::{KindPattern, RetryPolicy, State, Timeout};
 
 pub use endpoint::Endpoint;
-pub use measure::{duration, duration_text};
+pub use measure::{duration, duration_text, rate, rate_text};
 
 /// Everything a process needs to know before it starts.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +64,8 @@ pub struct Config {
     pub queues: BTreeMap<String, QueueConfig>,
     /// Limits by kind pattern.
     pub kinds: BTreeMap<String, KindConfig>,
+    /// What jobs that name a limit share, by its name.
+    pub limits: BTreeMap<String, Bound>,
     /// The part `api`.
     pub api: ApiConfig,
     /// The part `recorder`.
@@ -207,7 +210,7 @@ pub enum Journal {
 }
 
 /// Limits of the kinds a pattern matches.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct KindConfig {
     /// Time limits.
     pub timeout: Option<Timeout>,
@@ -217,6 +220,10 @@ pub struct KindConfig {
     pub memory: Option<u64>,
     /// How many files each of its processes may have open.
     pub files: Option<u64>,
+    /// The limits they count against, by name.
+    pub limits: Option<Vec<String>>,
+    /// Do they never run a second time?
+    pub at_most_once: Option<bool>,
 }
 
 /// The part `api`.
@@ -283,6 +290,8 @@ impl Config {
             retry: kind.retry.or(limits.retry),
             memory: kind.memory.or(limits.memory),
             files: kind.files.or(limits.files),
+            limits: kind.limits.clone().or(limits.limits),
+            at_most_once: kind.at_most_once.or(limits.at_most_once),
         })
     }
 }

@@ -10,7 +10,6 @@ use spinor::{
     config::Ask,
 };
 use spinor_consumers::{
-    blobs::Blobs,
     broker::{
         Address, AnyBroker, Broker, BrokerError, Event, QueueSpec, Settlement, Topic, Verdict,
         embedded::{Embedded, EmbeddedSettings},
@@ -81,7 +80,7 @@ impl Stage {
         let state = ApiState {
             broker: broker.clone(),
             results: results.clone(),
-            blobs: Blobs::in_results(Arc::new(results.clone().into())),
+            blobs: spinor_consumers::blobs::Blobs::in_results(Arc::new(results.clone().into())),
             state: Arc::new(agreed.into()),
             marks: Default::default(),
             recorder: Some(recorder.view()),

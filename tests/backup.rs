@@ -108,7 +108,13 @@ async fn a_backup_under_load_holds_every_job_accepted_before_it_and_each_ends_on
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_installation_is_copied_by_its_path_and_a_damaged_copy_is_refused() {
     let spinor = Spinor::new("");
+    let blobs = spinor.join("blobs");
+    std::fs::write(spinor.join("spinor.toml"), format!("blobs = 'file://{}'\n", blobs.display())).unwrap();
     let process = up(&spinor, "data").await;
+    let mut large = wait_job(0);
+    (large.kind, large.args) = ("noop".to_owned(), Some(super::blobs::large()));
+    let large = client(&spinor, "data").publish(&large).await.unwrap().id;
+    client(&spinor, "data").wait(large, PATIENCE, true).await.unwrap();
     let ended = client(&spinor, "data").publish(&wait_job(0)).await.unwrap().id;
     client(&spinor, "data").wait(ended, PATIENCE, true).await.unwrap();
     let waits =
@@ -123,7 +129,7 @@ async fn a_stopped_installation_is_copied_by_its_path_and_a_damaged_copy_is_refu
     assert!(again.code() == 2 && again.stderr.contains("not empty"), "{again:?}");
     backup("damaged").await.expect_success();
     flip(&spinor.join("damaged/results.db"));
-    let refused = spinor.run(&["data", "restore", "damaged", "--data", "other"]).await;
+    let refused = spinor.run(&["data", "restore", "damaged", "--data", "other", "--force"]).await;
     assert!(
         refused.code() == 2 && refused.stderr.contains("results.db") && refused.stderr.contains("damaged"),
         "{refused:?}"
@@ -131,16 +137,22 @@ async fn a_stopped_installation_is_copied_by_its_path_and_a_damaged_copy_is_refu
     assert!(!spinor.join("other").exists(), "nothing is begun");
     let forced = spinor.run(&["data", "restore", "copy", "--data", "data", "--force", "--json"]).await.expect_success();
     let forced: Value = serde_json::from_str(&forced.stdout).unwrap();
-    let aside = forced["aside"][0].as_str().unwrap();
-    assert!(Path::new(aside).join("results.db").exists(), "{forced}");
+    let aside: Vec<&Path> =
+        forced["aside"].as_array().unwrap().iter().map(|path| Path::new(path.as_str().unwrap())).collect();
+    assert!(
+        aside.len() == 2 && aside[0].join("spinor-blobs").exists() && aside[1].join("results.db").exists(),
+        "{forced}"
+    );
     let process = up(&spinor, "data").await;
     let client = client(&spinor, "data");
     assert_eq!(client.job(ended).await.unwrap().row.state, State::Succeeded);
     assert_eq!(client.job(waits).await.unwrap().row.state, State::Queued);
+    assert!(client.job(large).await.unwrap().job.is_some_and(|job| job.args == super::blobs::large()));
     let pruned =
         spinor.run(&["data", "prune", "--older-than", "0s", "--data", "data", "--json"]).await.expect_success();
     let pruned: Value = serde_json::from_str(&pruned.stdout).unwrap();
-    assert_eq!((&pruned["jobs"], &pruned["attempts"]), (&1.into(), &1.into()), "{pruned}");
+    assert_eq!((&pruned["jobs"], &pruned["attempts"]), (&2.into(), &2.into()), "{pruned}");
+    assert_eq!(pruned["blobs"], 1, "{pruned}");
     assert!(client.job(ended).await.is_err() && client.job(waits).await.is_ok());
     down(process).await;
 }

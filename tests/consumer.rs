@@ -3,6 +3,7 @@
 //! The same cases run on each broker; executors are small closures, so that a case decides how a
 //! job ends. What the reports become in a database is the recorder's tests.
 
+mod agreed;
 mod life;
 pub mod stage;
 mod starting;
@@ -39,6 +40,20 @@ macro_rules! suite {
                     a_second_signal_is_immediate,
                     a_job_of_a_lost_consumer_runs_again_and_is_marked,
                     a_redelivered_job_that_has_ended_is_not_run,
+                ]
+                agreed: [
+                    a_job_cancelled_before_it_starts_does_not_run,
+                    a_running_job_is_cancelled_by_its_own_wish_and_by_its_runs,
+                    a_paused_queue_is_left_alone_until_it_is_resumed,
+                    slots_follow_their_mark_down_and_up,
+                    a_drain_mark_ends_the_consumer_and_the_next_one_goes_on,
+                    a_limit_holds_over_two_consumers_and_follows_its_mark,
+                    a_rate_lets_only_so_many_start,
+                    a_copy_of_a_claimed_attempt_does_not_run,
+                    an_at_most_once_job_of_a_lost_consumer_is_lost_and_runs_no_second_time,
+                    a_unique_key_is_free_when_its_job_has_ended,
+                    without_state_jobs_that_need_it_wait_and_others_go_on,
+                    a_consumer_says_what_it_runs_and_leaves,
                 ]
             }
         }

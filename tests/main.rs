@@ -27,6 +27,7 @@ mod recorder;
 mod retention;
 mod search;
 mod state;
+mod steer;
 mod support;
 mod tls;
 mod torture;

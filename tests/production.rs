@@ -3,6 +3,7 @@
 //! One module a subject. What is asked for is asked for from outside: the command line, the API, an
 //! AMQP client of another language, SQL and the search server's own questions.
 
+mod agreed;
 mod doctor;
 mod nodes;
 mod outages;

@@ -149,7 +149,8 @@ on_every_store! {
         who_races_for_two_limits_in_any_order_gets_both_or_none,
         a_permit_whose_owner_is_gone_is_free_when_its_lease_ends,
         a_permit_that_is_renewed_outlives_its_first_lease,
-        who_lost_its_permit_is_told_when_it_renews;
+        who_lost_its_permit_is_told_when_it_renews,
+        what_counts_against_each_limit_is_listed;
     leases:
         a_lease_has_one_owner_and_an_epoch_for_each,
         a_lease_that_ends_goes_to_another_with_the_next_epoch,

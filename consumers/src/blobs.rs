@@ -104,12 +104,13 @@ impl Blobs {
         // Tens of milliseconds for what is largest.
         let sha256 = apart(move || hash(&hashed)).await?;
         let blob = BlobRef { sha256, size: bytes.len() as u64 };
-        bounded(async {
+        // Boxed: who never puts anything large shall not carry room for it.
+        bounded(Box::pin(async {
             match &self.store {
                 Store::Results(results) => open(results)?.put_blob(job, &blob, bytes).await.map_err(meaning),
                 Store::Directory(directory) => directory.put(job, &blob, bytes.clone()).await,
             }
-        })
+        }))
         .await?;
         Ok(blob)
     }
@@ -128,12 +129,12 @@ impl Blobs {
     /// Reads bytes that belong to a job, and checks that they are what was stored.
     pub async fn get(&self, job: Uuid, blob: &BlobRef) -> Result<Bytes, BlobError> {
         let wrong = |what: &str| BlobError::Wrong(format!("blob {} of job {job} {what}", blob.sha256));
-        let found = bounded(async {
+        let found = bounded(Box::pin(async {
             match &self.store {
                 Store::Results(results) => open(results)?.blob(job, blob).await.map_err(meaning),
                 Store::Directory(directory) => directory.get(job, blob).await,
             }
-        });
+        }));
         let found = found.await?.ok_or_else(|| wrong(&format!("is not in {}", self.place())))?;
         let hashed = found.clone();
         let is = apart(move || hash(&hashed)).await?;

@@ -3,20 +3,25 @@
 //! Owns a consumer's life: subscribe, run, drain. The stages are files: `intake` (deliveries with
 //! credit, waiting for a slot), `slot` (one delivery from decoding to settling), `verdict` (what
 //! an outcome becomes), `lately` (what was answered a moment ago), `credit` (how much may be in
-//! hand), `holding`, `keeping` and `asking` (long jobs, and whose consumer died). Refuses to know
+//! hand), `holding`, `keeping` and `asking` (long jobs, and whose consumer died), `obeying`, `permits`
+//! and `beating` (what all consumers share). Refuses to know
 //! which broker it is, and what the executors do.
 
 mod asking;
+mod beating;
 mod credit;
 mod holding;
 mod intake;
 mod keeping;
 mod lately;
+mod obeying;
+mod permits;
 mod presence;
 mod slot;
 mod verdict;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -31,12 +36,17 @@ use uuid::Uuid;
 use crate::{
     blobs::Blobs,
     broker::{AnyBroker, Broker, BrokerError, QueueSpec},
-    marks::{Marks, StateCell},
+    marks::{Bound, Marks, StateCell},
     results::Results,
+    state::Subject,
 };
 use intake::{Intake, LEAVE};
+use obeying::Obeying;
+use permits::Permits;
 use slot::Slots;
 
+/// The marks are waited for this long at the start; a store that is away longer is obeyed later.
+const MARKS: Duration = Duration::from_secs(2);
 /// An execution that was dropped is gone within this.
 const DROPPED: Duration = Duration::from_secs(1);
 
@@ -65,6 +75,8 @@ pub struct ConsumerSettings {
     pub whole_reports: bool,
     /// Limits and retries by kind; the first pattern that matches counts.
     pub kinds: Vec<KindSettings>,
+    /// The bounds of limits by name; a mark of the same name counts before them.
+    pub limits: BTreeMap<String, Bound>,
 }
 
 /// A queue as this consumer sees it.
@@ -87,6 +99,10 @@ pub struct KindSettings {
     pub retry: Option<RetryPolicy>,
     /// What their processes may use.
     pub bounds: Bounds,
+    /// The limits that all of them count against, by name.
+    pub limits: Vec<String>,
+    /// Do they never run a second time, whatever happens? One that may have run is *lost* then.
+    pub at_most_once: bool,
 }
 
 /// The results database of who can do without it for a while: set once it is open.
@@ -162,10 +178,19 @@ impl Consumer {
         let running = Arc::new(Running::new());
         let intake = Arc::new(Intake::new(self.settings.slots, self.boot, Arc::clone(&running)));
         let background: Background = (TaskTracker::new(), CancellationToken::new());
-        let slots = Arc::new(Slots::new(&self, Arc::clone(&intake), running, &background));
+        let permits = Arc::new(Permits::new(Arc::clone(&self.agreed.state), background.0.clone()));
+        let slots = Arc::new(Slots::new(&self, Arc::clone(&intake), running, Arc::clone(&permits), &background));
         let tracker = TaskTracker::new();
         let intaking = CancellationToken::new();
+        // Told by the process, or by a mark.
+        let drain = shutdown.drain.child_token();
+        let obeying = Obeying { consumer: &self, intake: &intake, slots: &slots, tracker: &tracker, drain: &drain };
         let start = async {
+            if self.agreed.state.get().is_some() {
+                // What was cancelled or paused before is known before the first job comes.
+                self.agreed.marks.loaded(MARKS).await;
+            }
+            obeying.look();
             patiently(|| self.broker.declare(&specs)).await?;
             for spec in &specs {
                 patiently(|| intake.subscribe(&self.broker, spec, &tracker, &intaking)).await?;
@@ -181,15 +206,37 @@ impl Consumer {
             );
             Ok(())
         };
+        let life = async {
+            tokio::select! {
+                started = start => started?,
+                () = drain.cancelled() => {}
+            }
+            drain.cancelled().await;
+            self.drain(&intake, &slots, &intaking, &tracker, &shutdown.now).await;
+            Ok(())
+        };
         tokio::select! {
-            started = start => started?,
-            () = shutdown.drain.cancelled() => {}
+            ended = life => ended?,
+            never = obeying.obey() => match never {},
+            never = beating::beat(&self, &intake, &slots, &permits) => match never {},
         }
-        shutdown.drain.cancelled().await;
-        self.drain(&intake, &slots, &intaking, &tracker, &shutdown.now).await;
         background.1.cancel();
         background.0.close();
-        let _ = tokio::time::timeout(LEAVE, background.0.wait()).await;
+        let left = async {
+            background.0.wait().await;
+            if let Some(state) = self.agreed.state.get() {
+                // One that cannot be told finds out by the silence.
+                let name = &self.settings.origin.consumer;
+                let _ = state.leave(name).await;
+                // Nobody will have this name again, so what was said of it is taken back.
+                for subject in [Subject::Drain(name.clone()), Subject::Slots(name.clone())] {
+                    if self.agreed.marks.get(&subject).is_some() {
+                        let _ = state.clear_mark(&subject, name, None).await;
+                    }
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LEAVE, left).await;
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     broker::{Broker, Event, Topic},
-    state::{Changes, Mark, State, Subject},
+    state::{Changes, Kind, Mark, State, Subject},
 };
 
 /// The store is asked again after this long, whether or not somebody said that something changed.
@@ -50,6 +50,8 @@ pub struct Marks {
     cancels: AtomicBool,
     loaded: CancellationToken,
     changed: watch::Sender<u64>,
+    /// One look at the store at a time: two would be taken over in any order.
+    looking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -66,6 +68,7 @@ impl Default for Marks {
             cancels: AtomicBool::new(false),
             loaded: CancellationToken::new(),
             changed: watch::Sender::new(0),
+            looking: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -105,6 +108,11 @@ impl Marks {
             let of_run = || run.and_then(|run| known.marks.get(&Subject::CancelRun(run)));
             known.marks.get(&Subject::Cancel(job)).or_else(of_run).cloned()
         })
+    }
+
+    /// All marks of a kind that hold, in no order.
+    pub fn all(&self, kind: Kind) -> Vec<Mark> {
+        self.read(|known| known.marks.values().filter(|mark| mark.subject.kind() == kind).cloned().collect())
     }
 
     /// A number that a mark says of the first of these subjects that has one.
@@ -158,9 +166,11 @@ impl Marks {
         self.read(|known| known.version)
     }
 
-    /// Reads what is new; a store that does not answer is asked again at the next look.
-    async fn load(&self, state: &StateCell) {
+    /// Reads what is new, now: who has just set a mark sees it from then on. A store that does not answer
+    /// is asked again at the next look.
+    pub async fn load(&self, state: &StateCell) {
         let Some(state) = state.get() else { return };
+        let _looking = self.looking.lock().await;
         if let Ok(changes) = state.marks_since(self.version()).await {
             self.take(changes);
         }

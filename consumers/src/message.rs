@@ -12,7 +12,7 @@ use spinor_executors::{HeaderValue, Headers};
 
 pub use past::{Past, Probation};
 pub(crate) use wire::identity;
-pub use wire::{Decoded, Rubbish, attempt_of, decode, encode};
+pub use wire::{Decoded, Rubbish, attempt_of, decode, encode, run_of};
 
 /// The largest body we send, in bytes. RabbitMQ 4 refuses more than 16 MiB.
 pub const MAX_BODY: usize = 8 << 20;
@@ -117,6 +117,10 @@ pub mod header {
     pub const NOT_BEFORE: &str = "spinor-not-before";
     /// It may be a copy: take the claim before it runs.
     pub const CLAIM: &str = "spinor-claim";
+    /// It continues a delivery whose attempt may have been claimed.
+    pub const AGAIN: &str = "spinor-again";
+    /// How often it came while a limit was full.
+    pub const BOUNCES: &str = "spinor-bounces";
     /// The boot id of the consumer that holds it while it runs.
     pub const HOLDER: &str = "spinor-holder";
     /// That consumer's name.

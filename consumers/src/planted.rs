@@ -19,6 +19,8 @@ pub enum Fault {
     SettleTwice,
     /// A failed attempt is followed by another, whatever the policy says.
     RetryWithoutBound,
+    /// A cancel is not obeyed.
+    LostCancel,
 }
 
 /// Is this fault planted in this process?
@@ -30,6 +32,7 @@ pub fn planted(fault: Fault) -> bool {
         Fault::DropOnReturn => "drop-on-return",
         Fault::SettleTwice => "settle-twice",
         Fault::RetryWithoutBound => "retry-without-bound",
+        Fault::LostCancel => "lost-cancel",
     };
     NAME.as_deref() == Some(name)
 }

@@ -163,6 +163,12 @@ impl Results {
         self.0.counts(cap).await
     }
 
+    /// When the oldest job that has not started was created, by queue; those on a delay are among them. Only
+    /// the ten thousand oldest are looked at, so a queue whose jobs are all younger is not named.
+    pub async fn oldest_queued(&self) -> Result<Vec<(String, Timestamp)>, ResultsError> {
+        self.0.oldest_queued().await
+    }
+
     /// Which of these (job, replay, attempt) need not run: the job is final at that attempt, or a
     /// later attempt was seen. A recorded retry alone does not count, because its copy may be
     /// lost. For redelivered jobs.

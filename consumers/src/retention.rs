@@ -170,7 +170,7 @@ impl Retention {
         match search.drop_months_before(before).await {
             Ok(dropped) if dropped.is_empty() => {}
             Ok(dropped) => {
-                tracing::info!(indices = ?dropped, "Dropped months of the search index that are past their time.")
+                tracing::info!(indices = ?dropped, "Dropped months of the search index that are past their time.");
             }
             Err(error) => tracing::warn!(%error, "Old months of the search index are not dropped; it is tried again."),
         }

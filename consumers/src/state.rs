@@ -29,8 +29,8 @@ use sql::SqlState;
 
 pub use claim::Claimed;
 pub use key::{Key, KeyFilter, KeyTaken, OnTaken};
-pub use mark::{Changes, Kind, Mark, NoSubject, Subject};
-pub use permit::{Admission, Limit};
+pub use mark::{Changes, Kind, Mark, NoSubject, Subject, Wish};
+pub use permit::{Admission, InUse, Limit};
 pub use presence::{Beat, Present, RunningJob};
 pub use sql::SCHEMA_VERSION;
 
@@ -200,6 +200,12 @@ impl State {
     /// Gives an owner's permits back.
     pub async fn release(&self, owner: Uuid) -> Result<(), StateError> {
         on!(self, store => store.release(owner))
+    }
+
+    /// What counts against each limit that was used lately, by name, at most so many of them. Those with a
+    /// name longer than 240 bytes are listed as they are stored.
+    pub async fn in_use(&self, most: u32) -> Result<Vec<InUse>, StateError> {
+        on!(self, store => store.in_use(most))
     }
 
     /// Takes or renews a lease; tells its epoch, which grows at each change of owner, or none when

@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
@@ -126,6 +127,7 @@ pub struct Running<D> {
 struct Entry<D> {
     duty: D,
     canceller: Canceller,
+    since: Instant,
 }
 
 impl<D> Running<D> {
@@ -140,7 +142,7 @@ impl<D> Running<D> {
         match self.lock().entry(key) {
             std::collections::hash_map::Entry::Occupied(_) => Err(duty),
             std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(Entry { duty, canceller });
+                place.insert(Entry { duty, canceller, since: Instant::now() });
                 self.count.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
@@ -175,6 +177,20 @@ impl<D> Running<D> {
         }
     }
 
+    /// Asks each to end for which there is a reason.
+    pub fn cancel_where(&self, why: impl Fn(&AttemptKey, &D) -> Option<Cancelled>) {
+        for (key, entry) in self.lock().iter() {
+            if let Some(why) = why(key, &entry.duty) {
+                entry.canceller.cancel(why);
+            }
+        }
+    }
+
+    /// Up to so many of what runs, with how long each has.
+    pub fn list<T>(&self, limit: usize, with: impl Fn(&AttemptKey, &D, Duration) -> T) -> Vec<T> {
+        self.lock().iter().take(limit).map(|(key, entry)| with(key, &entry.duty, entry.since.elapsed())).collect()
+    }
+
     /// How many run.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
@@ -187,7 +203,7 @@ impl<D> Running<D> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicBool, time::Duration};
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::{BoxFuture, Json};

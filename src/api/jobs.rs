@@ -15,7 +15,7 @@ use axum::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
-    broker::{Address, Broker, Outgoing},
+    broker::{Address, Broker, Outgoing, PublishError},
     entry::Entry,
     message,
     results::{JobFilter, JobRecord, JobRow, Page},
@@ -24,9 +24,9 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Counters, Problem, check_cursor, id_of, large,
+    Answer, ApiState, Counters, Problem, cancel, check_cursor, id_of, large,
     new_job::{self, Checked},
-    query_of,
+    query_of, unique,
 };
 use crate::config::Journal;
 
@@ -37,6 +37,9 @@ pub struct Accepted {
     pub id: Uuid,
     /// Its queue.
     pub queue: String,
+    /// It was there before: it has the unique key of the job that was to be published.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existing: bool,
 }
 
 /// One job of a batch: accepted, or why not.
@@ -46,6 +49,9 @@ pub struct BatchItem {
     pub id: Uuid,
     /// Its queue.
     pub queue: String,
+    /// It was there before: it has the unique key of the job that was to be published.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existing: bool,
     /// Why it was not accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
@@ -80,12 +86,15 @@ pub(super) async fn publish(
             if jobs.iter().all(|job| job.problem.is_none()) { StatusCode::CREATED } else { StatusCode::MULTI_STATUS };
         return Ok((status, Json(BatchAnswer { jobs })).into_response());
     }
-    let Some(BatchItem { id, queue, problem }) = jobs.into_iter().next() else {
+    let Some(BatchItem { id, queue, existing, problem }) = jobs.into_iter().next() else {
         return Err(Problem::new(422, "Not a job", "the request holds no job"));
     };
     match problem {
         Some(problem) => Err(problem),
-        None => Ok((StatusCode::CREATED, Json(Accepted { id, queue })).into_response()),
+        None => {
+            let status = if existing { StatusCode::OK } else { StatusCode::CREATED };
+            Ok((status, Json(Accepted { id, queue, existing })).into_response())
+        }
     }
 }
 
@@ -104,8 +113,37 @@ pub(super) fn body_of(body: Result<Bytes, BytesRejection>, state: &ApiState) -> 
     })
 }
 
-/// Publishes, then reports what was confirmed; one item for each job, in order.
-pub(super) async fn publish_checked(state: &ApiState, mut jobs: Vec<Checked>) -> Vec<BatchItem> {
+/// Publishes those whose unique key, if they have one, can be had; one item for each job, in order.
+pub(super) async fn publish_checked(state: &ApiState, jobs: Vec<Checked>) -> Vec<BatchItem> {
+    let items = if jobs.iter().all(|checked| checked.wanted.is_none()) {
+        let fresh = vec![false; jobs.len()];
+        send(state, jobs, &fresh).await
+    } else {
+        let admitted = unique::admit(state, &jobs).await;
+        let (mut sent, mut fresh, mut items) = (Vec::new(), Vec::new(), Vec::with_capacity(jobs.len()));
+        for (checked, admitted) in jobs.into_iter().zip(admitted) {
+            items.push(match admitted {
+                unique::Admitted::Answered(item) => Some(item),
+                unique::Admitted::Yes { fresh: taken } => {
+                    sent.push(checked);
+                    fresh.push(taken);
+                    None
+                }
+            });
+        }
+        let mut sent = send(state, sent, &fresh).await.into_iter();
+        items.into_iter().filter_map(|item| item.or_else(|| sent.next())).collect()
+    };
+    let refused = items.iter().filter(|item| item.problem.is_some()).count();
+    let existing = items.iter().filter(|item| item.existing).count();
+    Counters::add(&state.counters.published, items.len() - refused - existing);
+    Counters::add(&state.counters.refused, refused);
+    items
+}
+
+/// Publishes, then reports what was confirmed; one item for each job, in order. `fresh`: whose unique key was
+/// taken for this publish alone.
+async fn send(state: &ApiState, mut jobs: Vec<Checked>, fresh: &[bool]) -> Vec<BatchItem> {
     let mut unstored = large::put_away(state, &mut jobs).await;
     // What has args in the blob store is always journaled: a blob is kept because its job is on record.
     let journaled: Vec<bool> = jobs
@@ -113,7 +151,7 @@ pub(super) async fn publish_checked(state: &ApiState, mut jobs: Vec<Checked>) ->
         .map(|Checked { job, .. }| job.args_ref.is_some() || state.config.queue(&job.queue).journal == Journal::Full)
         .collect();
     let stored = jobs.iter().zip(&journaled).enumerate().filter(|(place, _)| !unstored.contains_key(place));
-    let batch = stored.map(|(_, pair)| pair).map(|(Checked { job, delay }, journaled)| Outgoing {
+    let batch = stored.map(|(_, pair)| pair).map(|(Checked { job, delay, .. }, journaled)| Outgoing {
         to: match delay.filter(|delay| !delay.is_zero()) {
             Some(after) => Address::Delayed { queue: job.queue.clone(), after },
             None => Address::Work(job.queue.clone()),
@@ -125,23 +163,27 @@ pub(super) async fn publish_checked(state: &ApiState, mut jobs: Vec<Checked>) ->
     let mut lines = Vec::new();
     let mut items = Vec::with_capacity(jobs.len());
     let mut results = results.into_iter();
-    for (place, (Checked { job, .. }, journaled)) in jobs.into_iter().zip(journaled).enumerate() {
+    for (place, ((Checked { job, .. }, journaled), fresh)) in jobs.into_iter().zip(journaled).zip(fresh).enumerate() {
         if let Some(problem) = unstored.remove(&place) {
-            items.push(BatchItem { id: job.id, queue: job.queue, problem: Some(problem) });
+            if let (Some(unique), true) = (&job.unique, *fresh) {
+                unique::give_back(state, &unique.key, job.id).await;
+            }
+            items.push(BatchItem { id: job.id, queue: job.queue, existing: false, problem: Some(problem) });
             continue;
         }
-        let result = results.next().unwrap_or_else(|| {
-            Err(spinor_consumers::broker::PublishError::Unconfirmed("the broker gave no answer".to_owned()))
-        });
+        let result =
+            results.next().unwrap_or_else(|| Err(PublishError::Unconfirmed("the broker gave no answer".to_owned())));
+        if let (Err(error), Some(unique), true) = (&result, &job.unique, *fresh)
+            && !matches!(error, PublishError::Unconfirmed(_))
+        {
+            unique::give_back(state, &unique.key, job.id).await;
+        }
         let (id, queue) = (job.id, job.queue.clone());
         if result.is_ok() && journaled {
             lines.push(Entry::Queued(Box::new(job)).line());
         }
-        items.push(BatchItem { id, queue, problem: result.err().map(Problem::from) });
+        items.push(BatchItem { id, queue, existing: false, problem: result.err().map(Problem::from) });
     }
-    let refused = items.iter().filter(|item| item.problem.is_some()).count();
-    Counters::add(&state.counters.published, items.len() - refused);
-    Counters::add(&state.counters.refused, refused);
     report(state, lines);
     items
 }
@@ -173,7 +215,9 @@ pub(super) async fn list(
         return Err(Problem::field("limit", format!("is {}, expected at most 1000", filter.limit)));
     }
     check_cursor(filter.cursor.as_deref())?;
-    Ok(Json(state.results.jobs(&filter).await?))
+    let mut page = state.results.jobs(&filter).await?;
+    page.rows.iter_mut().for_each(|row| cancel::show(&state, row));
+    Ok(Json(page))
 }
 
 /// `GET /jobs/{id}`.
@@ -182,7 +226,8 @@ pub(super) async fn show(
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<JobRecord> {
     let id = id_of(path)?;
-    let record = known(&state, id).await?.ok_or_else(|| unknown(id))?;
+    let mut record = known(&state, id).await?.ok_or_else(|| unknown(id))?;
+    cancel::show(&state, &mut record.row);
     Ok(Json(large::whole(&state.blobs, record).await))
 }
 

@@ -12,9 +12,10 @@ use serde_json::{Value, value::RawValue};
 use spinor_executors::Json;
 use uuid::Uuid;
 
-use super::Problem;
+use super::{NewUnique, Problem};
 
 pub use check::Checked;
+pub(super) use check::check_limit;
 
 /// A job as it is asked for. What is absent gets its default.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -63,6 +64,12 @@ pub struct NewJob {
     /// Its name within the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
+    /// A key that no other job may have meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique: Option<NewUnique>,
+    /// Limits it counts against: `name`, or `name:key` for a count of its own under the same bounds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
     /// Headers of the publisher's own: text, numbers, true or false.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Value>,
@@ -101,7 +108,7 @@ pub struct Retry {
 }
 
 /// Every field there is.
-pub const FIELDS: [&str; 16] = [
+pub const FIELDS: [&str; 18] = [
     "kind",
     "queue",
     "args",
@@ -117,6 +124,8 @@ pub const FIELDS: [&str; 16] = [
     "trace",
     "run",
     "member",
+    "unique",
+    "limits",
     "headers",
 ];
 
@@ -179,6 +188,14 @@ fn set(job: &mut NewJob, name: &str, raw: &RawValue) -> Result<(), Problem> {
         "trace" => job.trace = one(name, raw, "a W3C traceparent")?,
         "run" => job.run = one(name, raw, "a UUID")?,
         "member" => job.member = one(name, raw, "text")?,
+        "unique" => {
+            job.unique = one(
+                name,
+                raw,
+                "{\"key\": \"order-7\", \"for\": \"1h\", \"until\": \"end\", \"on_conflict\": \"reject\"}",
+            )?;
+        }
+        "limits" => job.limits = one(name, raw, "a list of names such as [\"mail\", \"tenant:blue\"]")?,
         "headers" => job.headers = one(name, raw, "an object of text, numbers, true and false")?,
         other => {
             let known = FIELDS.iter().map(|name| (*name).to_owned()).collect();
@@ -237,6 +254,16 @@ mod tests {
             (r#"{"kind":"noop","trace":"x"}"#, "trace"),
             (r#"{"kind":"noop","headers":{"spinor-run":"x"}}"#, "headers.spinor-run"),
             (r#"{"kind":"noop","headers":{"a":[1]}}"#, "headers.a"),
+            (r#"{"kind":"noop","unique":"x"}"#, "unique"),
+            (r#"{"kind":"noop","unique":{"key":""}}"#, "unique.key"),
+            (r#"{"kind":"noop","unique":{"key":"a\u0007"}}"#, "unique.key"),
+            (r#"{"kind":"noop","unique":{"key":"a","for":"31d"}}"#, "unique.for"),
+            (r#"{"kind":"noop","unique":{"key":"a","for":"0s"}}"#, "unique.for"),
+            (r#"{"kind":"noop","unique":{"key":"a","until":"later"}}"#, "unique"),
+            (r#"{"kind":"noop","unique":{"key":"a","on_conflict":"ask"}}"#, "unique"),
+            (r#"{"kind":"noop","limits":"mail"}"#, "limits"),
+            (r#"{"kind":"noop","limits":["ma il"]}"#, "limits"),
+            (r#"{"kind":"noop","limits":["mail:"]}"#, "limits"),
             (r#"{"kind":"noop","knid":1}"#, "knid"),
             (r#"[{"kind":"noop"},{"kind":"noop","queue":7}]"#, "[1].queue"),
         ];
@@ -270,10 +297,18 @@ mod tests {
         job.expires = Some("5m".to_owned());
         job.timeout = Some(super::Limits::Hard("3s".to_owned()));
         job.retry = Some(super::Retry { max: 2, ..Default::default() });
+        job.unique = Some(super::NewUnique { lasting: Some("1h".to_owned()), ..super::NewUnique::new("order 7/ä") });
+        job.limits = vec!["mail".to_owned(), "tenant:blue green".to_owned()];
         let text = serde_json::to_string(&job).unwrap();
         let checked = check(&text).unwrap();
         assert_eq!(checked.job.timeout.map(|t| t.hard.as_secs()), Some(3));
         assert!(checked.job.expires_at > Some(checked.job.created));
         assert_eq!(checked.job.retry.map(|r| r.max()), Some(2));
+        assert_eq!(
+            checked.job.unique.map(|unique| (unique.key, unique.until_end)),
+            Some(("order 7/ä".to_owned(), true))
+        );
+        assert_eq!(checked.wanted.map(|wanted| (wanted.lasting.as_secs(), wanted.named)), Some((3600, false)));
+        assert_eq!(checked.job.limits, ["mail", "tenant:blue green"]);
     }
 }

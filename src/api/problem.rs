@@ -12,6 +12,7 @@ use spinor_consumers::{
     broker::{BrokerError, PublishError},
     results::ResultsError,
 };
+use uuid::Uuid;
 
 /// An error as the API answers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -29,12 +30,15 @@ pub struct Problem {
     /// What exists, when something that does not was named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<String>,
+    /// The job that is in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Uuid>,
 }
 
 impl Problem {
     /// A problem that is about no field.
     pub fn new(status: u16, title: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { title: title.into(), status, detail: detail.into(), field: None, known: Vec::new() }
+        Self { title: title.into(), status, detail: detail.into(), field: None, known: Vec::new(), job: None }
     }
 
     /// A field with a wrong value.

@@ -1,12 +1,19 @@
-//! `/queues`: what the broker knows of each queue, beside what is recorded of its jobs.
+//! `/queues`: what the broker knows of each queue, and whether its jobs are held back; pause and resume.
 
 use std::collections::BTreeMap;
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State, rejection::BytesRejection, rejection::PathRejection},
+};
 use serde::{Deserialize, Serialize};
-use spinor_consumers::broker::{Broker, QueueStats};
+use spinor_consumers::{
+    broker::{Broker, QueueStats},
+    state::{Kind, Subject, Wish},
+};
 
-use super::{Answer, ApiState};
+use super::{Answer, ApiState, Problem, steer};
 
 /// A queue as a line of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +23,21 @@ pub struct QueueRow {
     pub stats: QueueStats,
     /// Does this configuration name it?
     pub configured: bool,
+    /// Who paused it; nobody takes jobs from it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Wish>,
+}
+
+/// Whether a queue is paused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuePause {
+    /// The queue.
+    pub queue: String,
+    /// Did this request change anything?
+    pub changed: bool,
+    /// Who paused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Wish>,
 }
 
 /// `GET /queues`.
@@ -23,15 +45,25 @@ pub(super) async fn list(State(state): State<ApiState>) -> Answer<Vec<QueueRow>>
     Ok(Json(rows(&state).await?))
 }
 
-/// The queues the broker lists, and those configured here.
-pub(super) async fn rows(state: &ApiState) -> Result<Vec<QueueRow>, super::Problem> {
+/// The queues the broker lists, those configured here, and those that are paused.
+pub(super) async fn rows(state: &ApiState) -> Result<Vec<QueueRow>, Problem> {
     let config = &state.config;
     let mut rows: BTreeMap<String, QueueRow> = BTreeMap::new();
+    let row = |name: &str, configured| {
+        let stats = QueueStats { name: name.to_owned(), ..QueueStats::default() };
+        QueueRow { stats, configured, paused: None }
+    };
     for name in config.consumer.queues.iter().chain(config.queues.keys()) {
-        let stats = QueueStats { name: name.clone(), ..QueueStats::default() };
-        rows.insert(name.clone(), QueueRow { stats, configured: true });
+        rows.insert(name.clone(), row(name, true));
     }
-    // A process without consumers knows no queue by itself: it asks for those that are configured.
+    let mut paused = BTreeMap::new();
+    for mark in state.marks.all(Kind::Pause) {
+        if let Subject::Pause(name) = &mark.subject {
+            rows.entry(name.clone()).or_insert_with(|| row(name, false));
+            paused.insert(name.clone(), Wish::from(mark));
+        }
+    }
+    // A process without consumers knows no queue by itself: it asks for those that are named somewhere.
     let named: Vec<String> = rows.keys().cloned().collect();
     let mut found = state.broker.stats(&named).await?;
     found.extend(state.broker.stats(&[]).await?);
@@ -39,5 +71,51 @@ pub(super) async fn rows(state: &ApiState) -> Result<Vec<QueueRow>, super::Probl
         let row = rows.entry(stats.name.clone()).or_default();
         row.stats = stats;
     }
+    for (name, row) in &mut rows {
+        row.paused = paused.remove(name);
+    }
     Ok(rows.into_values().collect())
+}
+
+/// `POST /queues/{name}/pause`.
+pub(super) async fn pause(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<QueuePause> {
+    let queue = steer::name_of(path)?;
+    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
+    exists(&state, &queue).await?;
+    let subject = Subject::Pause(queue.clone());
+    let changed = state.marks.get(&subject).is_none();
+    let wish = steer::set(&state, &subject, true.into(), &who).await?;
+    Ok(Json(QueuePause { queue, changed, paused: Some(wish) }))
+}
+
+/// `POST /queues/{name}/resume`; what is not paused stays so.
+pub(super) async fn resume(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<QueuePause> {
+    let queue = steer::name_of(path)?;
+    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
+    let changed = steer::clear(&state, &Subject::Pause(queue.clone()), &who).await?;
+    if !changed {
+        exists(&state, &queue).await?;
+    }
+    Ok(Json(QueuePause { queue, changed, paused: None }))
+}
+
+/// A wish for a queue that is misspelt would hold back nothing. While the broker is away any name is taken.
+async fn exists(state: &ApiState, queue: &str) -> Result<(), Problem> {
+    let Ok(rows) = rows(state).await else { return Ok(()) };
+    if rows.iter().any(|row| row.stats.name == queue) {
+        return Ok(());
+    }
+    if state.broker.stats(&[queue.to_owned()]).await.is_ok_and(|found| !found.is_empty()) {
+        return Ok(());
+    }
+    let known = rows.into_iter().map(|row| row.stats.name).collect();
+    Err(Problem { known, ..Problem::not_found(format!("there is no queue `{queue}`")) })
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Answer, ApiState, Problem, check_cursor, id_of, jobs, query_of};
+use super::{Answer, ApiState, Problem, cancel, check_cursor, id_of, jobs, query_of};
 use crate::config::{self, keys};
 
 /// Plans that belong together, one for each node.
@@ -74,7 +74,9 @@ pub(super) async fn list(
     let query = query_of(query)?;
     check_cursor(query.cursor.as_deref())?;
     let limit = if query.limit == 0 { 50 } else { query.limit.min(1000) };
-    Ok(Json(state.results.runs(limit, query.cursor.as_deref()).await?))
+    let mut page = state.results.runs(limit, query.cursor.as_deref()).await?;
+    page.rows.iter_mut().for_each(|row| cancel::show_run(&state, row));
+    Ok(Json(page))
 }
 
 /// `GET /runs/{id}`.
@@ -83,21 +85,32 @@ pub(super) async fn show(
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<RunRecord> {
     let id = id_of(path)?;
+    let mut record = known(&state, id).await?.ok_or_else(|| unknown(id))?;
+    cancel::show_run(&state, &mut record.row);
+    record.jobs.iter_mut().for_each(|(_, job)| cancel::show(&state, job));
+    Ok(Json(record))
+}
+
+/// The record of a run; waits up to two seconds for one that is on its way to the record.
+pub(super) async fn known(state: &ApiState, id: Uuid) -> Result<Option<RunRecord>, Problem> {
     let end = Instant::now() + Duration::from_secs(2);
     let mut pause = Duration::from_millis(20);
     loop {
         if let Some(record) = state.results.run(id).await? {
-            return Ok(Json(record));
+            return Ok(Some(record));
         }
         let next = Instant::now() + pause;
         if next > end || state.shutdown.is_cancelled() {
-            return Err(Problem::not_found(format!(
-                "no run {id} is recorded here; `spinor runs ls` lists those that are"
-            )));
+            return Ok(None);
         }
         sleep_until(next).await;
         pause = (pause * 2).min(Duration::from_millis(250));
     }
+}
+
+/// What is said of an id that is not in the record.
+pub(super) fn unknown(id: Uuid) -> Problem {
+    Problem::not_found(format!("no run {id} is recorded here; `spinor runs ls` lists those that are"))
 }
 
 /// `GET /runs/{id}/steps`.

@@ -15,7 +15,7 @@ use spinor_consumers::{
     results::JobFilter,
 };
 
-use super::{Answer, ApiState, Info, Problem, QueueRow, queues};
+use super::{Answer, ApiState, Info, Problem, QueueRow, groups, queues};
 use crate::config::{BrokerChoice, ResultsChoice, SearchChoice, StateChoice};
 
 /// What runs here, and how it is.
@@ -207,6 +207,11 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> Response {
     };
     line("spinor_queue_ready", "gauge", "Jobs that wait on a queue.", &each(&|row| Some(row.stats.ready)));
     line("spinor_queue_unacked", "gauge", "Jobs that consumers have in hand.", &each(&|row| row.stats.unacked));
+    let paused = each(&|row| Some(u64::from(row.paused.is_some())));
+    line("spinor_queue_paused", "gauge", "1 while a queue is paused.", &paused);
     line("spinor_queue_consumers", "gauge", "Consumers on a queue.", &each(&|row| Some(row.stats.consumers)));
+    for (name, help, samples) in groups::gauges(&state).await {
+        line(name, "gauge", help, &samples);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

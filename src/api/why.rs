@@ -1,7 +1,10 @@
 //! `/jobs/{id}/why`: the one reason why a job is not running.
 //!
-//! Owns the order in which reasons are looked for: the record first, then the broker's state, then
-//! its queue. Refuses to guess: what is not known is said to be not known.
+//! Owns the order in which reasons are looked for: the record first, then what people want, the
+//! broker's state, its queue, its limits, its consumers. Refuses to guess: what is not known is said
+//! to be not known.
+
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -12,11 +15,16 @@ use spinor_consumers::{
     broker::{Broker, Link, QueueStats},
     recorder::RecorderHealth,
     results::{JobRecord, JobRow},
+    state::{Subject, Wish},
 };
 use spinor_executors::{BUILTIN_KINDS, State as JobState};
 use uuid::Uuid;
 
-use super::{Answer, ApiState, id_of, jobs};
+use super::{
+    Answer, ApiState,
+    consumers::{self, ConsumerRow},
+    id_of, jobs, locks,
+};
 
 /// Why a job is not running.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,62 +34,106 @@ pub struct Why {
     /// Its state, when it is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<JobState>,
-    /// One word for programs: `unknown`, `recorder`, `ended`, `running`, `retry`, `broker`, `no_consumer`, `backlog`,
-    /// `kind`, `expired`, `starting`.
+    /// One word for programs: `unknown`, `recorder`, `ended`, `cancel`, `running`, `retry`, `broker`, `expired`,
+    /// `paused`, `state`, `limit`, `no_consumer`, `draining`, `backlog`, `kind`, `starting`.
     pub reason: String,
     /// For people, with what to do.
     pub detail: String,
 }
 
+/// What is known beside the record.
+struct Seen {
+    link: Link,
+    stats: Option<QueueStats>,
+    cancel: Option<Wish>,
+    paused: Option<Wish>,
+    /// The limit that is full; or why State does not say, for a job that needs it.
+    limit: Result<Option<String>, String>,
+    /// The consumer that says that it runs it.
+    runs_on: Option<String>,
+    /// All consumers of its queue drain.
+    draining: bool,
+}
+
 /// `GET /jobs/{id}/why`.
 pub(super) async fn why(State(state): State<ApiState>, path: Result<Path<String>, PathRejection>) -> Answer<Why> {
     let id = id_of(path)?;
-    let link = state.broker.link().borrow().clone();
     let record = jobs::known(&state, id).await?;
-    let stats = match &record {
-        Some(record) => state.broker.stats(std::slice::from_ref(&record.row.queue)).await.ok(),
-        None => None,
-    };
-    let stats = stats.and_then(|stats| stats.into_iter().next());
     let behind = state.recorder.as_ref().and_then(|recorder| match &*recorder.health().borrow() {
         RecorderHealth::Waiting { why } => Some(why.clone()),
         RecorderHealth::Recording => None,
     });
     let (reason, detail) = match (&record, behind) {
         (None, Some(why)) => ("recorder", format!("it is not recorded, and the recorder waits: {why}")),
-        _ => reason(record.as_ref(), &link, stats.as_ref()),
+        (None, None) => (
+            "unknown",
+            "no job with this id is recorded; it was never published here, or the recorder is behind".to_owned(),
+        ),
+        (Some(record), _) => reason(record, &look(&state, record).await),
     };
     Ok(Json(Why { id, state: record.map(|record| record.row.state), reason: reason.to_owned(), detail }))
 }
 
-fn reason(record: Option<&JobRecord>, link: &Link, stats: Option<&QueueStats>) -> (&'static str, String) {
-    let Some(record) = record else {
-        return (
-            "unknown",
-            "no job with this id is recorded; it was never published here, or the recorder is behind".to_owned(),
-        );
-    };
+async fn look(state: &ApiState, record: &JobRecord) -> Seen {
+    let row = &record.row;
+    let queue = std::slice::from_ref(&row.queue);
+    let alive = tokio::time::timeout(Duration::from_secs(2), consumers::rows(state));
+    let (stats, limit, alive) = tokio::join!(state.broker.stats(queue), full_limit(state, record), alive);
+    let alive = alive.ok().and_then(Result::ok).unwrap_or_default();
+    let runs = |consumer: &&ConsumerRow| consumer.running.iter().any(|running| running.job == row.id);
+    let mut of_queue = alive.iter().filter(|consumer| consumer.queues.contains(&row.queue)).peekable();
+    Seen {
+        link: state.broker.link().borrow().clone(),
+        stats: stats.ok().and_then(|stats| stats.into_iter().next()),
+        cancel: state.marks.cancelled(row.id, row.run).map(Wish::from),
+        paused: state.marks.get(&Subject::Pause(row.queue.clone())).map(Wish::from),
+        limit,
+        runs_on: alive.iter().find(runs).map(|consumer| consumer.consumer.clone()),
+        draining: of_queue.peek().is_some() && of_queue.all(|consumer| consumer.draining),
+    }
+}
+
+async fn full_limit(state: &ApiState, record: &JobRecord) -> Result<Option<String>, String> {
+    let mut names = record.job.as_ref().map(|job| job.limits.clone()).unwrap_or_default();
+    let kind = state.config.limits_of(&record.row.kind);
+    names.extend(kind.limits.into_iter().flatten());
+    if names.is_empty() && kind.at_most_once != Some(true) {
+        return Ok(None);
+    }
+    locks::full(state, &names).await.map(|full| full.cloned()).map_err(|problem| problem.detail)
+}
+
+fn reason(record: &JobRecord, seen: &Seen) -> (&'static str, String) {
     let row = &record.row;
     let error = row.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     if row.state.is_final() {
         let at = row.ended.map(|at| format!(" at {at}")).unwrap_or_default();
         return ("ended", format!("it has ended: {}{at}{error}", row.state.word()));
     }
+    if let Some(wish) = &seen.cancel {
+        let then = match (&seen.runs_on, &seen.stats) {
+            (Some(consumer), _) => format!("it runs on {consumer}, which ends it"),
+            (None, Some(stats)) if stats.consumers > 0 => "the consumer that meets it ends it".to_owned(),
+            _ => "no consumer is on its queue to meet it now".to_owned(),
+        };
+        return ("cancel", format!("cancel was requested {wish}; {then}"));
+    }
     if let (JobState::Retrying, Some(at)) = (row.state, row.retry_at)
         && at > jiff::Timestamp::now()
     {
         return ("retry", format!("attempt {} failed{error}; the next one starts at {at} or later", row.attempt));
     }
-    if row.state == JobState::Running {
-        let consumer = row.consumer.as_ref().map(|consumer| format!(" on {consumer}")).unwrap_or_default();
+    if row.state == JobState::Running || seen.runs_on.is_some() {
+        let consumer = seen.runs_on.as_ref().or(row.consumer.as_ref());
+        let consumer = consumer.map(|consumer| format!(" on {consumer}")).unwrap_or_default();
         return ("running", format!("it is running{consumer}"));
     }
-    waiting(record, row, link, stats)
+    waiting(record, row, seen)
 }
 
 /// It should be on its queue.
-fn waiting(record: &JobRecord, row: &JobRow, link: &Link, stats: Option<&QueueStats>) -> (&'static str, String) {
-    match link {
+fn waiting(record: &JobRecord, row: &JobRow, seen: &Seen) -> (&'static str, String) {
+    match &seen.link {
         Link::Blocked { why } => return ("broker", format!("the broker takes and hands out nothing: {why}")),
         Link::Down { why } => return ("broker", format!("the broker cannot be reached: {why}")),
         Link::Closed => return ("broker", "the connection to the broker is closed".to_owned()),
@@ -91,7 +143,29 @@ fn waiting(record: &JobRecord, row: &JobRow, link: &Link, stats: Option<&QueueSt
     if record.job.as_ref().and_then(|job| job.expires_at).is_some_and(|at| at < jiff::Timestamp::now()) {
         return ("expired", "its time to start is over; the next consumer that meets it will say so".to_owned());
     }
-    match stats {
+    if let Some(wish) = &seen.paused {
+        return ("paused", format!("the queue `{queue}` was paused {wish}; `spinor queues resume {queue}` goes on"));
+    }
+    match &seen.limit {
+        Err(why) => {
+            return ("state", format!("it has limits or runs at most once, and waits for the store of state: {why}"));
+        }
+        Ok(Some(limit)) => {
+            return (
+                "limit",
+                format!(
+                    "the limit `{limit}` is used up now; it looks again within a minute. `spinor locks ls` shows what counts"
+                ),
+            );
+        }
+        Ok(None) => {}
+    }
+    on_its_queue(row, seen)
+}
+
+fn on_its_queue(row: &JobRow, seen: &Seen) -> (&'static str, String) {
+    let queue = &row.queue;
+    match &seen.stats {
         None => ("no_consumer", format!("the queue `{queue}` is not known to the broker; start a consumer for it")),
         Some(stats) if stats.consumers == 0 => (
             "no_consumer",
@@ -100,6 +174,9 @@ fn waiting(record: &JobRecord, row: &JobRow, link: &Link, stats: Option<&QueueSt
                 stats.ready
             ),
         ),
+        Some(_) if seen.draining => {
+            ("draining", format!("every consumer of `{queue}` is about to end and takes no more; start one"))
+        }
         Some(stats) if stats.ready > 0 => (
             "backlog",
             format!(

@@ -75,6 +75,7 @@ fn settings(config: &Config, slots: usize, queues: Vec<QueueSettings>, node: Opt
         unknown_kind_grace: Duration::from_secs(600),
         whole_reports: config.search != SearchChoice::Off,
         kinds: kinds(config, everything),
+        limits: config.limits.clone(),
     }
 }
 
@@ -92,6 +93,8 @@ fn kinds(config: &Config, everything: Option<spinor_executors::Timeout>) -> Vec<
                 timeout: own.timeout.or(limits.timeout).or(everything),
                 retry: own.retry.or(limits.retry),
                 bounds: Bounds { memory: own.memory.or(limits.memory), files: own.files.or(limits.files) },
+                limits: limits.limits.unwrap_or_default(),
+                at_most_once: limits.at_most_once.unwrap_or_default(),
             })
         })
         .collect();
@@ -100,6 +103,8 @@ fn kinds(config: &Config, everything: Option<spinor_executors::Timeout>) -> Vec<
         timeout: everything,
         retry: None,
         bounds: Bounds::default(),
+        limits: Vec::new(),
+        at_most_once: false,
     }));
     kinds
 }

@@ -28,6 +28,7 @@ use uuid::Uuid;
 use super::{Place, Request, floors};
 use crate::{
     app::{App, Parts, Role},
+    client::Client,
     config::{Config, Journal, QueueConfig, ResultsChoice, SearchChoice},
 };
 
@@ -89,6 +90,24 @@ impl Site {
         while broker.stats(&queues).await?.iter().all(|queue| queue.consumers == 0) {
             if running.child.try_wait()?.is_some() || start.elapsed() > PATIENCE {
                 bail!("the product did not start to consume: {}", running.said());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(running)
+    }
+
+    /// Starts the product with every part and waits until it answers.
+    pub async fn start_whole(&self) -> Result<Running> {
+        let log = self.dir.join("log");
+        let mut command = own_program()?;
+        command.args(["up", "--config"]).arg(&self.file);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
+        let mut running = Running { pid: child.id().context("the child has ended already")?, child, log };
+        let client = Client::unix(self.config.socket())?;
+        let start = Instant::now();
+        while client.status().await.is_err() {
+            if running.child.try_wait()?.is_some() || start.elapsed() > PATIENCE {
+                bail!("the product did not start to answer: {}", running.said());
             }
             sleep(Duration::from_millis(20)).await;
         }

@@ -38,6 +38,12 @@ enum What {
     /// 1000 shells in order on each of 6 nodes of this machine
     #[command(after_help = "Examples:\n  spinor bench command --jobs 100")]
     Command(Flags),
+    /// Unique keys beside ten thousand others, and beside a million
+    #[command(after_help = "Examples:\n  spinor bench keys --jobs 100000")]
+    Keys(Flags),
+    /// Jobs that do nothing, beside ten thousand delayed ones, and beside a million
+    #[command(after_help = "Examples:\n  spinor bench delayed --jobs 100000")]
+    Delayed(Flags),
     /// A round's child; started by `bench`, not by people
     #[command(hide = true, after_help = "Examples:\n  (started by `spinor bench`)")]
     Inside {
@@ -85,6 +91,8 @@ impl Bench {
             What::Payload(flags) => flags.of(Workload::Payload),
             What::Latency(flags) => flags.of(Workload::Latency),
             What::Command(flags) => flags.of(Workload::Command),
+            What::Keys(flags) => flags.of(Workload::Keys),
+            What::Delayed(flags) => flags.of(Workload::Delayed),
             What::Inside { request } => {
                 let request = serde_json::from_str(&request).map_err(|error| Failure::usage(error.to_string()))?;
                 let sample = bench::run_inside(&request, config).await.map_err(failed)?;

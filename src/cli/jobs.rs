@@ -1,4 +1,4 @@
-//! `spinor jobs`: list, show, wait, why.
+//! `spinor jobs`: list, show, wait, why; cancel is in a file of its own.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     Failure,
     ask::Global,
+    cancel::CancelJobs,
     output::Output,
     pages::{Which, more},
     publish::{code_of, duration, until_ended},
@@ -18,7 +19,9 @@ use super::{
 
 /// What to do with jobs.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:\n  spinor jobs ls --queue images\n  spinor jobs show ID\n  spinor jobs why ID")]
+#[command(
+    after_help = "Examples:\n  spinor jobs ls --queue images\n  spinor jobs show ID\n  spinor jobs why ID\n  spinor jobs cancel ID --wait"
+)]
 pub enum Jobs {
     /// List them, newest first
     Ls(Ls),
@@ -28,6 +31,8 @@ pub enum Jobs {
     Wait(Wait),
     /// The one reason why a job is not running
     Why(One),
+    /// Let jobs not run, or end
+    Cancel(CancelJobs),
 }
 
 /// Flags of `jobs ls`.
@@ -102,6 +107,7 @@ impl Jobs {
                 output.value(&report, |report| report_text(report))?;
                 Ok(code)
             }
+            Self::Cancel(cancel) => cancel.run(&client, output).await,
             Self::Why(One { id }) => {
                 let why = client.why(id).await?;
                 let code = if why.reason == "unknown" { super::failure::FAILED } else { super::failure::DONE };
@@ -117,7 +123,11 @@ fn list_text(page: &Page<JobRow>) -> String {
     for row in &page.rows {
         table.row(vec![
             row.id.to_string(),
-            row.state.word().to_owned(),
+            if row.cancel_requested.is_some() {
+                format!("{}, cancel", row.state.word())
+            } else {
+                row.state.word().to_owned()
+            },
             row.kind.clone(),
             row.queue.clone(),
             row.attempt.to_string(),
@@ -136,6 +146,9 @@ fn record_text(record: &JobRecord) -> String {
     };
     line("job", row.id.to_string());
     line("state", row.state.word().to_owned());
+    if let Some(wish) = &row.cancel_requested {
+        line("cancel", format!("requested {wish}"));
+    }
     line("kind", row.kind.clone());
     line("queue", row.queue.clone());
     line("created", moment(row.created));
@@ -148,6 +161,9 @@ fn record_text(record: &JobRecord) -> String {
     }
     if let Some(job) = &record.job {
         line("args", job.args.text().chars().take(500).collect());
+    }
+    for why in &record.unread {
+        line("unread", why.clone());
     }
     for attempt in &record.attempts {
         let _ = write!(

@@ -26,7 +26,7 @@ use super::{
     up::{next, signals_of},
 };
 use crate::{
-    api::new_job::NewJob,
+    api::{NewUnique, OnConflict, Until, new_job::NewJob},
     client::{Client, ClientError},
     config::{self, Endpoint},
 };
@@ -46,6 +46,24 @@ pub struct Publish {
     /// Arguments: JSON, @FILE with JSON, or - for standard input
     #[arg(long, value_name = "JSON")]
     args: Option<String>,
+    /// Start no sooner than this long from now
+    #[arg(long, value_name = "DURATION")]
+    delay: Option<String>,
+    /// Only if no other job has this key
+    #[arg(long, value_name = "KEY")]
+    unique: Option<String>,
+    /// Keep the key so long at most [default: 24h]
+    #[arg(long, value_name = "DURATION", requires = "unique")]
+    unique_for: Option<String>,
+    /// Keep the key to the job's end, or for its whole time
+    #[arg(long, value_name = "WHEN", requires = "unique", value_parser = ["end", "window"], default_value = "end")]
+    unique_until: String,
+    /// When another job has the key: refuse this one, replace that one, or tell that one
+    #[arg(long, value_name = "WHAT", requires = "unique", value_parser = ["reject", "replace", "return"], default_value = "reject")]
+    on_conflict: String,
+    /// Count against this limit; may be given again
+    #[arg(long = "limit", value_name = "NAME")]
+    limits: Vec<String>,
     /// Wait for the end and tell how it went; 0 = it succeeded, or all of them did
     #[arg(long)]
     wait: bool,
@@ -67,6 +85,8 @@ Examples:
   spinor publish command --wait -- sh -c 'echo hello'
   spinor publish image.resize --queue images --args '{\"width\": 300}'
   spinor publish image.resize --args @job.json --wait --timeout 5m
+  spinor publish report.make --unique report-2030-01 --unique-for 1h --on-conflict return
+  spinor publish mail.send --limit mail --limit tenant:blue --delay 10m
   echo '{\"width\": 300}' | spinor publish image.resize --args -
 
 A broker that is away or takes nothing is waited for, 15 s; then it fails and says whether the job
@@ -82,6 +102,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 struct Published {
     id: Uuid,
     queue: String,
+    /// It was there before, with the unique key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    existing: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     report: Option<Box<Report>>,
 }
@@ -91,21 +114,40 @@ impl Publish {
         let mut job = NewJob::new(&self.kind);
         job.queue = Some(self.queue.clone());
         job.args = self.read_args()?;
+        job.delay.clone_from(&self.delay);
+        job.limits.clone_from(&self.limits);
+        job.unique = self.unique();
         let client = global.client()?;
         if self.count > 1 {
             let many = Many::publish(&client, &job, self.count).await;
             return if self.wait { many?.wait(&client, self.timeout, output).await } else { many?.tell(output) };
         }
         let accepted = told(&client, client.publish(&job)).await?;
+        if accepted.existing {
+            note(&format!("nothing was published: job {} has the key", accepted.id));
+        }
         if !self.wait {
-            let published = Published { id: accepted.id, queue: accepted.queue, report: None };
+            let published =
+                Published { id: accepted.id, queue: accepted.queue, existing: accepted.existing, report: None };
             return output.value(&published, |published| published.id.to_string());
         }
         let report = until_ended(&client, accepted.id, self.timeout, true).await?;
         let code = code_of(report.state);
-        let published = Published { id: accepted.id, queue: accepted.queue, report: Some(report) };
+        let published =
+            Published { id: accepted.id, queue: accepted.queue, existing: accepted.existing, report: Some(report) };
         output.value(&published, |published| published.report.as_deref().map(report_text).unwrap_or_default())?;
         Ok(code)
+    }
+
+    fn unique(&self) -> Option<NewUnique> {
+        let until = if self.unique_until == "window" { Until::Window } else { Until::End };
+        let on_conflict = match self.on_conflict.as_str() {
+            "replace" => OnConflict::Replace,
+            "return" => OnConflict::Return,
+            _ => OnConflict::Reject,
+        };
+        let key = self.unique.clone()?;
+        Some(NewUnique { key, lasting: self.unique_for.clone(), until, on_conflict })
     }
 
     fn read_args(&self) -> Result<Option<Json>, Failure> {

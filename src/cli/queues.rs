@@ -1,8 +1,14 @@
-//! `spinor queues`: what waits where.
+//! `spinor queues`: what waits where, and whether it is held back.
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, ask::Global, output::Output, table::Table};
+use super::{
+    Failure,
+    ask::Global,
+    output::Output,
+    steer::Why,
+    table::{Table, clean},
+};
 use crate::api::QueueRow;
 
 /// What to do with queues.
@@ -11,6 +17,10 @@ use crate::api::QueueRow;
 pub enum Queues {
     /// List them
     Ls(Ls),
+    /// Hold back the jobs of a queue; what runs goes on
+    Pause(One),
+    /// Hand them out again
+    Resume(One),
 }
 
 /// Flags of `queues ls`.
@@ -18,13 +28,38 @@ pub enum Queues {
 #[command(after_help = EXAMPLES)]
 pub struct Ls {}
 
-const EXAMPLES: &str = "Examples:\n  spinor queues ls\n  spinor queues ls --json";
+/// Flags of `queues pause` and `queues resume`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  spinor queues pause images --why 'the disk is full'\n  spinor queues resume images\n\nIt holds across all consumers and restarts. Jobs can still be published there."
+)]
+pub struct One {
+    /// The queue
+    name: String,
+    #[command(flatten)]
+    why: Why,
+}
+
+const EXAMPLES: &str = "Examples:\n  spinor queues ls\n  spinor queues ls --json\n  spinor queues pause images";
 
 impl Queues {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
-        let Self::Ls(Ls {}) = self;
-        let queues = global.client()?.queues().await?;
-        output.value(&queues, |queues| text(queues))
+        let client = global.client()?;
+        match self {
+            Self::Ls(Ls {}) => output.value(&client.queues().await?, |queues| text(queues)),
+            Self::Pause(One { name, why }) => {
+                output.value(&client.pause_queue(&name, &why.asked()).await?, |answer| match &answer.paused {
+                    Some(wish) => clean(&format!("`{}` is paused {wish}", answer.queue)),
+                    None => format!("`{}` is not paused", answer.queue),
+                })
+            }
+            Self::Resume(One { name, why }) => {
+                output.value(&client.resume_queue(&name, &why.asked()).await?, |answer| match answer.changed {
+                    true => format!("`{}` goes on", answer.queue),
+                    false => format!("`{}` was not paused", answer.queue),
+                })
+            }
+        }
     }
 }
 
@@ -40,10 +75,11 @@ pub(super) fn nobody_on(queues: &[QueueRow]) -> Vec<String> {
 
 /// The table.
 pub(super) fn text(queues: &[QueueRow]) -> String {
-    let mut table = Table::new(&["QUEUE", "READY", "UNACKED", "CONSUMERS"]);
-    for QueueRow { stats, .. } in queues {
+    let mut table = Table::new(&["QUEUE", "READY", "UNACKED", "CONSUMERS", "PAUSED"]);
+    for QueueRow { stats, paused, .. } in queues {
         let unacked = stats.unacked.map_or_else(|| "not known".to_owned(), |unacked| unacked.to_string());
-        table.row(vec![stats.name.clone(), stats.ready.to_string(), unacked, stats.consumers.to_string()]);
+        let paused = paused.as_ref().map_or_else(|| "no".to_owned(), ToString::to_string);
+        table.row(vec![stats.name.clone(), stats.ready.to_string(), unacked, stats.consumers.to_string(), paused]);
     }
     table.text("no queues")
 }

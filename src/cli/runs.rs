@@ -1,4 +1,4 @@
-//! `spinor runs`: list, show, analyze.
+//! `spinor runs`: list, show, analyze; cancel is in a file of its own.
 
 use std::fmt::Write as _;
 
@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     Failure,
     ask::Global,
+    cancel::CancelRun,
     jobs::id_of,
     output::Output,
     pages::{Which, more},
@@ -21,7 +22,9 @@ use crate::{
 
 /// What to do with runs.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:\n  spinor runs ls\n  spinor runs show ID\n  spinor runs analyze ID --json")]
+#[command(
+    after_help = "Examples:\n  spinor runs ls\n  spinor runs show ID\n  spinor runs analyze ID --json\n  spinor runs cancel ID"
+)]
 pub enum Runs {
     /// List them, newest first
     Ls(Ls),
@@ -29,6 +32,8 @@ pub enum Runs {
     Show(One),
     /// The figures of a run: how long, where, which steps
     Analyze(One),
+    /// Let every job of a run not run, or end
+    Cancel(CancelRun),
 }
 
 /// Flags of `runs ls`.
@@ -54,6 +59,7 @@ impl Runs {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
         let client = global.client()?;
         match self {
+            Self::Cancel(cancel) => cancel.run(global, output).await,
             Self::Ls(Ls { page: Which { limit, cursor } }) => {
                 output.value(&client.runs(limit, cursor.as_deref()).await?, list_text)
             }
@@ -95,6 +101,9 @@ fn record_text(record: &RunRecord) -> String {
     let row = &record.row;
     let mut text = format!("run {} {}: {}\n", row.id, clean(&row.name), word(row));
     let _ = writeln!(text, "started {}, ended {}", moment(row.started), maybe(row.ended));
+    if let Some(wish) = &row.cancel_requested {
+        let _ = writeln!(text, "cancel requested {}", clean(&wish.to_string()));
+    }
     for problem in &row.problems {
         let _ = writeln!(text, "problem: {}", clean(problem));
     }

@@ -78,11 +78,14 @@ fn split(key: &Key) -> (String, &'static str) {
 }
 
 fn named(table: &str) -> String {
-    table.replace("queues.*", "queues.images").replace("kinds.*", "kinds.\"image.*\"")
+    table
+        .replace("queues.*", "queues.images")
+        .replace("limits.*", "limits.mail")
+        .replace("kinds.*", "kinds.\"image.*\"")
 }
 
 fn shown(path: &str) -> String {
-    path.replace("queues.*", "queues.NAME").replace("kinds.*", "kinds.\"PATTERN\"")
+    path.replace("queues.*", "queues.NAME").replace("limits.*", "limits.NAME").replace("kinds.*", "kinds.\"PATTERN\"")
 }
 
 /// A meaning as comment lines of at most 100 letters.

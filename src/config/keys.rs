@@ -40,6 +40,8 @@ pub enum Form {
     Number(f64, f64),
     /// A duration of at least so many milliseconds, at most a week.
     Duration(u64),
+    /// So many in each such time.
+    Rate,
     /// A size up to so many bytes.
     Size(u64),
     /// A list of names.
@@ -255,6 +257,34 @@ pub const KEYS: &[Key] = &[
         "How many files each process of such a job may have open.",
     ),
     key(
+        "kinds.*.limits",
+        Form::Names,
+        "",
+        r#"["mail"]"#,
+        "The limits, of those under `limits`, that jobs of these kinds count against.",
+    ),
+    key(
+        "kinds.*.at_most_once",
+        Form::Flag,
+        "",
+        "true",
+        "Jobs of these kinds never run a second time: one whose end is not known after a fault is *lost*.",
+    ),
+    key(
+        "limits.*.at_once",
+        Form::Count(0, 1_000_000),
+        "",
+        "3",
+        "So many jobs that name this limit run at once, over all consumers. 0: none.",
+    ),
+    key(
+        "limits.*.rate",
+        Form::Rate,
+        "",
+        r#""100/1m""#,
+        "So many of them start in each such time. Both can be changed while it runs: `spinor locks`.",
+    ),
+    key(
         "keep.succeeded",
         Form::Keep,
         r#""30d""#,
@@ -346,6 +376,7 @@ impl Form {
             Self::Number(low, high) => format!("a number from {low} to {high}"),
             Self::Duration(0) => "a duration such as \"250ms\", \"60s\" or \"5m\", at most 7d".to_owned(),
             Self::Duration(low) => format!("a duration such as \"250ms\", \"60s\" or \"5m\", from {low}ms to 7d"),
+            Self::Rate => "so many in each such time, such as \"100/1m\"".to_owned(),
             Self::Size(high) => format!("a size such as \"64KiB\" or \"8MiB\", at most {}", bound(high)),
             Self::Names => "a list of names, such as [\"default\", \"images\"]".to_owned(),
             Self::Patterns => "a list of kinds, `prefix*` or `*`, such as [\"image.*\", \"noop\"]".to_owned(),
@@ -388,6 +419,7 @@ impl Form {
             Self::Word(words) => words.contains(&text),
             Self::Duration(low) => measure::duration(text)
                 .is_some_and(|time| time.as_millis() >= low.into() && time.as_secs() <= 7 * 86_400),
+            Self::Rate => measure::rate(text).is_some(),
             Self::Size(high) => measure::size(text).is_some_and(|size| size > 0 && size <= high),
             Self::Broker => text == "embedded" || endpoint::is(text, &["amqp", "amqps"]),
             Self::Results => text == "sqlite" || endpoint::is(text, &["mysql"]),

@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 const TIMES: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZES: [(&str, u64); 5] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
+/// No rate counts over a longer time, in milliseconds.
+const MONTH: u64 = 31 * 86_400_000;
+
 /// Reads `250ms`, `60s`, `1m30s`; `None` when it is no duration.
 pub fn duration(text: &str) -> Option<Duration> {
     sum(text, &TIMES).map(Duration::from_millis)
@@ -24,6 +27,19 @@ pub fn duration_text(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (unit, scale) = TIMES.into_iter().rev().find(|(_, scale)| millis.is_multiple_of(*scale)).unwrap_or(TIMES[0]);
     if millis == 0 { "0s".to_owned() } else { format!("{}{unit}", millis / scale) }
+}
+
+/// Reads `100/1m`: so many in each such time; `None` when it is no rate.
+pub fn rate(text: &str) -> Option<(u32, u64)> {
+    let (count, time) = text.split_once('/')?;
+    let count = count.trim().parse().ok().filter(|count| *count > 0)?;
+    let millis = u64::try_from(duration(time)?.as_millis()).ok()?;
+    (1..=MONTH).contains(&millis).then_some((count, millis))
+}
+
+/// Writes a rate so that [`rate`] reads it back.
+pub fn rate_text((count, millis): (u32, u64)) -> String {
+    format!("{count}/{}", duration_text(Duration::from_millis(millis)))
 }
 
 /// Numbers, each with its unit, added up.
@@ -71,7 +87,7 @@ pub(super) fn read_optional_size<'de, D: Deserializer<'de>>(from: D) -> Result<O
 mod tests {
     use std::time::Duration;
 
-    use super::{duration, duration_text, size};
+    use super::{duration, duration_text, rate, rate_text, size};
 
     #[test]
     fn durations_and_sizes_need_their_unit() {
@@ -84,6 +100,15 @@ mod tests {
         }
         assert_eq!(size("512MiB"), Some(512 << 20));
         assert_eq!(size("5MB"), None);
+    }
+
+    #[test]
+    fn a_rate_is_a_count_and_its_time() {
+        assert_eq!(rate("100/1m"), Some((100, 60_000)));
+        assert_eq!(rate("100/1m").map(rate_text).as_deref(), Some("100/1m"));
+        for text in ["", "100", "0/1s", "5/0s", "-1/1s", "5/60", "5/32d", "1.5/1s"] {
+            assert_eq!(rate(text), None, "{text}");
+        }
     }
 
     #[test]

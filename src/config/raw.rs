@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
+use spinor_consumers::marks::Bound;
 use spinor_executors::{KindPattern, RetryPolicy, Timeout};
 
 use super::{
@@ -40,6 +41,8 @@ pub(super) struct Raw {
     queues: BTreeMap<String, RawQueue>,
     #[serde(default)]
     kinds: BTreeMap<String, RawKind>,
+    #[serde(default)]
+    limits: BTreeMap<String, RawLimit>,
     api: RawApi,
     recorder: RawRecorder,
     log: RawLog,
@@ -76,7 +79,14 @@ struct RawQueue {
     journal: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLimit {
+    at_once: Option<u32>,
+    rate: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawKind {
     timeout: Option<RawTimeout>,
@@ -84,6 +94,8 @@ struct RawKind {
     #[serde(deserialize_with = "measure::read_optional_size")]
     memory: Option<u64>,
     files: Option<u64>,
+    limits: Option<Vec<String>>,
+    at_most_once: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -150,7 +162,16 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         let limits = rules.kind(&pattern, kind);
         (pattern, limits)
     });
-    let kinds = kinds.collect();
+    let kinds: BTreeMap<String, KindConfig> = kinds.collect();
+    let limits: BTreeMap<_, _> =
+        raw.limits.iter().map(|(name, limit)| (name.clone(), rules.limit(name, limit))).collect();
+    for (pattern, kind) in &kinds {
+        for name in kind.limits.iter().flatten().filter(|name| !limits.contains_key(*name)) {
+            let known = limits.keys().cloned().collect::<Vec<_>>().join(", ");
+            let known = if known.is_empty() { "none are set".to_owned() } else { format!("there are {known}") };
+            rules.add(&format!("kinds.{pattern}.limits"), format_args!("`{name}` is no limit; {known}"));
+        }
+    }
     if ask.consumes && raw.consumer.kinds.is_none() && broker != BrokerChoice::Embedded {
         rules.add("broker", "with a broker that others reach, `consumer.kinds` must list the kinds to run here");
     }
@@ -192,6 +213,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         },
         queues: raw.queues.into_iter().map(|(name, queue)| (name, queue.into())).collect(),
         kinds,
+        limits,
         api: rules.api(raw.api, secrets),
         recorder: RecorderConfig { batch: raw.recorder.batch },
         log: LogConfig { format: raw.log.format, level: raw.log.level },
@@ -276,7 +298,16 @@ impl Rules<'_> {
             retry: kind.retry.and_then(|retry| self.retry(&format!("{key}.retry"), retry)),
             memory: kind.memory,
             files: kind.files,
+            limits: kind.limits,
+            at_most_once: kind.at_most_once,
         }
+    }
+
+    fn limit(&mut self, name: &str, limit: &RawLimit) -> Bound {
+        if limit.at_once.is_none() && limit.rate.is_none() {
+            self.add(&format!("limits.{name}"), "bounds nothing; say `at_once`, `rate` or both");
+        }
+        Bound { at_once: limit.at_once, rate_ms: limit.rate.as_deref().and_then(measure::rate) }
     }
 
     fn timeout(&mut self, key: &str, raw: RawTimeout) -> Option<Timeout> {

@@ -1,10 +1,10 @@
 //! A consumer on a stage: its broker, its executors made of closures, and the reports it makes.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use spinor_consumers::{
     broker::{Address, AnyBroker, Broker, QueueSpec, Subscription},
-    consumer::{Consumer, ConsumerSettings, KindSettings, QueueSettings, Shutdown},
+    consumer::{Agreed, Consumer, ConsumerSettings, KindSettings, QueueSettings, Shutdown},
     entry::Entry,
     message,
     results::Results,
@@ -69,15 +69,24 @@ pub fn settings(slots: usize) -> ConsumerSettings {
         unknown_kind_grace: Duration::from_secs(2),
         whole_reports: false,
         kinds: Vec::new(),
+        limits: BTreeMap::new(),
     }
 }
 
 /// Settings with a policy for every kind.
 pub fn with_policy(slots: usize, retry: Option<RetryPolicy>, timeout: Option<Timeout>) -> ConsumerSettings {
-    let pattern = KindPattern::new("*").expect("a pattern");
-    ConsumerSettings {
-        kinds: vec![KindSettings { pattern, timeout, retry, bounds: Bounds::default() }],
-        ..settings(slots)
+    ConsumerSettings { kinds: vec![KindSettings { timeout, retry, ..every_kind() }], ..settings(slots) }
+}
+
+/// What holds for every kind: nothing.
+pub fn every_kind() -> KindSettings {
+    KindSettings {
+        pattern: KindPattern::new("*").expect("a pattern"),
+        timeout: None,
+        retry: None,
+        bounds: Bounds::default(),
+        limits: Vec::new(),
+        at_most_once: false,
     }
 }
 
@@ -95,7 +104,18 @@ pub struct Stage {
 impl Stage {
     /// Starts a consumer on a broker.
     pub async fn on(broker: AnyBroker, settings: ConsumerSettings, cast: Cast, record: Option<Results>) -> Self {
-        let consumer = Consumer::new(Arc::new(settings), Arc::new(cast.0), broker.clone(), record);
+        Self::agreeing(broker, settings, cast, record, Agreed::default()).await
+    }
+
+    /// The same, with what it shares with others.
+    pub async fn agreeing(
+        broker: AnyBroker,
+        settings: ConsumerSettings,
+        cast: Cast,
+        record: Option<Results>,
+        agreed: Agreed,
+    ) -> Self {
+        let consumer = Consumer::new(Arc::new(settings), Arc::new(cast.0), broker.clone(), record).with_agreed(agreed);
         Self::of(broker, consumer).await
     }
 

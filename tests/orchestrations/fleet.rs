@@ -85,6 +85,7 @@ impl Fleet {
             unknown_kind_grace: Duration::from_secs(2),
             whole_reports: false,
             kinds: Vec::new(),
+            limits: Default::default(),
         };
         let journals = self.scratch.join(format!("journals-{node}"));
         let executor = PlanExecutor::new(node, &journals).expect("a node has its journals");

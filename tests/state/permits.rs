@@ -185,3 +185,29 @@ pub async fn who_lost_its_permit_is_told_when_it_renews(site: &Site) {
     let gone = eventually_some("an answer", SOON, async || state.renew(&[kept, lost], LONG).await.ok()).await;
     assert_eq!(gone, [lost]);
 }
+
+pub async fn what_counts_against_each_limit_is_listed(site: &Site) {
+    let state = site.open().await;
+    assert_eq!(state.in_use(10).await.unwrap(), []);
+    let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
+    assert!(granted(&state, &[at_once("db", 2), rate("mail", 2, LONG)], first).await);
+    assert!(granted(&state, &[at_once("db", 2)], second).await);
+    let ended = state.acquire(&[at_once("tenant:blue", 5)], first, Duration::from_millis(1)).await;
+    assert_eq!(ended, Ok(Admission::Granted));
+    let held = async || -> Vec<(String, u64)> {
+        let in_use = state.in_use(10).await.unwrap();
+        in_use.into_iter().map(|in_use| (in_use.key, in_use.held)).collect()
+    };
+    let of = |db, mail, blue| [("db", db), ("mail", mail), ("tenant:blue", blue)].map(|(name, n)| (name.to_owned(), n));
+    eventually("the lease to end", SOON, async || held().await == of(2, 1, 0)).await;
+    let in_use = state.in_use(10).await.unwrap();
+    assert!(at_once("db", 2).is_full(&in_use[0]) && !at_once("db", 3).is_full(&in_use[0]));
+    // One of two an hour was used: half an hour on.
+    assert!(in_use[1].due_in > LONG / 4 && in_use[1].due_in <= LONG / 2, "{in_use:?}");
+    assert!(!rate("mail", 2, LONG).is_full(&in_use[1]));
+    assert!(granted(&state, &[rate("mail", 2, LONG)], second).await);
+    assert!(rate("mail", 2, LONG).is_full(&state.in_use(10).await.unwrap()[1]));
+    state.release(first).await.unwrap();
+    assert_eq!(held().await, of(1, 1, 0));
+    assert_eq!(state.in_use(1).await.unwrap().len(), 1, "no more than asked for");
+}

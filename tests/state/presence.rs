@@ -18,6 +18,7 @@ fn beat(consumer: &str) -> Beat {
         queues: vec!["default".to_owned()],
         kinds: vec!["image.*".to_owned()],
         slots: 4,
+        busy: 1,
         running: vec![RunningJob { job: Uuid::now_v7(), kind: "image.x".to_owned(), since: Timestamp::UNIX_EPOCH }],
         draining: false,
         started: Timestamp::UNIX_EPOCH,

@@ -10,9 +10,8 @@ const WINDOW: Duration = Duration::from_millis(250);
 pub const BOUND: usize = 500;
 
 /// Counts what finished lately and says how many deliveries may be unanswered.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Speed {
-    slots: usize,
     finished: VecDeque<Finished>,
 }
 
@@ -25,11 +24,6 @@ struct Finished {
 }
 
 impl Speed {
-    /// Nothing finished yet.
-    pub const fn new(slots: usize) -> Self {
-        Self { slots, finished: VecDeque::new() }
-    }
-
     /// `count` executions ended since the last call, and took so long together.
     pub fn finished(&mut self, count: usize, took: Duration, at: Instant) {
         self.finished.push_back(Finished { at, count, took });
@@ -41,17 +35,17 @@ impl Speed {
     /// How many may be in hand beside one for each slot: what this consumer finished in the last
     /// 250 ms, and no more than the slots can start within 250 ms. The second holds where four
     /// long jobs ended together and only look fast.
-    fn ahead(&self) -> usize {
+    fn ahead(&self, slots: usize) -> usize {
         let count: usize = self.finished.iter().map(|finished| finished.count).sum();
         let took: Duration = self.finished.iter().map(|finished| finished.took).sum();
-        let startable = self.slots as f64 * WINDOW.as_secs_f64() * count as f64 / took.as_secs_f64().max(1e-9);
+        let startable = slots as f64 * WINDOW.as_secs_f64() * count as f64 / took.as_secs_f64().max(1e-9);
         count.min(startable as usize).min(BOUND)
     }
 
     /// Deliveries that may be unanswered in all: the slots, those ahead, and as many again on
     /// their way out, because a settled one counts until its ack.
-    pub fn credit(&self) -> u32 {
-        u32::try_from(self.slots + 2 * self.ahead()).unwrap_or(u32::MAX)
+    pub fn credit(&self, slots: usize) -> u32 {
+        u32::try_from(slots + 2 * self.ahead(slots)).unwrap_or(u32::MAX)
     }
 }
 
@@ -68,22 +62,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn credit_follows_speed_and_forgets_it() {
-        let mut speed = Speed::new(4);
-        assert_eq!(speed.credit(), 4);
+        let mut speed = Speed::default();
+        assert_eq!(speed.credit(4), 4);
         speed.finished(100, 100 * QUICK, Instant::now());
-        assert_eq!(speed.credit(), 204);
+        assert_eq!(speed.credit(4), 204);
         speed.finished(10_000, 10_000 * QUICK, Instant::now());
-        assert_eq!(speed.credit(), 1004);
+        assert_eq!(speed.credit(4), 1004);
         tokio::time::advance(Duration::from_millis(251)).await;
         speed.finished(0, Duration::ZERO, Instant::now());
-        assert_eq!(speed.credit(), 4);
+        assert_eq!(speed.credit(4), 4);
     }
 
     #[tokio::test(start_paused = true)]
     async fn long_jobs_that_end_together_do_not_look_fast() {
-        let mut speed = Speed::new(4);
+        let mut speed = Speed::default();
         speed.finished(4, Duration::from_secs(24), Instant::now());
-        assert_eq!(speed.credit(), 4);
+        assert_eq!(speed.credit(4), 4);
     }
 
     #[test]

@@ -4,14 +4,14 @@
 //! delivery. What has not started within [`STALE`] is handed back, and the credit falls by itself.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use spinor_executors::pool::Running;
+use spinor_executors::{HeaderValue, pool::Running};
 use tokio::{
     sync::Notify,
     time::{Duration, Instant, MissedTickBehavior},
@@ -24,7 +24,7 @@ use crate::{
     broker::{
         Address, AnyBroker, Broker, BrokerError, Delivery, Outgoing, QueueSpec, Settlement, Subscription, Verdict,
     },
-    message::{self, Past},
+    message::{self, Past, header},
 };
 
 /// In hand for so long without a start: it goes back.
@@ -36,7 +36,10 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// The line before the slots.
 pub struct Intake {
-    slots: usize,
+    /// How many may run at once now, and how many slots there are to run them.
+    slots: AtomicUsize,
+    started: AtomicUsize,
+    busy: AtomicUsize,
     boot: Uuid,
     running: Arc<Running<Delivery>>,
     line: Mutex<Line>,
@@ -46,21 +49,27 @@ pub struct Intake {
     /// Taken out of the line to wait elsewhere: they take no slot, and so no credit.
     aside: AtomicUsize,
     moved: Notify,
+    ended: CancellationToken,
 }
 
 struct Line {
     waiting: VecDeque<(Instant, Delivery)>,
     closed: bool,
+    /// Queues from which nothing is taken now.
+    paused: HashSet<String>,
 }
 
 impl Intake {
     /// An empty line before so many slots, of the consumer with this boot id.
     pub fn new(slots: usize, boot: Uuid, running: Arc<Running<Delivery>>) -> Self {
         Self {
-            slots,
+            slots: AtomicUsize::new(slots),
+            started: AtomicUsize::new(slots),
+            busy: AtomicUsize::new(0),
             boot,
             running,
-            line: Mutex::new(Line { waiting: VecDeque::new(), closed: false }),
+            line: Mutex::new(Line { waiting: VecDeque::new(), closed: false, paused: HashSet::new() }),
+            ended: CancellationToken::new(),
             wake: Notify::new(),
             finished: AtomicUsize::new(0),
             took_micros: AtomicU64::new(0),
@@ -84,7 +93,8 @@ impl Intake {
         tracker: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<(), BrokerError> {
-        let first = u32::try_from(self.slots).unwrap_or(u32::MAX);
+        let paused = self.lock().paused.contains(&queue.name);
+        let first = if paused { 0 } else { u32::try_from(self.slots()).unwrap_or(u32::MAX) };
         let address =
             if queue.foreign { Address::Reply(queue.name.clone()) } else { Address::Work(queue.name.clone()) };
         let subscription = broker.consume(&address, first).await?;
@@ -93,7 +103,8 @@ impl Intake {
             broker: broker.clone(),
             subscription,
             credit: first,
-            speed: Speed::new(self.slots),
+            speed: Speed::default(),
+            queue: queue.name.clone(),
         };
         tracker.spawn(forwarder.run(stop.clone()));
         Ok(())
@@ -110,7 +121,10 @@ impl Intake {
                     self.wake.notify_one();
                     return None;
                 }
-                if let Some((_, delivery)) = line.waiting.pop_front() {
+                if self.has_room()
+                    && let Some((_, delivery)) = line.waiting.pop_front()
+                {
+                    self.busy.fetch_add(1, Ordering::Relaxed);
                     if !line.waiting.is_empty() {
                         self.wake.notify_one();
                     }
@@ -125,6 +139,84 @@ impl Intake {
     pub fn ended(&self, took: Duration) {
         self.finished.fetch_add(1, Ordering::Relaxed);
         self.took_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many jobs run at once at most, now.
+    pub fn slots(&self) -> usize {
+        self.slots.load(Ordering::Relaxed)
+    }
+
+    /// How many slots there are; more than may run when their number was lowered.
+    pub fn started(&self) -> usize {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// So many slots more are there.
+    pub fn has_started(&self, more: usize) {
+        self.started.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Lets so many run at once from now on; tells whether that is news.
+    pub fn set_slots(&self, wanted: usize) -> bool {
+        let news = self.slots.swap(wanted, Ordering::Relaxed) != wanted;
+        if news {
+            self.moved.notify_waiters();
+            self.wake.notify_one();
+        }
+        news
+    }
+
+    /// A slot more than may run waits until the number is raised again.
+    fn has_room(&self) -> bool {
+        let slots = self.slots();
+        slots >= self.started() || self.busy.load(Ordering::Relaxed) < slots
+    }
+
+    /// Takes nothing from these queues, gives back what waits of them, and takes again from all others.
+    pub fn pause(&self, broker: &AnyBroker, paused: HashSet<String>) {
+        let mut line = self.lock();
+        if line.paused == paused {
+            return;
+        }
+        let waiting = std::mem::take(&mut line.waiting);
+        let (left, stay) = waiting.into_iter().partition(|(_, delivery)| paused.contains(&delivery.queue));
+        line.waiting = stay;
+        line.paused = paused;
+        drop(line);
+        let left: VecDeque<(Instant, Delivery)> = left;
+        left.into_iter().for_each(|(_, delivery)| give_back(broker, self.boot, delivery));
+        self.moved.notify_waiters();
+    }
+
+    /// Is nothing taken from this queue?
+    fn is_paused(&self, queue: &str) -> bool {
+        let line = self.lock();
+        !line.paused.is_empty() && line.paused.contains(queue)
+    }
+
+    /// Is nothing taken any more?
+    pub fn is_closed(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    /// Waits for that.
+    pub async fn closed(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// What it takes, for people.
+    pub fn word(&self) -> String {
+        let line = self.lock();
+        if line.closed {
+            return "draining".to_owned();
+        }
+        let mut paused: Vec<&str> = line.paused.iter().map(String::as_str).collect();
+        paused.sort_unstable();
+        match paused.as_slice() {
+            [] => "taking".to_owned(),
+            queues => format!("paused: {}", queues.join(", ")),
+        }
     }
 
     /// Ends the line: what waits goes back without penalty, slots get `None`.
@@ -134,6 +226,7 @@ impl Intake {
             line.closed = true;
             std::mem::take(&mut line.waiting)
         };
+        self.ended.cancel();
         self.wake.notify_one();
         for (_, delivery) in left {
             give_back(broker, self.boot, delivery);
@@ -207,6 +300,7 @@ pub fn give_back(broker: &AnyBroker, boot: Uuid, delivery: Delivery) {
     if past.holder.take() == Some(boot) {
         let mut message = delivery.message.clone();
         past.write(&mut message.properties.headers);
+        message.properties.headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
         let to = Address::Delayed { queue: delivery.queue.clone(), after: Duration::ZERO };
         settlement = Settlement { publish: vec![Outgoing { to, message, must: true }], ..Settlement::default() };
     }
@@ -221,6 +315,7 @@ struct Forwarder {
     subscription: Subscription,
     credit: u32,
     speed: Speed,
+    queue: String,
 }
 
 impl Forwarder {
@@ -230,7 +325,7 @@ impl Forwarder {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // At rest nothing ticks: an idle consumer costs no wake-ups.
-            let busy = self.credit as usize > self.intake.slots || !self.intake.is_empty();
+            let busy = self.credit as usize > self.intake.slots() || !self.intake.is_empty();
             let moved = self.intake.moved.notified();
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -258,7 +353,10 @@ impl Forwarder {
         let took = Duration::from_micros(self.intake.took_micros.swap(0, Ordering::Relaxed));
         self.speed.finished(count, took, Instant::now());
         let aside = u32::try_from(self.intake.aside.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let wanted = self.speed.credit().saturating_add(aside);
+        let wanted = match self.intake.is_paused(&self.queue) {
+            true => 0,
+            false => self.speed.credit(self.intake.slots()).saturating_add(aside),
+        };
         if worth_changing(self.credit, wanted) {
             self.credit = wanted;
             self.subscription.credit(wanted);

@@ -1,7 +1,8 @@
 //! One delivery in a slot, from decoding to settling.
 //!
 //! Owns the order of the questions: is it a job, was it answered already, does another consumer
-//! hold it, is it too late, does somebody here serve its kind; then the execution and its answer.
+//! hold it, was it cancelled, is it too late, does somebody here serve its kind, does everybody agree;
+//! then the execution and its answer.
 //! Refuses to know how many slots there are.
 
 use std::{
@@ -18,16 +19,17 @@ use tokio::{
     sync::{Notify, mpsc},
     time::{Duration, Instant, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    Background, Consumer, ConsumerSettings, KindSettings, Record,
+    Agreed, Background, Consumer, ConsumerSettings, KindSettings, Record,
     asking::Asking,
     holding::Holding,
     intake::{Intake, give_back},
     keeping::Keeper,
     lately::Lately,
+    permits::Permits,
     verdict,
 };
 use crate::{
@@ -37,11 +39,15 @@ use crate::{
     message::{self, Decoded, Past, header},
 };
 
+mod agreement;
 mod ears;
 mod large;
 mod suspects;
 
+use agreement::Learnt;
 use ears::Ears;
+
+pub use agreement::wish_text;
 
 /// A job of a kind nobody here serves looks again after this long.
 const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(5);
@@ -65,6 +71,11 @@ pub struct Slots {
     holding: Arc<Holding>,
     asking: Asking,
     blobs: Blobs,
+    agreed: Agreed,
+    learnt: Learnt,
+    permits: Arc<Permits>,
+    /// What outlives a slot's turn.
+    tasks: TaskTracker,
     abandoned: CancellationToken,
 }
 
@@ -91,6 +102,7 @@ impl Slots {
         consumer: &Consumer,
         intake: Arc<Intake>,
         running: Arc<Running<Delivery>>,
+        permits: Arc<Permits>,
         background: &Background,
     ) -> Self {
         let who = (consumer.boot, consumer.settings.origin.consumer.clone());
@@ -108,6 +120,10 @@ impl Slots {
             lately: Lately::default(),
             unasked: Mutex::default(),
             holding: Arc::new(holding),
+            agreed: consumer.agreed.clone(),
+            learnt: Learnt::default(),
+            permits,
+            tasks: background.0.clone(),
             abandoned: CancellationToken::new(),
         }
     }
@@ -115,6 +131,18 @@ impl Slots {
     /// How many executions run.
     pub fn running(&self) -> usize {
         self.running.count()
+    }
+
+    /// Asks those to end for which there is a reason, by job and run.
+    pub fn cancel(&self, why: impl Fn(Uuid, Option<Uuid>) -> Option<Cancelled>) {
+        self.running.cancel_where(|(job, ..), delivery| why(*job, message::run_of(&delivery.message)));
+    }
+
+    /// Up to so many of the jobs that run, with kind and how long each has.
+    pub fn run_since(&self, limit: usize) -> Vec<(Uuid, String, Duration)> {
+        self.running.list(limit, |(job, ..), delivery, ago| {
+            (*job, delivery.message.properties.kind.clone().unwrap_or_default(), ago)
+        })
     }
 
     /// Asks all of them to end.
@@ -129,7 +157,7 @@ impl Slots {
 
     /// The questions before a job runs, in the order of their price.
     async fn admit(&self, decoded: Decoded, delivery: Delivery, now: Timestamp) {
-        let Decoded { job, unnamed, journaled, claimed: _ } = decoded;
+        let Decoded { job, unnamed, journaled, claimed } = decoded;
         if unnamed {
             // Without an id of its own a copy could not be told from another job.
             let named = Outgoing { to: self.home(&job), message: message::encode(&job, false), must: true };
@@ -138,14 +166,16 @@ impl Slots {
         let key = (job.id, job.replay, job.attempt);
         let Some(delivery) = self.unless_answered(key, delivery).await else { return };
         let Some((job, delivery)) = self.unless_held(job, journaled, delivery) else { return };
+        let Some(delivery) = self.unless_cancelled(&job, journaled, delivery) else { return };
         if job.expires_at.is_some_and(|at| at <= now) {
             return self.expire(&job, journaled, delivery, now);
         }
         let Some(executor) = self.registry.get(&job.kind) else {
             return self.unknown_kind(job, journaled, delivery, now);
         };
+        // Before anything is agreed on: a job that goes back has taken no claim.
         let Some((job, delivery)) = self.load(job, journaled, delivery, now).await else { return };
-        self.run(&**executor, job, journaled, delivery, now).await;
+        self.run(&**executor, job, (journaled, claimed), delivery, now).await;
     }
 
     /// A redelivered job may be running here, answered here a moment ago, or final in the record.
@@ -192,6 +222,7 @@ impl Slots {
             verdict::unrun(report, State::Expired, Cause::Error, "it expired before it started".to_owned());
         let settlement = verdict::settlement(&mut report, job, None, journaled);
         self.settle(delivery, settlement);
+        self.free_key(job);
     }
 
     /// A deploy may be under way: the job looks again later, and is dead after the grace period.
@@ -204,6 +235,7 @@ impl Slots {
                 format!("no consumer of queue `{}` serves kind `{}`; this one serves {served}", job.queue, job.kind);
             let report = self.blank(&job, journaled, Uuid::nil(), now);
             let report = verdict::unrun(report, State::Dead, Cause::Error, why.clone());
+            self.free_key(&job);
             return self.bury(delivery, &why, vec![entry::report_line(&report)]);
         }
         let mut copy = message::encode(&job, journaled);
@@ -216,9 +248,19 @@ impl Slots {
         );
     }
 
-    async fn run(&self, executor: &dyn Executor, job: Job, journaled: bool, delivery: Delivery, now: Timestamp) {
+    async fn run(
+        &self,
+        executor: &dyn Executor,
+        job: Job,
+        (journaled, claimed): (bool, bool),
+        delivery: Delivery,
+        now: Timestamp,
+    ) {
         let key = (job.id, job.replay, job.attempt);
         let execution = Uuid::now_v7();
+        let agreed = self.agree(&job, journaled, claimed, delivery, execution).await;
+        // What it was granted is given back when this execution has its answer.
+        let Some((delivery, _agreement)) = agreed else { return };
         let maybe_rerun = delivery.started;
         let (mut delivery, mut past, mut permit) = (delivery, Past::default(), None);
         if delivery.started {
@@ -237,6 +279,10 @@ impl Slots {
         if let Err(copy) = self.running.start(key, delivery, context.canceller()) {
             tracing::warn!(job = %job.id, attempt = job.attempt, "A copy of a running attempt was dropped.");
             return self.settle(copy, Settlement::default());
+        }
+        // A wish that came between the look and the start is not missed: it is looked for again.
+        if let Some(mark) = self.wish(&job) {
+            context.canceller().cancel(Cancelled::Person(wish_text(&mark)));
         }
         let limits = job.timeout.or_else(|| self.kind(&job.kind).and_then(|kind| kind.timeout));
         let progressed = Notify::new();
@@ -301,6 +347,9 @@ impl Slots {
         let again = verdict::decide(&mut report, outcome, policy, draw());
         let settlement = verdict::settlement(&mut report, job, again, journaled);
         self.lately.remember((job.id, job.replay, job.attempt), &settlement);
+        if report.state.is_final() {
+            self.free_key(job);
+        }
         (report, self.broker.settle(delivery, settlement))
     }
 

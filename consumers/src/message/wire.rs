@@ -155,6 +155,11 @@ pub fn attempt_of(message: &Message, queue: &str) -> Option<(Uuid, u32, u32)> {
     Some((id, count(header::REPLAY)?.unwrap_or(0), count(header::ATTEMPT)?.unwrap_or(1).max(1)))
 }
 
+/// The run a message belongs to, without reading the rest.
+pub fn run_of(message: &Message) -> Option<Uuid> {
+    Uuid::parse_str(message.properties.text(header::RUN)?).ok()
+}
+
 /// A UUID stays; another id becomes UUIDv5(queue, id) and is kept; none becomes a fresh one.
 pub(crate) fn identity(properties: &Properties, queue: &str) -> (Uuid, Option<String>) {
     let external = properties.text(header::EXTERNAL_ID).map(str::to_owned);

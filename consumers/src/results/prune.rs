@@ -12,10 +12,13 @@ use super::{
     Results, ResultsError,
     blobs::{holes, ids},
     database::{Column, Flavour, Value, Writing},
+    errors::is_deadlock,
 };
 
 /// Jobs looked at for one chunk.
 const JOBS: usize = 500;
+/// The recorder may be at the same rows.
+const DEADLOCK_TRIES: u32 = 4;
 /// Steps to a transaction, but for a single job that has more.
 const STEPS: u64 = 5000;
 /// Letters to a transaction: each may hold a body of some MiB.
@@ -149,7 +152,14 @@ impl Results {
             };
             gone = doomed;
         } else {
-            (gone, pruned) = self.delete_jobs(&doomed, word, before).await?;
+            let mut tries = 1;
+            (gone, pruned) = loop {
+                match self.delete_jobs(&doomed, word.clone(), before).await {
+                    // The recorder wrote one of them just now.
+                    Err(error) if is_deadlock(&error) && tries < DEADLOCK_TRIES => tries += 1,
+                    done => break done?,
+                }
+            };
         }
         let bare = self.without("SELECT DISTINCT job FROM dead WHERE job", &gone, |_| Ok(false)).await?;
         Ok(Chunk { pruned, bare, next })

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use spinor_executors::{Job, Report, State};
 use uuid::Uuid;
 
+use crate::state::Wish;
+
 /// Some rows and where the next ones start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Page<T> {
@@ -68,6 +70,9 @@ pub struct JobRow {
     /// Who ran it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
+    /// Who wants it to end, while it has not. The record does not hold it: who answers a question adds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_requested: Option<Wish>,
 }
 
 /// One job, whole.
@@ -131,6 +136,9 @@ pub struct RunRow {
     /// What went wrong outside its members.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// Who wants it to end, while it has not. The record does not hold it: who answers a question adds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_requested: Option<Wish>,
 }
 
 /// One run with its members.

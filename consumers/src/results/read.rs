@@ -88,6 +88,13 @@ impl Store {
         Ok(counts)
     }
 
+    pub(super) async fn oldest_queued(&self) -> Result<Vec<(String, Timestamp)>, ResultsError> {
+        let sql = "SELECT queue, MIN(created) FROM (SELECT queue, created FROM jobs WHERE state = 'queued' \
+                   ORDER BY created LIMIT 10000) AS some GROUP BY queue ORDER BY queue";
+        let rows = self.database.ask(sql.to_owned(), Vec::new()).await?;
+        rows.iter().map(|row| Ok((row.text(0)?, time(row.int(1)?)?))).collect()
+    }
+
     pub(super) async fn answered(&self, of: &[(Uuid, u32, u32)]) -> Result<Vec<(Uuid, u32, u32)>, ResultsError> {
         let jobs: Vec<Uuid> = of.iter().map(|(job, ..)| *job).collect();
         let rows = self.of_jobs("place", &jobs).await?;
@@ -338,6 +345,7 @@ fn job_row(row: &Column) -> Result<JobRow, ResultsError> {
         error: row.maybe_text(10)?,
         run: row.maybe_id(11)?,
         consumer: row.maybe_text(12)?,
+        cancel_requested: None,
     })
 }
 
@@ -351,6 +359,7 @@ fn run_row(row: &Column) -> Result<RunRow, ResultsError> {
         ended: row.maybe_int(5)?.map(time).transpose()?,
         succeeded: row.maybe_int(6)?.map(|word| word != 0),
         problems: json(&row.text(7)?)?,
+        cancel_requested: None,
     })
 }
 

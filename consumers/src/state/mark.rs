@@ -134,6 +134,32 @@ pub struct Mark {
     pub version: u64,
 }
 
+/// Who wanted something, when and why: what people are shown of a [`Mark`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// Who.
+    pub by: String,
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// Why, in that person's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl From<Mark> for Wish {
+    fn from(mark: Mark) -> Self {
+        Self { by: mark.by, at: mark.at, why: mark.why }
+    }
+}
+
+/// `by ann at 2030-01-31 12:00:00Z (the disk is full)`.
+impl fmt::Display for Wish {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "by {} at {}", self.by, self.at.strftime("%Y-%m-%d %H:%M:%SZ"))?;
+        self.why.as_ref().map_or(Ok(()), |why| write!(to, " ({why})"))
+    }
+}
+
 /// What happened to the marks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Changes {
@@ -196,6 +222,13 @@ mod tests {
             assert!(text.parse::<Subject>().is_err(), "{text}");
         }
         assert_eq!(Subject::CancelRun(Uuid::nil()).to_string(), "cancel-run:00000000-0000-0000-0000-000000000000");
+    }
+
+    #[test]
+    fn a_wish_is_told_with_who_when_and_why() {
+        let wish = Wish { by: "ann".into(), at: Timestamp::UNIX_EPOCH, why: Some("the disk is full".into()) };
+        assert_eq!(wish.to_string(), "by ann at 1970-01-01 00:00:00Z (the disk is full)");
+        assert_eq!(Wish { why: None, ..wish }.to_string(), "by ann at 1970-01-01 00:00:00Z");
     }
 
     #[test]

@@ -17,6 +17,17 @@ pub struct Limit {
     pub rate: Option<(u32, Duration)>,
 }
 
+/// What counts against a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// The limit.
+    pub key: String,
+    /// So many jobs have a permit now.
+    pub held: u64,
+    /// How far its rate is used up: when the next job would be due if all came evenly.
+    pub due_in: Duration,
+}
+
 /// The answer to who wants to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -64,6 +75,16 @@ pub(super) fn measures(limits: &[Limit]) -> Vec<Measure> {
     all.into_values().collect()
 }
 
+impl Limit {
+    /// Would one more job have to wait, with so much in use?
+    pub fn is_full(&self, in_use: &InUse) -> bool {
+        let full = self.at_once.is_some_and(|most| in_use.held >= u64::from(most));
+        let measure = measures(std::slice::from_ref(self));
+        let due = i64::try_from(in_use.due_in.as_micros()).unwrap_or(i64::MAX / 4);
+        full || measure.first().is_some_and(|measure| measure.next(due, 0).is_err())
+    }
+}
+
 impl Measure {
     /// When the next one is due if one more starts now; or how long it has to wait.
     pub fn next(&self, due: i64, now: i64) -> Result<i64, Duration> {
@@ -95,6 +116,13 @@ mod tests {
         assert_eq!(rate.next(due, now), Err(Duration::from_millis(250)));
         due = rate.next(due, now + 250_000).expect("after its share of the time");
         assert_eq!(rate.next(due, now + 250_001), Err(Duration::from_micros(249_999)));
+    }
+
+    #[test]
+    fn a_limit_is_full_when_one_more_would_wait() {
+        let limit = Limit { key: "k".into(), at_once: Some(2), rate: Some((4, Duration::from_secs(1))) };
+        let full = |held, due| limit.is_full(&InUse { key: "k".into(), held, due_in: Duration::from_millis(due) });
+        assert_eq!([full(0, 0), full(1, 750), full(2, 0), full(0, 751)], [false, false, true, true]);
     }
 
     #[test]

@@ -24,7 +24,9 @@ pub struct Beat {
     pub kinds: Vec<String>,
     /// How many jobs it runs at once.
     pub slots: u32,
-    /// What it runs.
+    /// How many jobs it runs.
+    pub busy: u32,
+    /// What it runs; some of it when that is much.
     pub running: Vec<RunningJob>,
     /// Does it take no more jobs because it is about to end?
     pub draining: bool,

@@ -14,8 +14,8 @@ use spinor_executors::pool::AttemptKey;
 use uuid::Uuid;
 
 use super::{
-    Admission, Beat, CLAIM_KEPT, CLEARED_KEPT, Changes, Claimed, Key, KeyFilter, KeyTaken, Kind, Limit, Mark, OnTaken,
-    PRESENT_FOR, Present, StateError, Subject, mark::Body, micros, permit, permit::FULL, short, time,
+    Admission, Beat, CLAIM_KEPT, CLEARED_KEPT, Changes, Claimed, InUse, Key, KeyFilter, KeyTaken, Kind, Limit, Mark,
+    OnTaken, PRESENT_FOR, Present, StateError, Subject, mark::Body, micros, permit, permit::FULL, short, time,
 };
 use link::{Arguments, Link};
 use scripts::Script;
@@ -167,6 +167,15 @@ impl RedisState {
 
     pub async fn release(&self, owner: Uuid) -> Result<(), StateError> {
         self.call(Script::Release, arguments((owner.to_string(),))).await
+    }
+
+    pub async fn in_use(&self, most: u32) -> Result<Vec<InUse>, StateError> {
+        let rows: Vec<(String, u64, i64)> = self.call(Script::InUse, arguments((most,))).await?;
+        let read = |(key, held, ahead): (String, u64, i64)| {
+            let due_in = Duration::from_micros(u64::try_from(ahead).unwrap_or(0));
+            InUse { key, held, due_in }
+        };
+        Ok(rows.into_iter().map(read).collect())
     }
 
     pub async fn lease(&self, name: &str, owner: Uuid, lasting: Duration) -> Result<Option<u64>, StateError> {

@@ -20,8 +20,8 @@ use spinor_executors::pool::AttemptKey;
 use uuid::Uuid;
 
 use super::{
-    Admission, Beat, Changes, Claimed, Key, KeyFilter, KeyTaken, Kind, Limit, Mark, OnTaken, Present, StateError,
-    Subject, mark::Body, micros, permit, short,
+    Admission, Beat, Changes, Claimed, InUse, Key, KeyFilter, KeyTaken, Kind, Limit, Mark, OnTaken, Present,
+    StateError, Subject, mark::Body, micros, permit, short,
 };
 use crate::{
     database::{Database, Value, Writing, migrations::Schema},
@@ -205,6 +205,10 @@ impl SqlState {
 
     pub async fn release(&self, owner: Uuid) -> Result<(), StateError> {
         self.0.write(Operation::Release { owner }).await.map(drop)
+    }
+
+    pub async fn in_use(&self, most: u32) -> Result<Vec<InUse>, StateError> {
+        self.0.in_use(most).await
     }
 
     pub async fn lease(&self, name: &str, owner: Uuid, lasting: Duration) -> Result<Option<u64>, StateError> {

@@ -7,16 +7,26 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use spinor_executors::{HeaderValue, Headers, Job, Json, RetryPolicy, Timeout};
+use spinor_executors::{HeaderValue, Headers, Job, Json, RetryPolicy, Timeout, Unique};
 
 use super::{Limits, NewJob, Retry};
 use crate::{
-    api::{Problem, clip},
+    api::{
+        Problem, clip,
+        unique::{self, NewUnique, Until, Wanted},
+    },
     config::{self, keys},
 };
 
 /// No job waits longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 86_400);
+
+/// A unique key is kept so long unless it is said otherwise.
+const KEY_KEPT: Duration = Duration::from_secs(86_400);
+/// No key is kept longer.
+const LONGEST_KEY: Duration = LONGEST_DELAY;
+/// No job counts against more limits.
+const MOST_LIMITS: usize = 16;
 
 /// A job that may be published.
 #[derive(Clone, Debug)]
@@ -25,6 +35,8 @@ pub struct Checked {
     pub job: Job,
     /// Not before this long from now.
     pub delay: Option<Duration>,
+    /// How its unique key is taken, when it has one.
+    pub wanted: Option<Wanted>,
 }
 
 impl NewJob {
@@ -62,8 +74,41 @@ impl NewJob {
         if delay.is_some_and(|delay| delay > LONGEST_DELAY) {
             return Err(Problem::field("delay", "is longer than 30d"));
         }
-        Ok(Checked { job, delay })
+        let named = self.id.is_some();
+        let (unique, wanted) = self.unique.map(|unique| key(unique, named)).transpose()?.unzip();
+        job.unique = unique;
+        job.limits = limits(self.limits)?;
+        Ok(Checked { job, delay, wanted })
     }
+}
+
+fn key(new: NewUnique, named: bool) -> Result<(Unique, Wanted), Problem> {
+    unique::check_key(&new.key)?;
+    let lasting = new.lasting.map_or(Ok(KEY_KEPT), |text| duration("unique.for", &text))?;
+    if lasting.is_zero() || lasting > LONGEST_KEY {
+        return Err(Problem::field("unique.for", "expected a duration above 0, at most 30d"));
+    }
+    let wanted = Wanted { lasting, on_conflict: new.on_conflict, named };
+    Ok((Unique { key: new.key, until_end: new.until == Until::End }, wanted))
+}
+
+fn limits(names: Vec<String>) -> Result<Vec<String>, Problem> {
+    if names.len() > MOST_LIMITS {
+        return Err(Problem::field("limits", format!("are {}, expected at most {MOST_LIMITS}", names.len())));
+    }
+    names.iter().try_for_each(|name| check_limit("limits", name))?;
+    Ok(names)
+}
+
+/// The name of a limit, or `name:key`.
+pub fn check_limit(field: &str, text: &str) -> Result<(), Problem> {
+    let (name, key) = text.split_once(':').map_or((text, None), |(name, key)| (name, Some(key)));
+    let is_key = |key: &str| !key.is_empty() && key.len() <= 100 && !key.chars().any(char::is_control);
+    if keys::is_name(name) && key.is_none_or(is_key) {
+        return Ok(());
+    }
+    let expected = "expected the name of a limit, or `name:key` with a key of at most 100 bytes";
+    Err(Problem::field(field, format!("`{}`: {expected}", clip(text))))
 }
 
 fn name(field: &str, text: &str) -> Result<(), Problem> {

@@ -167,6 +167,7 @@ fn row(job: &Job, state: State) -> JobRow {
         error: None,
         run: job.run,
         consumer: None,
+        cancel_requested: None,
     }
 }
 
@@ -256,6 +257,7 @@ impl RunView for Cardboard {
                 ended: run.ended,
                 succeeded: run.succeeded,
                 problems: run.problems,
+                cancel_requested: None,
             },
             jobs: stage.jobs.iter().map(|row| (row.queue.clone(), row.clone())).collect(),
         }))

@@ -40,6 +40,7 @@ impl Slots {
             Err(BlobError::Wrong(why)) => {
                 let report = self.blank(&job, journaled, Uuid::nil(), now);
                 let report = verdict::unrun(report, State::Dead, Cause::Args, why.clone());
+                self.free_key(&job);
                 self.bury(delivery, &why, vec![entry::report_line(&report)]);
             }
             Err(later) => {

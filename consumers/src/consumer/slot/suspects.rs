@@ -2,7 +2,7 @@
 //! and how they start.
 
 use jiff::Timestamp;
-use spinor_executors::{Cause, Job, State};
+use spinor_executors::{Cause, HeaderValue, Job, State};
 use tokio::{sync::OwnedSemaphorePermit, time::Duration};
 use uuid::Uuid;
 
@@ -88,6 +88,7 @@ impl Slots {
         };
         let report = self.blank(&job, journaled, Uuid::nil(), Timestamp::now());
         let report = verdict::unrun(report, State::Dead, Cause::Crash, why.clone());
+        self.free_key(&job);
         self.bury(delivery, &why, vec![entry::report_line(&report)]);
         None
     }
@@ -106,6 +107,8 @@ impl Slots {
         if start == Probation::Alone {
             permit = self.holding.alone().await;
             if permit.is_none() {
+                let mut delivery = delivery;
+                delivery.message.properties.headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
                 self.put_off(delivery, LATER);
                 return None;
             }
@@ -121,7 +124,7 @@ impl Slots {
     }
 
     /// Back to its queue after a while, with all it tells of.
-    fn put_off(&self, delivery: Delivery, after: Duration) {
+    pub(super) fn put_off(&self, delivery: Delivery, after: Duration) {
         let to = Address::Delayed { queue: delivery.queue.clone(), after };
         let copy = Outgoing { to, message: delivery.message.clone(), must: true };
         self.settle(delivery, Settlement { publish: vec![copy], ..Settlement::default() });

@@ -15,6 +15,7 @@ pub enum Script {
     Acquire,
     Renew,
     Release,
+    InUse,
     Lease,
     GiveUp,
     Beat,
@@ -44,6 +45,7 @@ impl Script {
             Self::Acquire => ACQUIRE,
             Self::Renew => RENEW,
             Self::Release => RELEASE,
+            Self::InUse => IN_USE,
             Self::Lease => LEASE,
             Self::GiveUp => GIVE_UP,
             Self::Beat => BEAT,
@@ -175,6 +177,8 @@ for at = 3, #ARGV, 4 do
   local last = redis.call('ZRANGE', set, -1, -1, 'WITHSCORES')[2]
   redis.call('PEXPIREAT', set, text(math.ceil(tonumber(last) / 1000)))
   redis.call('SADD', P .. 'owner:' .. owner, ARGV[at])
+  -- Seen in lists for an hour.
+  redis.call('ZADD', P .. 'limits', text(math.max(till, now + 3600000000)), ARGV[at])
 end
 if #ARGV > 2 then redis.call('PEXPIREAT', P .. 'owner:' .. owner, text(math.ceil(till / 1000))) end
 return false
@@ -211,6 +215,19 @@ for _, name in ipairs(redis.call('SMEMBERS', own)) do
 end
 redis.call('DEL', own)
 return false
+";
+
+/// how many -> of each limit: name, permits, microseconds until one is due.
+const IN_USE: &str = r"
+local found = {}
+local names = redis.call('ZREVRANGEBYSCORE', P .. 'limits', '+inf', '-inf', 'LIMIT', 0, ARGV[1])
+table.sort(names)
+for at = 1, #names do
+  local held = redis.call('ZCOUNT', P .. 'permits:' .. names[at], '(' .. text(now), '+inf')
+  local due = tonumber(redis.call('GET', P .. 'due:' .. names[at]) or 0)
+  found[at] = { names[at], held, math.max(due - now, 0) }
+end
+return found
 ";
 
 /// name, owner, microseconds -> epoch, or nothing.
@@ -276,6 +293,15 @@ for _, name in ipairs(old('keys:until', now)) do
   redis.call('DEL', P .. 'key:' .. name)
   redis.call('ZREM', P .. 'keys', name)
   redis.call('ZREM', P .. 'keys:until', name)
+end
+for _, name in ipairs(old('limits', now)) do
+  -- Whoever has a permit renews it, but does not say so here.
+  if redis.call('ZCOUNT', P .. 'permits:' .. name, '(' .. text(now), '+inf') > 0 then
+    redis.call('ZADD', P .. 'limits', text(now + 3600000000), name)
+    gone = gone - 1
+  else
+    redis.call('ZREM', P .. 'limits', name)
+  end
 end
 for _, consumer in ipairs(old('presence:at', now - tonumber(ARGV[3]))) do
   redis.call('HDEL', P .. 'presence', consumer)

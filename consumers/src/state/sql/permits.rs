@@ -5,12 +5,12 @@
 
 use uuid::Uuid;
 
-use super::{Step, name};
+use super::{Step, Tables, name};
 use crate::{
     database::Value,
     results::ResultsError,
     state::{
-        Admission,
+        Admission, InUse, StateError,
         permit::{FULL, Measure},
     },
 };
@@ -133,5 +133,23 @@ impl Step<'_> {
             gone += self.give_back(limit, owner, now).await?;
         }
         Ok(gone)
+    }
+}
+
+impl Tables {
+    pub(super) async fn in_use(&self, most: u32) -> Result<Vec<InUse>, StateError> {
+        let now = self.texts.now;
+        let sql = format!(
+            "SELECT name, (SELECT COUNT(*) FROM state_permits WHERE state_permits.name = state_limits.name AND until > {now}), \
+             due, {now} FROM state_limits ORDER BY name LIMIT ?"
+        );
+        let mut in_use = Vec::new();
+        for row in self.database.ask(sql, vec![Value::Int(most.into())]).await? {
+            let key = String::from_utf8_lossy(&row.blob(0)?).into_owned();
+            let held = row.int(1)?.unsigned_abs();
+            let ahead = u64::try_from(row.int(2)? - row.int(3)?).unwrap_or(0);
+            in_use.push(InUse { key, held, due_in: std::time::Duration::from_micros(ahead) });
+        }
+        Ok(in_use)
     }
 }

@@ -1,0 +1,59 @@
+//! A consumer says that it is alive and what it runs, and keeps the leases of its permits.
+
+use std::{convert::Infallible, sync::Arc};
+
+use jiff::Timestamp;
+use tokio::time::{Duration, MissedTickBehavior, interval};
+
+use super::{Consumer, intake::Intake, permits::Permits, slot::Slots};
+use crate::state::{Beat, RunningJob};
+
+/// Between two beats.
+const EVERY: Duration = Duration::from_secs(5);
+/// So many of the running jobs are named in a beat.
+const NAMED: usize = 100;
+
+/// Beats until dropped. A store that does not answer is told the next time.
+pub async fn beat(consumer: &Consumer, intake: &Arc<Intake>, slots: &Arc<Slots>, permits: &Arc<Permits>) -> Infallible {
+    let started = Timestamp::now();
+    let mut tick = interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            // That it drains is told at once.
+            () = intake.closed(), if !closing => closing = true,
+        }
+        let Some(state) = consumer.agreed.state.get() else { continue };
+        permits.renew().await;
+        if let Err(error) = state.beat(&now(consumer, intake, slots, started)).await {
+            tracing::debug!(%error, "A beat was not heard.");
+        }
+    }
+}
+
+fn now(consumer: &Consumer, intake: &Intake, slots: &Slots, started: Timestamp) -> Beat {
+    let settings = &consumer.settings;
+    let clock = Timestamp::now();
+    let running = slots.run_since(NAMED).into_iter().map(|(job, kind, ago)| {
+        let since = jiff::SignedDuration::try_from(ago).ok().and_then(|ago| clock.checked_sub(ago).ok());
+        RunningJob { job, kind, since: since.unwrap_or(clock) }
+    });
+    Beat {
+        consumer: settings.origin.consumer.clone(),
+        group: settings.origin.group.clone(),
+        host: settings.origin.host.clone(),
+        pid: std::process::id(),
+        labels: Vec::new(),
+        queues: settings.queues.iter().map(|queue| queue.spec.name.clone()).collect(),
+        kinds: consumer.registry.kinds().map(str::to_owned).collect(),
+        slots: u32::try_from(intake.slots()).unwrap_or(u32::MAX),
+        busy: u32::try_from(slots.running()).unwrap_or(u32::MAX),
+        running: running.collect(),
+        draining: intake.is_closed(),
+        started,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        intake: intake.word(),
+    }
+}

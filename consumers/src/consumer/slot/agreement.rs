@@ -1,0 +1,281 @@
+//! What a job needs everybody's agreement for: that nobody cancelled it, a place under its limits,
+//! and, for what could be a copy, the claim of its attempt.
+//!
+//! Owns the order of these questions and what their answers mean. A job that needs none of them
+//! pays one look at a flag. Refuses to run without an answer what must not run without one.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use spinor_executors::{Cause, HeaderValue, Job, State as JobState};
+use tokio::time::{Duration, Instant, sleep_until};
+use uuid::Uuid;
+
+use super::{NO_LOOK, Slots};
+use crate::{
+    broker::{Delivery, Settlement, Verdict},
+    consumer::{
+        permits::{LEASE, Permit},
+        verdict,
+    },
+    message::header,
+    planted::{Fault, planted},
+    state::{Admission, Claimed, Limit, Mark, State, StateError},
+};
+
+/// How long a job over a limit stays away, by how often it came in vain.
+const AWAY: [u64; 6] = [1, 1, 5, 5, 5, 15];
+/// No longer than this, whatever the limit says: it may be raised meanwhile.
+const LONGEST: Duration = Duration::from_secs(15);
+/// At most one job over a limit goes back each such time: they shall not fill the broker with copies.
+const PACE: Duration = Duration::from_millis(5);
+/// What needs State comes again after this long while it is away.
+const STATE_AWAY: Duration = Duration::from_secs(5);
+
+/// What a consumer knows of limits and of State without asking.
+#[derive(Default)]
+pub struct Learnt {
+    /// Limits that were full a moment ago, and until when nobody asks again.
+    full: Mutex<HashMap<String, Instant>>,
+    /// State did not answer; until then it is not asked.
+    unasked: Mutex<Option<Instant>>,
+    /// When the next job over a limit may go back.
+    next: tokio::sync::Mutex<Option<Instant>>,
+}
+
+/// A job may start, and has this until its end.
+#[derive(Default)]
+pub struct Agreement {
+    _permit: Option<Permit>,
+}
+
+impl Learnt {
+    fn full(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unasked(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.unasked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One of these limits was full a moment ago.
+    fn is_full(&self, limits: &[Limit]) -> Option<Duration> {
+        let mut full = self.full();
+        if full.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        full.retain(|_, until| *until > now);
+        limits.iter().find_map(|limit| full.get(&limit.key)).map(|until| until.duration_since(now))
+    }
+}
+
+impl Slots {
+    /// The wish that this job shall not run, or not go on.
+    pub(super) fn wish(&self, job: &Job) -> Option<Mark> {
+        self.agreed.marks.cancelled(job.id, job.run).filter(|_| !planted(Fault::LostCancel))
+    }
+
+    /// A job that somebody cancelled is answered without running.
+    pub(super) fn unless_cancelled(&self, job: &Job, journaled: bool, delivery: Delivery) -> Option<Delivery> {
+        let Some(mark) = self.wish(job) else { return Some(delivery) };
+        let report = self.blank(job, journaled, Uuid::nil(), Timestamp::now());
+        let why = format!("cancelled: {}", wish_text(&mark));
+        let mut report = verdict::unrun(report, JobState::Cancelled, Cause::Cancelled, why);
+        let settlement = verdict::settlement(&mut report, job, None, journaled);
+        self.settle(delivery, settlement);
+        self.free_key(job);
+        None
+    }
+
+    /// Everybody's agreement that this execution starts; `None`: the delivery was answered, or comes
+    /// again.
+    pub(super) async fn agree(
+        &self,
+        job: &Job,
+        journaled: bool,
+        claimed: bool,
+        delivery: Delivery,
+        execution: Uuid,
+    ) -> Option<(Delivery, Agreement)> {
+        let kind = self.kind(&job.kind);
+        let limits = match kind {
+            Some(kind) if !kind.limits.is_empty() => self.limits(kind.limits.iter().chain(&job.limits)),
+            _ if job.limits.is_empty() => Vec::new(),
+            _ => self.limits(job.limits.iter()),
+        };
+        let once = kind.is_some_and(|kind| kind.at_most_once);
+        let copy = claimed || job.attempt > 1;
+        if limits.is_empty() && !once && !copy {
+            return Some((delivery, Agreement::default()));
+        }
+        let (delivery, permit) = self.within(&limits, job, delivery).await?;
+        let delivery = match (once, copy) {
+            (true, _) => self.claim_once(job, journaled, delivery, execution).await?,
+            (false, true) => self.claim(job, delivery, execution).await?,
+            (false, false) => delivery,
+        };
+        Some((delivery, Agreement { _permit: permit }))
+    }
+
+    /// The limits of these names as they are now; a name that nobody bounded bounds nothing.
+    fn limits<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<Limit> {
+        let limit = |name: &String| {
+            let base = name.split_once(':').map_or(name.as_str(), |(base, _)| base);
+            let known = |name| self.agreed.marks.bound(name).or_else(|| self.settings.limits.get(name).cloned());
+            let bound = known(name).or_else(|| known(base))?;
+            let rate = bound.rate_ms.map(|(count, millis)| (count, Duration::from_millis(millis)));
+            Some(Limit { key: name.clone(), at_once: bound.at_once, rate })
+        };
+        names.filter_map(limit).collect()
+    }
+
+    /// A place under every limit; a job that finds none stays away for a while.
+    async fn within(&self, limits: &[Limit], job: &Job, delivery: Delivery) -> Option<(Delivery, Option<Permit>)> {
+        if limits.is_empty() {
+            return Some((delivery, None));
+        }
+        if let Some(after) = self.learnt.is_full(limits) {
+            self.bounce(delivery, after).await;
+            return None;
+        }
+        let Some(state) = self.state() else {
+            self.put_off(delivery, STATE_AWAY);
+            return None;
+        };
+        match state.acquire(limits, job.id, LEASE).await {
+            Ok(Admission::Granted) => Some((delivery, Some(self.permits.keep(job.id)))),
+            Ok(Admission::Later { key, after }) => {
+                self.learnt.full().insert(key, Instant::now() + after.min(Duration::from_secs(1)));
+                self.bounce(delivery, after).await;
+                None
+            }
+            Err(error) => {
+                // It may have been granted: the same owner is never counted twice, and leases end.
+                self.is_away(&error);
+                self.put_off(delivery, STATE_AWAY);
+                None
+            }
+        }
+    }
+
+    /// Back to its queue, longer each time, and never too many at once.
+    async fn bounce(&self, mut delivery: Delivery, after: Duration) {
+        let headers = &mut delivery.message.properties.headers;
+        let before = match headers.get(header::BOUNCES) {
+            Some(HeaderValue::Int(count)) => usize::try_from(*count).unwrap_or(0),
+            _ => 0,
+        };
+        let away = Duration::from_secs(AWAY[before.min(AWAY.len() - 1)]).max(after).min(LONGEST);
+        headers.insert(header::BOUNCES.to_owned(), HeaderValue::Int(i64::try_from(before + 1).unwrap_or(i64::MAX)));
+        let mut next = self.learnt.next.lock().await;
+        if let Some(at) = *next {
+            sleep_until(at).await;
+        }
+        *next = Some(Instant::now() + PACE);
+        drop(next);
+        self.put_off(delivery, away);
+    }
+
+    /// A copy whose attempt another copy has is dropped; one that comes back takes the claim over.
+    async fn claim(&self, job: &Job, delivery: Delivery, execution: Uuid) -> Option<Delivery> {
+        // Without State it runs: an attempt may run twice, and both executions are recorded.
+        let Some(state) = self.state() else { return Some(delivery) };
+        let key = (job.id, job.replay, job.attempt);
+        match state.claim(key, execution, was_claimed(&delivery)).await {
+            Ok(Claimed::Yes) => Some(delivery),
+            Ok(Claimed::Taken { by }) => {
+                tracing::info!(job = %job.id, attempt = job.attempt, %by, "A copy of an attempt that another copy has was dropped.");
+                self.settle(delivery, Settlement::default());
+                None
+            }
+            Err(error) => {
+                self.is_away(&error);
+                self.hand_back(delivery);
+                None
+            }
+        }
+    }
+
+    /// An at-most-once job runs only if nobody can have started it.
+    async fn claim_once(&self, job: &Job, journaled: bool, delivery: Delivery, execution: Uuid) -> Option<Delivery> {
+        let Some(state) = self.state() else {
+            self.put_off(delivery, STATE_AWAY);
+            return None;
+        };
+        match state.claim((job.id, job.replay, job.attempt), execution, false).await {
+            Ok(Claimed::Yes) => Some(delivery),
+            // A fresh copy is of something that answers for itself.
+            Ok(Claimed::Taken { .. }) if !was_claimed(&delivery) => {
+                self.settle(delivery, Settlement::default());
+                None
+            }
+            Ok(Claimed::Taken { by }) => {
+                let why = format!("it runs at most once, and may have run: execution {by} left no report");
+                let report = self.blank(job, journaled, Uuid::nil(), Timestamp::now());
+                let mut report = verdict::unrun(report, JobState::Lost, Cause::Crash, why);
+                let settlement = verdict::settlement(&mut report, job, None, journaled);
+                self.settle(delivery, settlement);
+                self.free_key(job);
+                None
+            }
+            Err(error) => {
+                // The claim may be taken now: the redelivery is then told that it may have run.
+                self.is_away(&error);
+                self.hand_back(delivery);
+                None
+            }
+        }
+    }
+
+    /// State, unless it is away or was a moment ago.
+    fn state(&self) -> Option<&State> {
+        let mut unasked = self.learnt.unasked();
+        if unasked.is_some_and(|until| until > Instant::now()) {
+            return None;
+        }
+        *unasked = None;
+        self.agreed.state.get()
+    }
+
+    fn is_away(&self, error: &StateError) {
+        let before = self.learnt.unasked().replace(Instant::now() + NO_LOOK);
+        if before.is_none() {
+            tracing::warn!(%error, "State does not answer: jobs that have limits or run at most once wait, others go on.");
+        }
+    }
+
+    /// Back as a redelivery: what this consumer may have done to its claim is then taken over.
+    fn hand_back(&self, delivery: Delivery) {
+        self.settle(delivery, Settlement { verdict: Verdict::HandBack, ..Settlement::default() });
+    }
+
+    /// The unique key of a job that has ended belongs to nobody. One that cannot be given back now is
+    /// taken by the next who wants it: its job has ended.
+    pub(super) fn free_key(&self, job: &Job) {
+        let Some(unique) = job.unique.as_ref().filter(|unique| unique.until_end) else { return };
+        let Some(state) = self.state().cloned() else { return };
+        let (key, id) = (unique.key.clone(), job.id);
+        self.tasks.spawn(async move {
+            if let Err(error) = state.free_key(&key, id).await {
+                tracing::debug!(%error, key, "A unique key was not given back; the next who wants it finds that its job has ended.");
+            }
+        });
+    }
+}
+
+/// May this very message have been claimed before?
+fn was_claimed(delivery: &Delivery) -> bool {
+    delivery.redelivered || delivery.message.properties.headers.contains_key(header::AGAIN)
+}
+
+/// Who wished it, and why.
+pub fn wish_text(mark: &Mark) -> String {
+    match &mark.why {
+        Some(why) => format!("by {}: {why}", mark.by),
+        None => format!("by {}", mark.by),
+    }
+}

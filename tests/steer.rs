@@ -1,0 +1,11 @@
+//! Steering: what people want of jobs, queues, consumers and limits is stored with who and why, shown
+//! at once, and obeyed by whoever meets it. The API over its socket; then the command line with real processes.
+
+mod cancel;
+mod consumers;
+mod locks;
+mod over;
+mod queues;
+mod stage;
+mod unique;
+mod whole;
