@@ -8,10 +8,14 @@ pub mod check;
 mod connect;
 mod consumers;
 pub mod marks;
+mod scaling;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,21 +23,24 @@ use anyhow::Context as _;
 use spinor_consumers::{
     blobs::Blobs,
     broker::{AnyBroker, Broker},
-    consumer::{Agreed, Consumer, ConsumerSettings, Record, Shutdown},
+    consumer::{Agreed, ConsumerSettings, Record, Shutdown},
     marks::{Marks, StateCell},
     recorder::{Recorder, RecorderSettings, RecorderView},
+    replays::Replays,
     results::Results,
     retention::Retention,
     search::{Search, SearchIndex, SearchSettings},
     state::State,
 };
 use spinor_executors::Registry;
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api::{self, ApiState, Info, Watches, listen::Listening},
     config::Config,
     orchestrations::{drive::Driver, serve::Served},
+    scaling::{GroupState, Program},
 };
 
 pub use connect::CannotConnect;
@@ -79,6 +86,9 @@ pub struct Role {
     pub jobs: bool,
     /// Where a record that is a file lies, when that is not the data directory.
     pub record: Option<PathBuf>,
+    /// Does it see that its group has as many consumers as it shall? Then with what a consumer in a
+    /// process of its own is started.
+    pub supervises: Option<Program>,
 }
 
 /// The store of state that a configuration names, opened; it must answer now.
@@ -101,6 +111,8 @@ pub struct App {
     search: Option<SearchSettings>,
     consumers: Vec<(Arc<ConsumerSettings>, Arc<Registry>)>,
     listening: Option<Listening>,
+    /// Replicas that did not end in good order.
+    badly: Arc<AtomicUsize>,
 }
 
 impl App {
@@ -131,7 +143,8 @@ impl App {
         if role.parts.consumer {
             consumers::start_guardian().context("cannot start the guardian process")?;
         }
-        Ok(Self { config, role, broker, record, blobs, state, search, consumers, listening })
+        let badly = Arc::default();
+        Ok(Self { config, role, broker, record, blobs, state, search, consumers, listening, badly })
     }
 
     /// The broker, for who publishes in this process.
@@ -166,12 +179,16 @@ impl App {
         let marks = Marks::follow(self.broker.clone(), Arc::clone(&self.state), &following, stop_serving.clone());
         let agreed = Agreed { state: Arc::clone(&self.state), marks };
         let consuming = self.start_consuming(&agreed, &shutdown, &failed);
+        let groups = self.start_scaling(&agreed, &shutdown, &failed, &consuming);
+        consuming.close();
         let listening = self.listening.take();
-        let serving = self.start_serving(recorder, listening, agreed.marks, &stop_serving);
+        let serving = self.start_serving(recorder, listening, agreed.marks, groups, &stop_serving);
         tokio::select! {
             () = shutdown.drain.cancelled() => {}
             // A part that cannot go on ends the process: it would look alive and do nothing.
             () = failed.cancelled() => shutdown.drain.cancel(),
+            // Its consumers were told to end by a mark, and it does nothing else.
+            () = consuming.wait(), if self.only_consumes() => shutdown.drain.cancel(),
             // Nothing else is here, and all consumers were told to drain.
             () = consuming.wait(), if self.role.parts == CONSUMER => shutdown.drain.cancel(),
         }
@@ -197,6 +214,11 @@ impl App {
             unanswered == 0,
             "the broker did not confirm how {unanswered} jobs ended; it still has them and hands them out again, nothing is lost"
         );
+        let badly = self.badly.load(Ordering::Relaxed);
+        anyhow::ensure!(
+            badly == 0,
+            "{badly} replicas did not end in good order; their own lines say why, nothing is lost"
+        );
         anyhow::ensure!(!failed.is_cancelled(), "a part could not go on; the log says which and why");
         Ok(())
     }
@@ -219,6 +241,8 @@ impl App {
                     failed.cancel();
                 }
             });
+            let replays = Replays::new(self.broker.clone(), self.results()?, Arc::clone(&self.state));
+            tracker.spawn(replays.run(stop.clone()));
             tracker.spawn(keep_state_small(Arc::clone(&self.state), stop.clone()));
             tracker.spawn(self.retention()?.run(stop.clone()));
             let (state, broker) = (Arc::clone(&self.state), self.broker.clone());
@@ -263,10 +287,10 @@ impl App {
     fn start_consuming(&self, agreed: &Agreed, shutdown: &Shutdown, failed: &CancellationToken) -> TaskTracker {
         let tracker = TaskTracker::new();
         for (settings, registry) in &self.consumers {
-            let consumer = Consumer::new(Arc::clone(settings), Arc::clone(registry), self.broker.clone(), None)
-                .with_record(Arc::clone(&self.record))
-                .with_blobs(self.blobs.clone())
-                .with_agreed(agreed.clone());
+            if self.is_scaled(settings) {
+                continue;
+            }
+            let consumer = consumers::start(settings, registry, &self.broker, &self.record, &self.blobs, agreed);
             let (shutdown, failed) = (shutdown.clone(), failed.clone());
             tracker.spawn(async move {
                 if let Err(error) = consumer.run(shutdown).await {
@@ -275,8 +299,12 @@ impl App {
                 }
             });
         }
-        tracker.close();
         tracker
+    }
+
+    fn only_consumes(&self) -> bool {
+        let Parts { api, consumer, recorder } = self.role.parts;
+        consumer && !api && !recorder
     }
 
     fn start_serving(
@@ -284,6 +312,7 @@ impl App {
         recorder: Option<RecorderView>,
         listening: Option<Listening>,
         marks: Arc<Marks>,
+        groups: Option<watch::Receiver<GroupState>>,
         stop: &CancellationToken,
     ) -> TaskTracker {
         let tracker = TaskTracker::new();
@@ -296,6 +325,7 @@ impl App {
                 blobs: self.blobs.clone(),
                 state: Arc::clone(&self.state),
                 marks,
+                groups,
                 recorder,
                 runs: Arc::new(Served::new(driver, tracker.clone())),
                 watches: Watches::start(broker.clone(), &tracker, stop.clone()),

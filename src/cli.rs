@@ -10,8 +10,10 @@ mod cancel;
 mod configure;
 mod consumers;
 mod data;
+mod dead;
 mod doctor;
 mod failure;
+mod failures;
 mod jobs;
 mod locks;
 mod many;
@@ -72,6 +74,12 @@ enum Command {
     /// Look at jobs, and cancel them
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// What failed, in groups, and starting it anew
+    #[command(subcommand)]
+    Failures(failures::Failures),
+    /// What could not be handled: look, mend, start anew, remove
+    #[command(subcommand)]
+    Dead(dead::Dead),
     /// Look at queues, pause and resume them
     #[command(subcommand)]
     Queues(queues::Queues),
@@ -138,6 +146,8 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Doctor(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Bench(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Jobs(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Failures(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Dead(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Queues(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Data(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Runs(command) => runtime.run(Box::pin(command.run(&global, output))),

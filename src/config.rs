@@ -60,6 +60,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The part `consumer`.
     pub consumer: ConsumerConfig,
+    /// What scales the group elsewhere, in place of processes started here.
+    pub scaler: Option<Vec<String>>,
     /// Queues by short name.
     pub queues: BTreeMap<String, QueueConfig>,
     /// Limits by kind pattern.
@@ -182,6 +184,8 @@ pub struct ConsumerConfig {
     pub slots: usize,
     /// A running job is held anew before its delivery is older than this.
     pub hold_after: Duration,
+    /// Beyond so many bytes of reports that wait to be recorded it takes no more jobs.
+    pub results_bound: Option<u64>,
     /// How long running jobs get to end.
     pub grace: Duration,
     /// Limits of jobs whose kind has none of its own.
@@ -269,6 +273,16 @@ impl Config {
     /// Is the broker one that others reach?
     pub const fn is_remote(&self) -> bool {
         matches!(self.broker, BrokerChoice::RabbitMq(_))
+    }
+
+    /// Beyond so many bytes of reports that wait to be recorded consumers take no more jobs. Of the
+    /// disk of an embedded broker a tenth, if that is less.
+    pub fn results_bound(&self) -> u64 {
+        const MOST: u64 = 5 << 30;
+        self.consumer.results_bound.unwrap_or_else(|| {
+            let disk = if self.is_remote() { None } else { rustix::fs::statvfs(&self.data).ok() };
+            disk.map_or(MOST, |disk| MOST.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 10))
+        })
     }
 
     /// How a queue is treated; one that is not configured is ours and journaled.

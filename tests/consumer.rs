@@ -4,6 +4,7 @@
 //! job ends. What the reports become in a database is the recorder's tests.
 
 mod agreed;
+mod backlog;
 mod life;
 pub mod stage;
 mod starting;
@@ -15,6 +16,9 @@ macro_rules! suite {
     ($name:ident, $fixture:ty) => {
         mod $name {
             suite! { @cases $fixture,
+                backlog: [
+                    beyond_the_bound_of_the_reports_nothing_is_taken_until_they_are_recorded,
+                ]
                 life: [
                     a_job_runs_and_its_report_arrives,
                     a_failed_job_is_retried_by_policy_and_then_failed,
@@ -23,7 +27,9 @@ macro_rules! suite {
                     a_reply_reaches_the_one_who_asked,
                     steps_arrive_before_the_report_of_their_job,
                     long_jobs_are_each_delivered_once,
+                    long_jobs_in_three_lanes_are_each_delivered_once,
                     thousands_of_short_jobs_run_once_each,
+                    thousands_of_short_jobs_in_three_lanes_run_once_each,
                 ]
                 wrong: [
                     a_panic_fails_its_job_and_the_next_one_runs,

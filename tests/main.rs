@@ -16,6 +16,7 @@ mod conformance;
 mod consumer;
 #[cfg(test)]
 mod embedded_faults;
+mod failures;
 mod holding;
 mod kill;
 mod message;
@@ -25,6 +26,7 @@ mod rabbitmq;
 mod readme;
 mod recorder;
 mod retention;
+mod scaling;
 mod search;
 mod state;
 mod steer;

@@ -2,9 +2,12 @@
 //!
 //! Faults run on private servers, because they hit everybody on one; the rest uses the shared one.
 
+mod cluster;
 mod declare;
 mod faults;
+mod lanes;
 mod operator;
+mod starving;
 
 use std::time::Duration;
 

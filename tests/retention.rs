@@ -102,7 +102,7 @@ fn letter(job: &Job, days: i64) -> (message::Message, DeadLetter) {
         queue: job.queue.clone(),
         reason: "odd".into(),
         at: Timestamp::now() - SignedDuration::from_hours(24 * days),
-        consumer: String::new(),
+        ..DeadLetter::default()
     };
     (message::encode(job, true), letter)
 }

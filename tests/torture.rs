@@ -87,6 +87,16 @@ async fn planted_a_returned_message_that_counts_as_published_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn planted_a_hold_that_is_forgotten_when_its_holder_dies_is_found() {
+    assert_found(&rabbitmq(&Form::planted("forgotten-hold")).await, Rule::Lost);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn planted_a_cancel_that_is_not_obeyed_is_found() {
+    assert_found(&embedded(&Form::planted("lost-cancel")).await, Rule::LostCancel);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_a_settle_done_twice_is_found() {
     assert_found(&embedded(&Form::planted("settle-twice")).await, Rule::Unexplained);
 }
@@ -118,8 +128,9 @@ async fn rabbitmq(form: &Form) -> Vec<Problem> {
     let long = form.seconds.is_some();
     let servers = if long { [plan::AT_SERVERS, plan::SLOW].concat() } else { plan::AT_SERVERS.to_vec() };
     let plans = vec![
-        Plan::new(form.seed, plan::AT_CONSUMERS, 3, long),
-        Plan::new(form.seed.rotate_left(17), &servers, 3, long),
+        Plan::new(form.seed, plan::AT_CONSUMERS, stage::MANY, long),
+        Plan::new(form.seed.rotate_left(17), &servers, stage::MANY, long),
+        Plan::new(form.seed.rotate_left(29), plan::AT_THE_SIDES, stage::ONCE, long),
     ];
     torture("rabbitmq", &stage, form, plans, 2).await
 }
@@ -127,7 +138,7 @@ async fn rabbitmq(form: &Form) -> Vec<Problem> {
 /// Publishes and strikes, heals, waits, and asks the oracle.
 async fn torture(broker: &str, stage: &Stage, form: &Form, plans: Vec<Plan>, publishers: u64) -> Vec<Problem> {
     let begun = Instant::now();
-    let publisher = Publisher::new(stage.spinor.path());
+    let publisher = Publisher::new(stage.spinor.path(), stage.broker.is_some());
     let striker = Striker::new(stage);
     let stop = CancellationToken::new();
     let publishing = async {

@@ -4,10 +4,11 @@
 //! credit, waiting for a slot), `slot` (one delivery from decoding to settling), `verdict` (what
 //! an outcome becomes), `lately` (what was answered a moment ago), `credit` (how much may be in
 //! hand), `holding`, `keeping` and `asking` (long jobs, and whose consumer died), `obeying`, `permits`
-//! and `beating` (what all consumers share). Refuses to know
-//! which broker it is, and what the executors do.
+//! and `beating` (what all consumers share), `backlog` (too many reports wait to be recorded).
+//! Refuses to know which broker it is, and what the executors do.
 
 mod asking;
+mod backlog;
 mod beating;
 mod credit;
 mod holding;
@@ -46,7 +47,7 @@ use permits::Permits;
 use slot::Slots;
 
 /// The marks are waited for this long at the start; a store that is away longer is obeyed later.
-const MARKS: Duration = Duration::from_secs(2);
+const MARKS: Duration = Duration::from_secs(10);
 /// An execution that was dropped is gone within this.
 const DROPPED: Duration = Duration::from_secs(1);
 
@@ -63,6 +64,8 @@ pub struct ConsumerSettings {
     pub slots: usize,
     /// A running job's delivery is held anew before it is older than this.
     pub hold_after: Duration,
+    /// Beyond so many bytes of reports that wait to be recorded nothing more is taken.
+    pub results_bound: u64,
     /// How long a drain waits for what runs.
     pub grace: Duration,
     /// From SIGTERM to SIGKILL for a job's processes.
@@ -186,9 +189,9 @@ impl Consumer {
         let drain = shutdown.drain.child_token();
         let obeying = Obeying { consumer: &self, intake: &intake, slots: &slots, tracker: &tracker, drain: &drain };
         let start = async {
-            if self.agreed.state.get().is_some() {
-                // What was cancelled or paused before is known before the first job comes.
-                self.agreed.marks.loaded(MARKS).await;
+            // What was cancelled or paused before is known before the first job comes.
+            if !self.agreed.marks.loaded(MARKS).await {
+                tracing::warn!("State does not answer: cancels and pauses are obeyed once it does.");
             }
             obeying.look();
             patiently(|| self.broker.declare(&specs)).await?;
@@ -198,6 +201,8 @@ impl Consumer {
             patiently(|| presence::answer(&self.broker, &self.settings, &slots, &intaking, &background)).await?;
             let (asking, until) = (Arc::clone(&slots), background.1.clone());
             background.0.spawn(async move { asking.ask(until).await });
+            let (bound, until) = (self.settings.results_bound, background.1.clone());
+            background.0.spawn(backlog::watch(self.broker.clone(), bound, Arc::clone(&intake), until));
             pool::start(&slots, self.settings.slots, &tracker);
             tracing::info!(
                 consumer = self.settings.origin.consumer, group = self.settings.origin.group,

@@ -17,6 +17,8 @@ pub enum Fault {
     DropOnReturn,
     /// What follows a delivery is published twice.
     SettleTwice,
+    /// What a dead consumer held is dropped instead of going home.
+    ForgottenHold,
     /// A failed attempt is followed by another, whatever the policy says.
     RetryWithoutBound,
     /// A cancel is not obeyed.
@@ -31,6 +33,7 @@ pub fn planted(fault: Fault) -> bool {
         Fault::AckBeforeConfirm => "ack-before-confirm",
         Fault::DropOnReturn => "drop-on-return",
         Fault::SettleTwice => "settle-twice",
+        Fault::ForgottenHold => "forgotten-hold",
         Fault::RetryWithoutBound => "retry-without-bound",
         Fault::LostCancel => "lost-cancel",
     };

@@ -16,7 +16,10 @@ use spinor_consumers::{
 };
 
 use super::{Answer, ApiState, Info, Problem, QueueRow, groups, queues};
-use crate::config::{BrokerChoice, ResultsChoice, SearchChoice, StateChoice};
+use crate::{
+    config::{BrokerChoice, ResultsChoice, SearchChoice, StateChoice},
+    scaling::GroupState,
+};
 
 /// What runs here, and how it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +48,9 @@ pub struct Status {
     pub data: String,
     /// The queues; empty when the broker does not answer.
     pub queues: Vec<QueueRow>,
+    /// The groups whose consumers this process sees to.
+    #[serde(default)]
+    pub groups: Vec<GroupState>,
 }
 
 /// The link to the broker.
@@ -98,6 +104,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
         },
         data: std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone()).display().to_string(),
         queues,
+        groups: state.groups.iter().map(|group| group.borrow().clone()).collect(),
     }))
 }
 
@@ -197,6 +204,13 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> Response {
             &last.map_or_else(Vec::new, one),
         );
     }
+    let backlog = tokio::time::timeout(Duration::from_secs(2), state.broker.backlog()).await;
+    line(
+        "spinor_results_backlog_bytes",
+        "gauge",
+        "The reports that wait to be recorded, about; absent when the broker does not answer.",
+        &backlog.ok().and_then(Result::ok).map_or_else(Vec::new, |backlog| one(backlog.bytes)),
+    );
     let rows = within(Duration::from_secs(2), queues::rows(&state)).await.unwrap_or_default();
     let each = |value: &dyn Fn(&QueueRow) -> Option<u64>| -> Vec<(String, u64)> {
         rows.iter()

@@ -35,7 +35,7 @@ pub struct Why {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<JobState>,
     /// One word for programs: `unknown`, `recorder`, `ended`, `cancel`, `running`, `retry`, `broker`, `expired`,
-    /// `paused`, `state`, `limit`, `no_consumer`, `draining`, `backlog`, `kind`, `starting`.
+    /// `paused`, `state`, `limit`, `no_consumer`, `draining`, `backlog`, `results`, `kind`, `starting`.
     pub reason: String,
     /// For people, with what to do.
     pub detail: String,
@@ -71,7 +71,24 @@ pub(super) async fn why(State(state): State<ApiState>, path: Result<Path<String>
         ),
         (Some(record), _) => reason(record, &look(&state, record).await),
     };
+    let (reason, detail) = match (reason, unrecorded(&state).await) {
+        ("backlog" | "no_consumer", Some(why)) => ("results", why),
+        _ => (reason, detail),
+    };
     Ok(Json(Why { id, state: record.map(|record| record.row.state), reason: reason.to_owned(), detail }))
+}
+
+/// Do consumers take nothing, because too many reports wait to be recorded?
+async fn unrecorded(state: &ApiState) -> Option<String> {
+    let (backlog, bound) = (state.broker.backlog().await.ok()?, state.config.results_bound());
+    (backlog.bytes > bound - bound / 5).then(|| {
+        format!(
+            "about {} MiB of reports wait to be recorded; beyond {} MiB (`consumer.results_bound`) consumers take no \
+             jobs until the recorder has caught up: start one, or see in its log why it waits",
+            backlog.bytes >> 20,
+            bound >> 20
+        )
+    })
 }
 
 async fn look(state: &ApiState, record: &JobRecord) -> Seen {
@@ -100,7 +117,7 @@ async fn full_limit(state: &ApiState, record: &JobRecord) -> Result<Option<Strin
     if names.is_empty() && kind.at_most_once != Some(true) {
         return Ok(None);
     }
-    locks::full(state, &names).await.map(|full| full.cloned()).map_err(|problem| problem.detail)
+    locks::full(state, &names).await.map_err(|problem| problem.detail)
 }
 
 fn reason(record: &JobRecord, seen: &Seen) -> (&'static str, String) {

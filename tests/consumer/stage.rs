@@ -44,7 +44,7 @@ impl Cast {
         self
     }
 
-    /// The executors, for a consumer that is built by hand.
+    /// Them alone.
     pub fn registry(self) -> Registry {
         self.0
     }
@@ -63,6 +63,7 @@ pub fn settings(slots: usize) -> ConsumerSettings {
         queues: vec![QueueSettings { spec: QueueSpec { name: QUEUE.into(), foreign: false }, default_kind: None }],
         slots,
         hold_after: Duration::from_secs(300),
+        results_bound: u64::MAX,
         grace: Duration::from_secs(20),
         soft_to_hard: Duration::from_millis(200),
         keep_output: 1024,

@@ -79,6 +79,7 @@ impl Fleet {
             }],
             slots: 4,
             hold_after: Duration::from_secs(300),
+            results_bound: u64::MAX,
             grace: Duration::from_secs(20),
             soft_to_hard: Duration::from_secs(1),
             keep_output: 4096,

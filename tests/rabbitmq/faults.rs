@@ -39,7 +39,7 @@ async fn publish_all(broker: RabbitMq) {
 }
 
 /// Consumes for ever, a report for each.
-async fn run_all(broker: RabbitMq, ran: Arc<AtomicUsize>) {
+pub async fn run_all(broker: RabbitMq, ran: Arc<AtomicUsize>) {
     let mut subscription = broker.consume(&work("images"), 300).await.expect("consume");
     let mut hand = Vec::new();
     while subscription.next_many(&mut hand, 100).await > 0 {

@@ -98,6 +98,34 @@ async fn a_password_changed_in_the_middle_of_it_is_waited_for_and_what_was_accep
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_taken_away_in_the_middle_of_it_are_waited_for_and_what_was_accepted_is_there() {
+    let server = PrivateServer::start("rabbitmq").await;
+    let broker = declared(&server).await;
+    published(&broker, 1).await.expect("published");
+    let mut subscription = broker.consume(&work("images"), 5).await.expect("consume");
+    let delivery = timeout(PATIENCE, subscription.next()).await.expect("in time").expect("a delivery");
+    // A channel remembers the rights it had; on a new connection they are looked at again.
+    server.ctl(&["set_permissions", "spinor", ".*", "^$", ".*"]).await;
+    server.ctl(&["close_all_connections", "maintenance"]).await;
+    let again = timeout(PATIENCE, subscription.next()).await.expect("in time").expect("it comes again");
+    drop(delivery);
+    let refused = published(&broker, 2).await;
+    assert!(
+        matches!(&refused, Err(PublishError::Unconfirmed(why) | PublishError::Refused(why)) if why.contains("ACCESS_REFUSED")),
+        "{refused:?}"
+    );
+    let report = || Settlement { lines: vec!["{}".into()], ..Settlement::default() };
+    let unsettled = timeout(PATIENCE, broker.settle(again, report())).await.expect("answered in time");
+    assert!(unsettled.is_err(), "its report could not be published");
+    let back = timeout(PATIENCE, subscription.next()).await.expect("in time").expect("it comes back");
+    server.ctl(&["set_permissions", "spinor", ".*", ".*", ".*"]).await;
+    timeout(PATIENCE, broker.settle(back, report())).await.expect("answered in time").expect("settled");
+    published(&broker, 3).await.expect("published");
+    assert_eq!(next_id(&broker, &mut subscription).await, "3");
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_above_the_servers_own_limit_fails_alone() {
     let server = PrivateServer::start_with("rabbitmq", &["--set", "max_message_size = 65536"]).await;
     let broker = declared(&server).await;

@@ -1,7 +1,7 @@
 //! The recorder while its database stops and comes back, while its disk is full, and beside another
 //! recorder.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, str::FromStr, time::Duration};
 
 use spinor_consumers::{
     broker::Address,
@@ -10,6 +10,7 @@ use spinor_consumers::{
     results::{Results, ResultsError, ResultsTarget},
 };
 use spinor_executors::State;
+use sqlx::{ConnectOptions, Executor, mysql::MySqlConnectOptions};
 
 use super::{
     Record,
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::support::{
     eventually,
+    proxy::CutProxy,
     roads::{self, Roads},
     servers::PrivateServer,
     small_disk, soak,
@@ -111,6 +113,96 @@ async fn a_database_that_is_killed_and_comes_back_loses_nothing_that_was_acked_a
         }
     }
     results.close().await;
+}
+
+/// Entries of jobs that succeeded.
+fn successes(count: usize) -> Vec<Entry> {
+    let one = |()| {
+        let job = job();
+        [Entry::Queued(job.clone().into()), Entry::Report(report(&job, State::Succeeded).into())]
+    };
+    std::iter::repeat_n((), count).flat_map(one).collect()
+}
+
+async fn all_recorded(results: &Results, entries: Vec<Entry>) {
+    for entry in entries {
+        if let Entry::Report(report) = entry {
+            assert_eq!(results.ending(report.job).await.unwrap(), Some(*report));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_read_only_is_waited_for_and_no_report_becomes_a_dead_letter() {
+    let server = PrivateServer::start("mariadb").await;
+    let record = Record::server_at(server.url()).await;
+    let ResultsTarget::MySql(root) = record.target().clone() else { panic!("a server") };
+    // The administrator may write all the same; who records is an ordinary user.
+    record.execute("CREATE USER plain IDENTIFIED BY 'plain'").await;
+    let (_, place) = root.split_once('@').expect("a user");
+    let (_, database) = place.split_once('/').expect("a database");
+    record.execute(&format!("GRANT ALL ON {database}.* TO plain")).await;
+    let results = Results::open(&ResultsTarget::MySql(format!("mysql://plain:plain@{place}"))).await.unwrap();
+    let roads = Roads::open().await;
+    let entries = successes(200);
+    record.execute("SET GLOBAL read_only = 1").await;
+    let packs = roads.packs(&Address::Results, &entries, 20).await;
+    let running = loops::record(&roads, &results, impatient());
+    let mut health = running.view.health();
+    let waiting =
+        health.wait_for(|health| matches!(health, RecorderHealth::Waiting { why } if why.contains("read-only")));
+    drop(tokio::time::timeout(SOON, waiting).await.expect("the recorder says that it waits, and why").unwrap());
+    assert_eq!(running.view.metrics().packs, 0, "nothing is acked that is not stored");
+    record.execute("SET GLOBAL read_only = 0").await;
+    eventually("all packs to be acked", SOON, async || running.view.metrics().packs == packs).await;
+    assert_eq!(running.view.metrics().letters, 0);
+    running.end().await;
+    all_recorded(&results, entries).await;
+    results.close().await;
+}
+
+#[tokio::test]
+async fn a_database_whose_writes_are_locked_out_gets_everything_once_it_is_unlocked() {
+    let server = PrivateServer::sql().await;
+    let record = Record::server_at(server.url()).await;
+    let roads = Roads::open().await;
+    let entries = successes(200);
+    let ResultsTarget::MySql(url) = record.target().clone() else { panic!("a server") };
+    let mut backup = MySqlConnectOptions::from_str(&url).unwrap().connect().await.unwrap();
+    backup.execute("FLUSH TABLES WITH READ LOCK").await.unwrap();
+    let packs = roads.packs(&Address::Results, &entries, 20).await;
+    let running = loops::record(&roads, &record.results, impatient());
+    // A backup may take its time: beyond every bound of ours on a statement.
+    let mut health = running.view.health();
+    let waiting = health.wait_for(|health| matches!(health, RecorderHealth::Waiting { .. }));
+    drop(tokio::time::timeout(SOON, waiting).await.expect("the recorder says that it waits").unwrap());
+    assert_eq!(running.view.metrics().packs, 0, "nothing is acked that is not stored");
+    backup.execute("UNLOCK TABLES").await.unwrap();
+    eventually("all packs to be acked", SOON, async || running.view.metrics().packs == packs).await;
+    assert_eq!(running.view.metrics().letters, 0);
+    running.end().await;
+    all_recorded(&record.results, entries).await;
+    record.end().await;
+}
+
+#[tokio::test]
+async fn a_database_behind_a_slow_link_gets_everything() {
+    let record = Record::server().await;
+    let ResultsTarget::MySql(url) = record.target().clone() else { panic!("a server") };
+    let (_, place) = url.rsplit_once('@').expect("a user");
+    let proxy = CutProxy::start(place.split('/').next().expect("a host")).await;
+    let results = Results::open(&ResultsTarget::MySql(proxy.url(&url))).await.unwrap();
+    let roads = Roads::open().await;
+    let entries = successes(200);
+    proxy.slow(Duration::from_millis(150));
+    let packs = roads.packs(&Address::Results, &entries, 20).await;
+    let running = loops::record(&roads, &results, RecorderSettings { batch: 50, ..impatient() });
+    eventually("all packs to be acked", SOON, async || running.view.metrics().packs == packs).await;
+    assert_eq!(running.view.metrics().letters, 0);
+    running.end().await;
+    all_recorded(&record.results, entries).await;
+    results.close().await;
+    record.end().await;
 }
 
 /// Set in the child that has a small disk: where it is mounted.

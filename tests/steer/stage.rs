@@ -94,6 +94,7 @@ impl Stage {
             blobs: spinor_consumers::blobs::Blobs::in_results(Arc::new(results.clone().into())),
             state: StateCell::new(state.clone().into()),
             marks: Arc::default(),
+            groups: None,
             recorder: Some(recorder.view()),
             runs: Arc::new(NoRuns),
             watches: Watches::start(broker.clone(), &tracker, shutdown.clone()),

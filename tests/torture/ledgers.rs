@@ -34,6 +34,16 @@ pub struct Accepted {
     pub at_most_once: bool,
 }
 
+/// Somebody's wish that a job ends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cancel {
+    pub job: Uuid,
+    pub asked: Seconds,
+    pub answered: Seconds,
+    /// It was accepted; else nobody can tell.
+    pub sure: bool,
+}
+
 /// A start (or end) that a job's own process wrote.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
@@ -112,6 +122,7 @@ pub struct Left {
 #[derive(Clone, Debug, Default)]
 pub struct Ledgers {
     pub accepted: Vec<Accepted>,
+    pub cancels: Vec<Cancel>,
     pub lines: Vec<Line>,
     pub jobs: Vec<Row>,
     pub attempts: Vec<Attempt>,
@@ -130,6 +141,7 @@ impl Ledgers {
         one_consumer_a_life(&mut lines);
         Self {
             accepted: read(&from.join("accepted.ndjson")),
+            cancels: read(&from.join("cancels.ndjson")),
             lines,
             jobs: read(&from.join("jobs.ndjson")),
             attempts: read(&from.join("attempts.ndjson")),

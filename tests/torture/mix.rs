@@ -3,6 +3,8 @@
 //! Each job's own process writes when it starts and when it is done, in one write, and waits until
 //! that is on disk. Owns the scripts; refuses to publish.
 
+use std::time::Duration;
+
 use serde_json::json;
 use spinor::api::new_job::{NewJob, Retry};
 use spinor_executors::Json;
@@ -13,6 +15,8 @@ use crate::recorder::entries::Draw;
 
 /// The queue of ordinary jobs.
 pub const QUEUE: &str = "one";
+/// The queue of those that rather get lost than run twice.
+pub const ONCE_QUEUE: &str = "once";
 /// The node that runs the plans, and its queue.
 pub const NODE: &str = "n1";
 
@@ -20,21 +24,39 @@ pub const NODE: &str = "n1";
 pub struct Offer {
     pub job: NewJob,
     pub wanted: Accepted,
+    /// Somebody wants it to end, so long after it was published.
+    pub cancel: Option<Duration>,
 }
 
 /// The shell's part that writes a line: `say S` or `say E`.
 const SAY: &str = "say() { read up idle < /proc/uptime; echo \"$1 $JOB ${STEP:-0} $SPINOR_RUN $PPID $up\" >> executions; sync -d executions; }\n";
 /// A second attempt finds what the first has left.
 const ONCE: &str = "mkdir tries/$JOB 2>/dev/null";
-/// Holds a process in a session of its own while it runs.
-const LONG: &str = "setsid sleep 600 & sleep 2.$TENTHS; kill $!";
+/// Holds a process in a session of its own while it runs, so long that it is held.
+const LONG: &str = "setsid sleep 600 & sleep 3.$TENTHS; kill $!";
+/// Longer than a cancel takes.
+const ENDLESS: &str = "sleep 15";
 
-/// One job of the mix.
-pub fn draw(draw: &mut Draw) -> Offer {
+/// One job of the mix; `once`: some consumers run theirs at most once.
+pub fn draw(draw: &mut Draw, once: bool) -> Offer {
     match draw.below(100) {
-        0..55 => script("short", "", draw).wanted(1, "succeeded"),
-        55..67 => script("50 ms", "sleep 0.05", draw).wanted(1, "succeeded"),
-        67..71 => script("seconds", LONG, draw).wanted(1, "succeeded"),
+        0..48 => script("short", "", draw).wanted(1, "succeeded"),
+        48..58 => script("50 ms", "sleep 0.05", draw).wanted(1, "succeeded"),
+        58..62 => {
+            let mut offer = script("at most once", "sleep 0.$TENTHS", draw).wanted(1, "succeeded");
+            if once {
+                offer.job.queue = Some(ONCE_QUEUE.to_owned());
+                offer.wanted.at_most_once = true;
+            }
+            offer
+        }
+        62..64 => script("cancelled", ENDLESS, draw).cancelled(Duration::from_secs(1)),
+        64..66 => {
+            let mut offer = script("cancelled before its time", "", draw).cancelled(Duration::ZERO);
+            offer.job.delay = Some("10s".to_owned());
+            offer
+        }
+        66..71 => script("seconds", LONG, draw).wanted(1, "succeeded"),
         71..80 => {
             script("fails first", &format!("{ONCE} && {{ say E; exit 3; }}"), draw).retried(3).wanted(4, "succeeded")
         }
@@ -99,7 +121,7 @@ fn new(what: &str, id: Uuid, kind: &str, queue: &str, args: &serde_json::Value) 
         steps: 1,
         at_most_once: false,
     };
-    Offer { job, wanted }
+    Offer { job, wanted, cancel: None }
 }
 
 impl Offer {
@@ -107,6 +129,12 @@ impl Offer {
         let retry = Retry { max, first: Some("1s".to_owned()), factor: Some(1.0), jitter: Some(0.0) };
         self.job.retry = Some(retry);
         self
+    }
+
+    /// Its own end is that of who was not heard.
+    fn cancelled(mut self, after: Duration) -> Self {
+        self.cancel = Some(after);
+        self.wanted(1, "succeeded")
     }
 
     fn wanted(mut self, attempts: u32, end: &str) -> Self {

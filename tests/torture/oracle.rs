@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::ledgers::{Accepted, Attempt, Ledgers, Line, Seconds, Strike};
+use super::ledgers::{Accepted, Attempt, Cancel, Ledgers, Line, Seconds, Strike};
 
 const FINAL: [&str; 7] = ["succeeded", "failed", "discarded", "cancelled", "expired", "dead", "lost"];
 /// An execution's answer may be on its way so long when nothing is in its way.
@@ -19,6 +19,8 @@ const BACK: Seconds = 25.0;
 const HAND: Seconds = 6.0;
 /// A kill that ends an execution comes within the longest job of the mix and the machine's delays.
 const LONGEST: Seconds = 60.0;
+/// A cancel is obeyed within this: consumers ask State every 3 s, and a process gets its moment to end.
+const OBEYED: Seconds = 10.0;
 /// The jobs' clock has hundredths, and a fault is written down around its signal.
 const SLACK: Seconds = 0.5;
 
@@ -48,6 +50,8 @@ pub enum Rule {
     BeyondPolicy,
     /// Twice, though it had rather be lost.
     AtMostOnce,
+    /// A cancel that was accepted was not obeyed.
+    LostCancel,
     /// Nobody published it, or what is recorded did not happen.
     Invented,
     /// A process, a part or a message in a place where none should be.
@@ -61,6 +65,7 @@ pub fn problems(ledgers: &Ledgers) -> Vec<Problem> {
     let starts = group(ledgers.lines.iter().filter(|line| line.start).map(|line| (line.job, line)));
     let rows = group(ledgers.jobs.iter().map(|row| (row.job, row.state.as_str())));
     let attempts = group(ledgers.attempts.iter().map(|row| (row.job, row)));
+    let cancels: BTreeMap<Uuid, &Cancel> = ledgers.cancels.iter().map(|cancel| (cancel.job, cancel)).collect();
     let mut problems = Vec::new();
     let mut known = BTreeSet::new();
     for accepted in &ledgers.accepted {
@@ -71,6 +76,7 @@ pub fn problems(ledgers: &Ledgers) -> Vec<Problem> {
             ends: &ends,
             rows: of(&rows, accepted.id),
             attempts: of(&attempts, accepted.id),
+            cancel: cancels.get(&accepted.id).copied(),
             strikes: &ledgers.strikes,
             problems: &mut problems,
         }
@@ -90,6 +96,7 @@ struct Case<'a> {
     ends: &'a BTreeMap<(Uuid, u32), Seconds>,
     rows: &'a [&'a str],
     attempts: &'a [&'a Attempt],
+    cancel: Option<&'a Cancel>,
     strikes: &'a [Strike],
     problems: &'a mut Vec<Problem>,
 }
@@ -104,6 +111,7 @@ impl Case<'_> {
         self.has_its_end();
         self.ends_once();
         self.keeps_to_its_policy();
+        self.obeys();
         self.happened_as_recorded();
         self.ran_no_more_than_explained();
     }
@@ -114,7 +122,7 @@ impl Case<'_> {
             [] if !self.starts.is_empty() => self.says(Rule::Lost, "executed and not on record"),
             [] => {}
             [state] if !FINAL.contains(state) => self.says(Rule::Lost, &format!("it stays {state}")),
-            [state] if *state != self.accepted.end => {
+            [state] if *state != self.accepted.end && !self.may_end_as(state) => {
                 self.says(Rule::WrongEnd, &format!("{state} instead of {}", self.accepted.end));
             }
             [_] => {}
@@ -127,6 +135,56 @@ impl Case<'_> {
         if ran && self.accepted.attempts == 0 {
             self.says(Rule::WrongEnd, "it ran and must not");
         }
+    }
+
+    /// Ends that are not its own.
+    fn may_end_as(&self, state: &str) -> bool {
+        match state {
+            "cancelled" => self.cancel.is_some(),
+            "lost" => self.accepted.at_most_once && self.something_was_struck(),
+            _ => false,
+        }
+    }
+
+    /// Between its start and the end of its life something was struck that may have cost its answer.
+    fn something_was_struck(&self) -> bool {
+        match self.starts {
+            [] => self.strikes.iter().any(|strike| strike.ended + BACK >= self.accepted.offered),
+            lines => lines.iter().any(|line| self.is_struck(line)),
+        }
+    }
+
+    /// What was cancelled does not start any more, and what runs ends.
+    fn obeys(&mut self) {
+        let Some(cancel) = self.cancel.filter(|cancel| cancel.sure) else { return };
+        let late = |at: Seconds, line: &Line| at > cancel.answered + OBEYED && !self.could_not_know(at, line);
+        let started = self.starts.iter().filter(|line| late(line.at, line)).count();
+        let end = |line: &&&Line| self.ends.get(&(line.execution, line.step)).copied();
+        let went_on = self.starts.iter().filter(|line| end(line).is_some_and(|at| late(at, line))).count();
+        let ended = self.starts.iter().any(|line| end(&line).is_some());
+        if started > 0 || went_on > 0 {
+            let history = self.history();
+            let text = format!(
+                "cancelled at {:.2}; {started} starts and {went_on} ends after that: {history}",
+                cancel.answered
+            );
+            self.says(Rule::LostCancel, &text);
+        }
+        if self.rows == [self.accepted.end.as_str()] && !ended {
+            self.says(Rule::LostCancel, "cancelled, never done, and not recorded as cancelled");
+        }
+    }
+
+    /// State was away, or the consumer stood still, a moment ago.
+    fn could_not_know(&self, at: Seconds, line: &Line) -> bool {
+        self.strikes.iter().any(|strike| {
+            let hides = match strike.fault.as_str() {
+                "state-kill" | "state-freeze" => true,
+                "freeze" => strike.pid == Some(line.consumer),
+                _ => false,
+            };
+            hides && strike.begun <= at && strike.ended + OBEYED >= at
+        })
     }
 
     fn ends_once(&mut self) {
@@ -149,10 +207,14 @@ impl Case<'_> {
         }
     }
 
-    /// A recorded execution has written its line. One of a plan may have found nothing left to do.
+    /// A recorded execution has written its line. One of a plan may have found nothing left to do, one
+    /// that was cancelled may have been ended before.
     fn happened_as_recorded(&mut self) {
         let ran: BTreeSet<Uuid> = self.starts.iter().map(|line| line.execution).collect();
-        let invented = self.attempts.iter().filter(|row| !row.execution.is_nil() && !ran.contains(&row.execution));
+        let invented = self
+            .attempts
+            .iter()
+            .filter(|row| !row.execution.is_nil() && row.state != "cancelled" && !ran.contains(&row.execution));
         if self.accepted.steps == 1 {
             for execution in invented.map(|row| row.execution).collect::<Vec<_>>() {
                 self.says(Rule::Invented, &format!("execution {execution} is on record and wrote nothing"));

@@ -38,6 +38,20 @@ pub enum Fault {
     DatabaseKill,
     /// SIGSTOP and SIGCONT of the database.
     DatabaseFreeze,
+    /// SIGKILL of the Redis that holds State, and its restart.
+    StateKill,
+    /// SIGSTOP and SIGCONT of it.
+    StateFreeze,
+    /// SIGKILL of the search server, and its restart.
+    SearchKill,
+    /// SIGSTOP and SIGCONT of it.
+    SearchFreeze,
+    /// SIGKILL of a consumer that runs jobs at most once, and another one started.
+    OnceKill,
+    /// SIGSTOP and SIGCONT of such a one.
+    OnceFreeze,
+    /// What the broker answers such a one is held back and then lost with the connection.
+    OnceLoseConfirms,
     /// SIGKILL of the recorder, and another one started.
     RecorderKill,
     /// SIGSTOP and SIGCONT of the recorder.
@@ -81,6 +95,18 @@ pub const AT_SERVERS: &[Fault] = &[
     Fault::BrokerKill,
     Fault::DoorKill,
     Fault::RecorderFreeze,
+];
+
+/// Faults that strike what jobs and record can do without, and those who run jobs at most once.
+pub const AT_THE_SIDES: &[Fault] = &[
+    Fault::StateKill,
+    Fault::OnceKill,
+    Fault::SearchKill,
+    Fault::OnceFreeze,
+    Fault::StateFreeze,
+    Fault::OnceKill,
+    Fault::SearchFreeze,
+    Fault::OnceLoseConfirms,
 ];
 
 /// Those that only the long form has time for.

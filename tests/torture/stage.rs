@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     ledgers::{self, Attempt, Left, Line, Row},
-    mix::{NODE, QUEUE},
+    mix::{NODE, ONCE_QUEUE, QUEUE},
     part::Part,
 };
 use crate::support::{eventually, process::Spinor, proxy::CutProxy, servers::PrivateServer, site::Site, witness};
@@ -20,6 +20,9 @@ use crate::support::{eventually, process::Spinor, proxy::CutProxy, servers::Priv
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Nothing has moved for so long: what is not done now never will be. Longer than any pause of ours.
 const STILL: Duration = Duration::from_secs(35);
+/// So many consumers run everything; after them come as many as [`ONCE`], which run theirs at most once.
+pub const MANY: usize = 3;
+pub const ONCE: usize = 2;
 /// A guardian ends what its consumer left within this.
 const SOON: Duration = Duration::from_secs(15);
 
@@ -36,6 +39,10 @@ pub struct Stage {
     pub site: Option<Site>,
     pub broker: Option<PrivateServer>,
     pub database: Option<PrivateServer>,
+    /// A Redis.
+    pub state: Option<PrivateServer>,
+    /// None where a fault is planted: that is found without.
+    pub search: Option<PrivateServer>,
 }
 
 impl Stage {
@@ -52,6 +59,8 @@ impl Stage {
             site: None,
             broker: None,
             database: None,
+            state: None,
+            search: None,
         };
         stage.up().await;
         stage
@@ -63,18 +72,33 @@ impl Stage {
         let root = std::env::var("SPINOR_TORTURE_ROOT").ok();
         let options: Vec<&str> = root.iter().flat_map(|root| ["--root", root.as_str()]).collect();
         let broker = PrivateServer::start_with("rabbitmq", &options);
-        let (broker, database) = tokio::join!(broker, PrivateServer::start("mariadb"));
+        let search = async {
+            match planted {
+                None => Some(PrivateServer::search().await),
+                Some(_) => None,
+            }
+        };
+        let (broker, database, state, search) =
+            tokio::join!(broker, PrivateServer::start("mariadb"), PrivateServer::start("redis"), search);
         let site = Site::on(broker.url(), database.url()).await;
-        let spinor = installation(&site.toml(), planted);
+        let sides =
+            format!("state = {:?}\nsearch = {:?}\n", state.url(), search.as_ref().map_or("off", PrivateServer::url));
+        let spinor = installation(&(site.toml() + &sides), planted);
         let mut consumers = Vec::new();
         let mut proxies = Vec::new();
-        for number in 1..=3 {
+        // The last two have a configuration of their own.
+        let own = fs::read_to_string(spinor.join("spinor.toml")).expect("a configuration");
+        let once = own.replace(&format!("queues = ['{QUEUE}']"), &format!("queues = ['{ONCE_QUEUE}']"));
+        fs::write(spinor.join("once.toml"), once + "[kinds.command]\nat_most_once = true\n").expect("written");
+        for number in 1..=MANY + ONCE {
             let name = format!("consumer-{number}");
             let proxy = CutProxy::start(&broker.address()).await;
             let url = proxy.url(broker.url());
             let mut words = vec!["up", "--only", "consumer", "--data", &name, "--broker", &url];
-            if number == 1 {
-                words.extend(["--node", NODE]);
+            match number {
+                1 => words.extend(["--node", NODE]),
+                number if number > MANY => words.extend(["--config", "once.toml"]),
+                _ => {}
             }
             consumers.push(Mutex::new(Part::start(&name, &spinor, &words)));
             proxies.push(proxy);
@@ -90,6 +114,8 @@ impl Stage {
             site: Some(site),
             broker: Some(broker),
             database: Some(database),
+            state: Some(state),
+            search,
         };
         stage.up().await;
         // RabbitMQ 3.10 writes down the name of a new quorum queue some seconds late; an orderly
@@ -114,7 +140,8 @@ impl Stage {
             let has = |name: &str, count| {
                 queues.iter().any(|queue| queue.stats.name == name && queue.stats.consumers >= count)
             };
-            has(QUEUE, self.consumers.len() as u64)
+            let once = self.consumers.len().saturating_sub(MANY);
+            has(QUEUE, (self.consumers.len() - once) as u64) && (once == 0 || has(ONCE_QUEUE, once as u64))
         })
         .await;
     }
@@ -225,7 +252,7 @@ impl Stage {
 fn installation(servers: &str, planted: Option<&str>) -> Spinor {
     let mut spinor = Spinor::new(&format!(
         "{servers}data = 'data'\n[log]\nlevel = 'warn'\n\
-         [consumer]\nslots = 4\nqueues = ['{QUEUE}']\nkinds = ['command']\ngrace = '20s'\n"
+         [consumer]\nslots = 4\nqueues = ['{QUEUE}']\nkinds = ['command']\ngrace = '20s'\nhold_after = '1s'\n"
     ));
     if let Some(fault) = planted {
         spinor.set("PLANTED_FAULT", fault);

@@ -17,7 +17,7 @@ use super::{
     ledgers::{Left, Seconds, Strike, now},
     part::Part,
     plan::{Fault, Planned},
-    stage::Stage,
+    stage::{MANY, Stage},
 };
 use crate::support::{proxy::Direction, servers::PrivateServer};
 
@@ -74,6 +74,19 @@ impl<'a> Striker<'a> {
             Fault::BrokerKill => self.kill_server("broker-kill", broker(stage), hold).await,
             Fault::BrokerFreeze => self.freeze_server("broker-freeze", broker(stage), hold).await,
             Fault::DatabaseKill => self.kill_server("database-kill", database(stage), hold).await,
+            Fault::OnceKill => self.kill("kill", &stage.consumers[MANY + target], hold).await,
+            Fault::OnceFreeze => self.freeze("freeze", &stage.consumers[MANY + target], hold).await,
+            Fault::OnceLoseConfirms => self.link(Fault::LoseConfirms, MANY + target, hold).await,
+            Fault::StateKill => self.kill_server("state-kill", state(stage), hold).await,
+            Fault::StateFreeze => self.freeze_server("state-freeze", state(stage), hold).await,
+            Fault::SearchKill => match &stage.search {
+                Some(search) => self.kill_server("search-kill", search, hold).await,
+                None => {}
+            },
+            Fault::SearchFreeze => match &stage.search {
+                Some(search) => self.freeze_server("search-freeze", search, hold).await,
+                None => {}
+            },
             Fault::DatabaseFreeze => self.freeze_server("database-freeze", database(stage), hold).await,
         }
     }
@@ -223,4 +236,8 @@ fn broker(stage: &Stage) -> &PrivateServer {
 
 fn database(stage: &Stage) -> &PrivateServer {
     stage.database.as_ref().expect("a database of its own")
+}
+
+fn state(stage: &Stage) -> &PrivateServer {
+    stage.state.as_ref().expect("a Redis of its own")
 }

@@ -36,6 +36,7 @@ pub fn of(
         "whole_s": all.as_secs(),
         "accepted": ledgers.accepted.iter().filter(|job| job.sure).count(),
         "uncertain": ledgers.accepted.iter().filter(|job| !job.sure).count(),
+        "cancels": ledgers.cancels.iter().filter(|cancel| cancel.sure).count(),
         "executions": executions.len(),
         "cut_executions": executions.difference(&recorded).count(),
         "marked_maybe_rerun": ledgers.attempts.iter().filter(|row| row.maybe_rerun).count(),
@@ -58,6 +59,7 @@ pub fn publish(summary: &Value, directory: &Path) {
     for name in [
         "summary.json",
         "accepted.ndjson",
+        "cancels.ndjson",
         "executions",
         "jobs.ndjson",
         "attempts.ndjson",

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Address, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError, QueueSpec,
-    QueueStats, Receipt, Settlement, Subscription, Topic, embedded::Embedded, rabbitmq::RabbitMq,
+    Address, Backlog, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError,
+    QueueSpec, QueueStats, Receipt, Settlement, Subscription, Topic, embedded::Embedded, rabbitmq::RabbitMq,
 };
 use crate::message::Past;
 
@@ -78,6 +78,10 @@ impl Broker for AnyBroker {
 
     async fn stats(&self, queues: &[String]) -> Result<Vec<QueueStats>, BrokerError> {
         each!(self, broker => broker.stats(queues).await)
+    }
+
+    async fn backlog(&self) -> Result<Backlog, BrokerError> {
+        each!(self, broker => broker.backlog().await)
     }
 
     async fn close(&self) -> usize {

@@ -8,6 +8,7 @@
 mod admit;
 mod changes;
 mod commit;
+mod families;
 mod fetch;
 mod inbox;
 mod item;
@@ -32,8 +33,8 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Address, Broker, BrokerError, Delivery, Event, Events, Link, Outgoing, PublishError, QueueSpec, QueueStats,
-    Receipt, Settlement, Subscription, Topic,
+    Address, Backlog, Broker, BrokerError, Delivery, Event, Events, Link, Outgoing, PublishError, QueueSpec,
+    QueueStats, Receipt, Settlement, Subscription, Topic,
 };
 use crate::message::Past;
 use inbox::{Inbox, Op, Parcel};
@@ -195,6 +196,12 @@ impl Broker for Embedded {
         let (done, end) = oneshot::channel();
         self.push(Op::Stats { names: queues.to_vec(), done });
         end.await.unwrap_or(Err(BrokerError::Closed))
+    }
+
+    async fn backlog(&self) -> Result<Backlog, BrokerError> {
+        let (done, end) = oneshot::channel();
+        self.push(Op::Backlog { done });
+        end.await.map_err(|_| BrokerError::Closed)
     }
 
     async fn close(&self) -> usize {

@@ -7,7 +7,7 @@ use std::{
     collections::{HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -48,6 +48,8 @@ pub struct Intake {
     took_micros: AtomicU64,
     /// Taken out of the line to wait elsewhere: they take no slot, and so no credit.
     aside: AtomicUsize,
+    /// Too many reports wait to be recorded: no credit.
+    full: AtomicBool,
     moved: Notify,
     ended: CancellationToken,
 }
@@ -74,6 +76,7 @@ impl Intake {
             finished: AtomicUsize::new(0),
             took_micros: AtomicU64::new(0),
             aside: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
             moved: Notify::new(),
         }
     }
@@ -83,6 +86,12 @@ impl Intake {
         if self.aside.swap(count, Ordering::Relaxed) != count {
             self.moved.notify_waiters();
         }
+    }
+
+    /// Takes nothing more for now, or takes again: see `backlog`.
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+        self.moved.notify_waiters();
     }
 
     /// Starts a forwarder for a queue.
@@ -210,6 +219,9 @@ impl Intake {
         let line = self.lock();
         if line.closed {
             return "draining".to_owned();
+        }
+        if self.full.load(Ordering::Relaxed) {
+            return "too many reports wait to be recorded".to_owned();
         }
         let mut paused: Vec<&str> = line.paused.iter().map(String::as_str).collect();
         paused.sort_unstable();
@@ -353,7 +365,7 @@ impl Forwarder {
         let took = Duration::from_micros(self.intake.took_micros.swap(0, Ordering::Relaxed));
         self.speed.finished(count, took, Instant::now());
         let aside = u32::try_from(self.intake.aside.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let wanted = match self.intake.is_paused(&self.queue) {
+        let wanted = match self.intake.is_paused(&self.queue) || self.intake.full.load(Ordering::Relaxed) {
             true => 0,
             false => self.speed.credit(self.intake.slots()).saturating_add(aside),
         };

@@ -355,7 +355,8 @@ impl Slots {
 
     fn bury(&self, delivery: Delivery, why: &str, lines: Vec<bytes::Bytes>) {
         tracing::warn!(queue = %delivery.queue, why, "A message became a dead letter.");
-        let letter = verdict::dead_letter(delivery.message.clone(), &delivery.queue, why);
+        let letter =
+            verdict::dead_letter(delivery.message.clone(), &delivery.queue, why, &self.settings.origin.consumer);
         self.settle(delivery, Settlement { lines, publish: vec![letter], verdict: Verdict::Ack });
     }
 

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use spinor_consumers::{
     broker::{
-        Address, Broker, BrokerError, Delivery, Event, Events, Link, Outgoing, PublishError, QueueSpec, QueueStats,
-        Receipt, Settlement, Subscription, Topic,
+        Address, Backlog, Broker, BrokerError, Delivery, Event, Events, Link, Outgoing, PublishError, QueueSpec,
+        QueueStats, Receipt, Settlement, Subscription, Topic,
     },
     entry::Entry,
     message::decode,
@@ -167,6 +167,8 @@ fn row(job: &Job, state: State) -> JobRow {
         error: None,
         run: job.run,
         consumer: None,
+        version: None,
+        fingerprint: None,
         cancel_requested: None,
     }
 }
@@ -233,6 +235,10 @@ impl Broker for Cardboard {
         let stats =
             |queue: &String| QueueStats { name: queue.clone(), consumers: consumers(queue), ..Default::default() };
         Ok(queues.iter().map(stats).collect())
+    }
+
+    async fn backlog(&self) -> Result<Backlog, BrokerError> {
+        Ok(Backlog::default())
     }
 
     async fn close(&self) -> usize {

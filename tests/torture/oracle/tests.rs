@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::torture::ledgers::{Left, Row};
+use crate::torture::ledgers::{Cancel, Left, Row};
 
 /// One job of two attempts that ran as it should: at 10 s and at 12 s, by consumer 7.
 fn balanced() -> Ledgers {
@@ -215,4 +215,52 @@ fn what_is_left_at_the_end_is_a_problem() {
     let mut ledgers = balanced();
     ledgers.left.push(Left { what: "process 12 is alive".into() });
     assert_eq!(broken(&ledgers), [Rule::Left]);
+}
+
+/// A job of one attempt of half a second at 10 s, cancelled at that time.
+fn cancelled(at: Seconds, state: &str) -> Ledgers {
+    let mut ledgers = balanced();
+    ledgers.accepted[0].attempts = 1;
+    ledgers.lines.truncate(2);
+    ledgers.attempts.truncate(1);
+    ledgers.attempts[0].state = state.into();
+    ledgers.jobs[0].state = state.into();
+    ledgers.cancels.push(Cancel { job: ledgers.accepted[0].id, asked: at, answered: at, sure: true });
+    ledgers
+}
+
+#[test]
+fn a_cancel_that_was_accepted_is_obeyed_within_its_bound() {
+    assert_eq!(problems(&cancelled(9.0, "cancelled")), [], "it may have been on its way");
+    assert_eq!(problems(&cancelled(9.0, "succeeded")), [], "it was done before it was heard");
+    let mut never = cancelled(2.0, "cancelled");
+    never.lines.clear();
+    never.attempts.clear();
+    assert_eq!(problems(&never), []);
+    let mut late = cancelled(-1.0, "succeeded");
+    assert_eq!(broken(&late), [Rule::LostCancel]);
+    struck(&mut late, "state-kill", None, 1.0, 3.0);
+    assert_eq!(problems(&late), [], "nobody could know");
+    let mut unsure = cancelled(-1.0, "succeeded");
+    unsure.cancels[0].sure = false;
+    assert_eq!(problems(&unsure), []);
+    let mut forgotten = cancelled(9.0, "succeeded");
+    forgotten.lines.truncate(1);
+    assert_eq!(broken(&forgotten), [Rule::LostCancel], "it was never done");
+    let mut nobody = cancelled(9.0, "cancelled");
+    nobody.cancels.clear();
+    assert_eq!(broken(&nobody), [Rule::WrongEnd]);
+}
+
+#[test]
+fn what_runs_at_most_once_may_be_lost_by_a_strike_alone() {
+    let mut lost = cancelled(9.0, "lost");
+    lost.cancels.clear();
+    lost.attempts.clear();
+    lost.lines.truncate(1);
+    assert_eq!(broken(&lost), [Rule::WrongEnd], "it had rather run twice");
+    lost.accepted[0].at_most_once = true;
+    assert_eq!(broken(&lost), [Rule::WrongEnd], "nothing was struck");
+    struck(&mut lost, "kill", Some(7), 10.2, 10.3);
+    assert_eq!(problems(&lost), []);
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
-    broker::{Address, BrokerError, Delivery, Outgoing, PublishError, QueueStats, Subscription, Verdict},
+    broker::{Address, Backlog, BrokerError, Delivery, Outgoing, PublishError, QueueStats, Subscription, Verdict},
     message::MAX_BODY,
 };
 
@@ -99,6 +99,9 @@ pub(super) enum Op {
     Stats {
         names: Vec<String>,
         done: oneshot::Sender<Result<Vec<QueueStats>, BrokerError>>,
+    },
+    Backlog {
+        done: oneshot::Sender<Backlog>,
     },
     Close {
         done: oneshot::Sender<()>,

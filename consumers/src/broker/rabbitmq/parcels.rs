@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::{ANSWER, connection::State, lane::Parcel, lock, names};
 use crate::{
-    broker::{Address, Outgoing, PublishError, rabbitmq::Inner},
+    broker::{Address, Outgoing, PublishError, is_reserved, rabbitmq::Inner},
     entry::{PACK_BYTES, PACK_LINES},
     message::header,
 };
@@ -65,7 +65,7 @@ impl Inner {
 
     /// What is sent for one message.
     pub(super) fn parcel(&self, outgoing: &Outgoing) -> Result<Parcel, PublishError> {
-        let (exchange, key, to) = self.route(&outgoing.to);
+        let (exchange, key, to) = self.route(&outgoing.to, outgoing.message.properties.priority)?;
         let mut message = outgoing.message.clone();
         let headers = &mut message.properties.headers;
         match &outgoing.to {
@@ -94,20 +94,27 @@ impl Inner {
     }
 
     /// Exchange, key, and the user's word for it.
-    fn route(&self, to: &Address) -> (String, String, String) {
+    fn route(&self, to: &Address, priority: Option<u8>) -> Result<(String, String, String), PublishError> {
         let names = &self.names;
         let direct = |full: String, said: &str| (String::new(), full, said.to_owned());
-        match to {
-            Address::Work(queue) => direct(self.full(queue), queue),
-            Address::Delayed { queue, after } if after.is_zero() => direct(self.full(queue), queue),
-            Address::Delayed { queue, after } => (names.delay(names::tier(*after)), self.full(queue), queue.clone()),
-            Address::Held { queue, .. } => (names.holding(), self.full(queue), queue.clone()),
+        if let Address::Work(queue) | Address::Delayed { queue, .. } | Address::Held { queue, .. } = to
+            && is_reserved(queue)
+            && !self.is_foreign(queue)
+        {
+            return Err(PublishError::Unroutable { queue: queue.clone(), known: Vec::new() });
+        }
+        let lane = |queue: &str| self.key(queue, priority);
+        Ok(match to {
+            Address::Work(queue) => direct(lane(queue), queue),
+            Address::Delayed { queue, after } if after.is_zero() => direct(lane(queue), queue),
+            Address::Delayed { queue, after } => (names.delay(names::tier(*after)), lane(queue), queue.clone()),
+            Address::Held { queue, .. } => (names.holding(), lane(queue), queue.clone()),
             Address::Results => direct(names.results(), "results"),
             Address::Search => direct(names.search(), "search"),
             Address::Dead => direct(names.dead(), "dead"),
             Address::Next => direct(names.next(), "next"),
             Address::Reply(name) => direct(name.clone(), name),
-        }
+        })
     }
 
     /// A pack on its way to the reply queue.
@@ -119,6 +126,32 @@ impl Inner {
             .with_message_id(id.into());
         let key = self.names.results().into();
         Parcel { exchange: "".into(), key, properties, body, to: "results".to_owned(), job: false }
+    }
+}
+
+/// The mean size of this process's own packs, which stands for those of all.
+#[derive(Default)]
+pub struct PackSize(AtomicU64);
+
+impl PackSize {
+    /// Of one that has sent none yet.
+    const ASSUMED: u64 = 4096;
+    /// Each new one counts as a sixteenth.
+    const SHARE: u64 = 16;
+
+    /// One more. Two at once may count as one.
+    pub fn sent(&self, size: usize) {
+        let (mean, size) = (self.0.load(Ordering::Relaxed), size as u64);
+        let next = if mean == 0 { size } else { mean - mean / Self::SHARE + size.div_ceil(Self::SHARE) };
+        self.0.store(next, Ordering::Relaxed);
+    }
+
+    /// The mean, in bytes.
+    pub fn mean(&self) -> u64 {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Self::ASSUMED,
+            mean => mean,
+        }
     }
 }
 
@@ -183,5 +216,17 @@ mod tests {
         assert_eq!(packer.add(&[]), 0..0);
         let sizes: Vec<_> = packer.packs().iter().map(Bytes::len).collect();
         assert_eq!(sizes, [1500, 3, PACK_BYTES + 1, 3]);
+    }
+
+    #[test]
+    fn the_size_of_packs_follows_what_is_sent() {
+        let size = PackSize::default();
+        assert_eq!(size.mean(), PackSize::ASSUMED);
+        size.sent(1600);
+        assert_eq!(size.mean(), 1600);
+        for _ in 0..200 {
+            size.sent(160_000);
+        }
+        assert!((150_000..=160_100).contains(&size.mean()), "{}", size.mean());
     }
 }

@@ -1,0 +1,82 @@
+//! A server that is there and does not do its work: it hands out nothing, or has no file
+//! descriptors left.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use lapin::{Connection, ConnectionProperties};
+use spinor_consumers::broker::{Broker, BrokerError, rabbitmq::RabbitMq};
+use tokio::time::timeout;
+
+use super::{connect, must, next_id, numbered, own, work};
+use crate::support::servers::PrivateServer;
+
+/// The channels of all consumers stand still on the server, until they are told to go on.
+const STAND_STILL: &str = "Channels = [proplists:get_value(channel_pid, C) || C <- rabbit_amqqueue:consumers_all(<<\"/\">>)], \
+     spawn(fun() -> register(keeper, self()), [erlang:suspend_process(P) || P <- lists:usort(Channels)], \
+     receive go_on -> ok end end), length(lists:usort(Channels)).";
+const GO_ON: &str = "keeper ! go_on.";
+/// The promise of P8.
+const NOTICED: Duration = Duration::from_secs(60);
+/// Whoever is not taken within this meets a server that is full.
+const FULL: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_has_work_and_hands_out_nothing_is_noticed_within_a_minute_and_subscribed_anew() {
+    let server = PrivateServer::start("rabbitmq").await;
+    let broker = connect(server.url(), "spinor").await;
+    broker.declare(&[own("images")]).await.expect("declare");
+    let mut subscription = broker.consume(&work("images"), 5).await.expect("consume");
+    accepted(&broker, 0..1).await;
+    assert_eq!(next_id(&broker, &mut subscription).await, "0");
+    // Links and heartbeats go on, other channels are served, and nothing comes.
+    assert_eq!(server.ctl(&["eval", STAND_STILL]).await.trim(), "1");
+    accepted(&broker, 1..21).await;
+    let first = timeout(NOTICED, next_id(&broker, &mut subscription)).await.expect("noticed in time");
+    server.ctl(&["eval", GO_ON]).await;
+    let mut seen = BTreeSet::from([first]);
+    // What the other channel was given comes back to the queue.
+    while seen.len() < 20 {
+        seen.insert(next_id(&broker, &mut subscription).await);
+    }
+    broker.close().await;
+}
+
+async fn accepted(broker: &RabbitMq, numbers: std::ops::Range<usize>) {
+    let batch = numbers.map(|number| must(work("images"), numbered(number))).collect();
+    for result in broker.publish(batch).await {
+        result.expect("published");
+    }
+}
+
+/// A server with so many files may have some thirty connections.
+const FILES: &str = "140";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_without_file_descriptors_takes_nobody_new_and_goes_on_with_who_is_there() {
+    let server = PrivateServer::start_with("rabbitmq", &["--files", FILES]).await;
+    let broker = connect(server.url(), "spinor").await;
+    broker.declare(&[own("images")]).await.expect("declare");
+    let mut others = Vec::new();
+    while let Ok(Ok(other)) = timeout(FULL, Connection::connect(server.url(), ConnectionProperties::default())).await {
+        others.push(other);
+        assert!(others.len() < 140, "it is never full");
+    }
+    let another = timeout(NOTICED, RabbitMq::connect(super::settings(server.url(), "spinor"))).await;
+    let Err(why) = another.expect("a connect within its bound") else { panic!("it takes nobody new") };
+    assert!(matches!(why, BrokerError::Unreachable(_)), "{why}");
+    // Who is there publishes and consumes as ever.
+    accepted(&broker, 0..50).await;
+    let mut subscription = broker.consume(&work("images"), 5).await.expect("consume");
+    for number in 0..50 {
+        assert_eq!(next_id(&broker, &mut subscription).await, number.to_string());
+    }
+    // One that leaves makes room.
+    for other in others {
+        other.close(200, "done".into()).await.expect("it closes");
+    }
+    let another = connect(server.url(), "spinor").await;
+    accepted(&another, 50..51).await;
+    assert_eq!(next_id(&broker, &mut subscription).await, "50");
+    another.close().await;
+    broker.close().await;
+}
