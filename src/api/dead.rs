@@ -16,7 +16,7 @@ use spinor_consumers::{
     replays::{Edit, ReplayError, Replayed, Replays},
     results::{DeadFilter, DeadLetter, Page},
 };
-use spinor_executors::Json as Args;
+use spinor_executors::{Job, Json as Args};
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
@@ -196,8 +196,15 @@ pub(super) async fn show(
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<DeadRecord> {
     let id = id_of(path)?;
-    let (message, letter) = state.results.letter(id).await?.ok_or_else(|| unknown(id))?;
-    let is_job = letter.attempt > 0 && message::decode(&message, &letter.queue, None, letter.at).is_ok();
+    let (mut message, letter) = state.results.letter(id).await?.ok_or_else(|| unknown(id))?;
+    let job = message::decode(&message, &letter.queue, None, letter.at).ok().map(|decoded| decoded.job);
+    let is_job = letter.attempt > 0 && job.is_some();
+    // Large args lie elsewhere. Where they cannot be read the body is `null`, and the header names them.
+    if let Some(job) = job.filter(|job| job.args_ref.is_some())
+        && let Ok(whole) = state.blobs.fetch(Job { id: letter.job, ..job }).await
+    {
+        message.body = whole.args.bytes().clone();
+    }
     let body = match std::str::from_utf8(&message.body) {
         Ok(text) => text.to_owned(),
         Err(_) => message.body.escape_ascii().to_string(),
