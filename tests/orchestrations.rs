@@ -159,8 +159,8 @@ impl Fleet {
 async fn a_plan_of_more_than_256_kib_travels_by_reference_and_every_step_runs() {
     let fleet = Fleet::start(&["a"]).await;
     let words = "x".repeat(20_000);
-    let steps: Vec<String> = (0..20).map(|step| format!("\"RUN: echo {step} {words} | cut -c 1-2\"")).collect();
-    let (end, _) = fleet.run(&[file(&format!("- jobs: [{}]\n", steps.join(", ")))]).await;
+    let steps: String = (0..20).map(|step| format!("    - RUN: echo {step} {words} | cut -c 1-2\n")).collect();
+    let (end, _) = fleet.run(&[file(&format!("- jobs:\n{steps}"))]).await;
     assert_eq!((end.report.succeeded, end.steps.len()), (Some(true), 20), "{:?}", end.report.problems);
     let record = fleet.results.run(end.report.run).await.expect("the record answers").expect("the run is there");
     let plan = fleet.results.job(record.jobs[0].1.id).await.expect("the record answers").expect("the plan is there");
