@@ -10,12 +10,15 @@ pub mod problem;
 
 mod cancel;
 mod consumers;
+mod dead;
 mod events;
+mod failures;
 mod groups;
 mod guard;
 mod jobs;
 mod locks;
 mod queues;
+mod replays;
 mod runs;
 mod status;
 mod steer;
@@ -45,16 +48,19 @@ use spinor_consumers::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::config::Config;
+use crate::{config::Config, scaling::GroupState};
 
 pub use cancel::CancelRequested;
 pub use consumers::{ConsumerRow, ConsumersMarked, NewSlots};
+pub use dead::{DeadRecord, Letters, NewReplay, Removed, ReplayedJob};
 pub use events::EventFilter;
+pub use failures::{FailureQuery, FailureRecord};
 pub use groups::{GroupQueue, GroupRow, NewScale};
 pub use jobs::{Accepted, BatchAnswer, BatchItem};
 pub use locks::{KeyRow, LimitRow, LockFilter, Locks, NewLimit};
 pub use problem::Problem;
 pub use queues::{QueuePause, QueueRow};
+pub use replays::{Matched, NewReplays};
 pub use runs::{DriveRuns, NewRun, RunOrder, SubmittedRun};
 pub use status::{LinkState, Status};
 pub use steer::Asked;
@@ -74,6 +80,8 @@ pub struct ApiState {
     pub state: StateCell,
     /// The marks that hold.
     pub marks: Arc<Marks>,
+    /// What the supervisor of this process knows, if there is one.
+    pub groups: Option<tokio::sync::watch::Receiver<GroupState>>,
     /// The recorder of this process, if it has that part.
     pub recorder: Option<RecorderView>,
     /// Drives the runs that are submitted here.
@@ -144,6 +152,15 @@ pub fn router(state: ApiState) -> Router {
         .route("/jobs/{id}/cancel", post(cancel::job))
         .route("/jobs/{id}/wait", get(wait::wait))
         .route("/jobs/{id}/why", get(why::why))
+        .route("/jobs/{id}/replay", post(dead::replay_job))
+        .route("/dead", get(dead::list).delete(dead::remove))
+        .route("/dead/{id}", get(dead::show).delete(dead::remove_one))
+        .route("/dead/{id}/replay", post(dead::replay))
+        .route("/failures", get(failures::list))
+        .route("/failures/{fingerprint}", get(failures::show))
+        .route("/replays", get(replays::list).post(replays::order))
+        .route("/replays/{id}", get(replays::show))
+        .route("/replays/{id}/stop", post(replays::stop))
         .route("/queues", get(queues::list))
         .route("/queues/{name}/pause", post(queues::pause))
         .route("/queues/{name}/resume", post(queues::resume))

@@ -8,30 +8,37 @@ pub mod check;
 mod connect;
 mod consumers;
 pub mod marks;
+mod scaling;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::Context as _;
 use spinor_consumers::{
     broker::{AnyBroker, Broker},
-    consumer::{Agreed, Consumer, ConsumerSettings, Record, Shutdown},
+    consumer::{Agreed, ConsumerSettings, Record, Shutdown},
     marks::{Marks, StateCell},
     recorder::{Recorder, RecorderSettings, RecorderView},
+    replays::Replays,
     results::Results,
     search::{Search, SearchSettings},
     state::State,
 };
 use spinor_executors::Registry;
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api::{self, ApiState, Info, Watches, listen::Listening},
     config::Config,
     orchestrations::{drive::Driver, serve::Served},
+    scaling::{GroupState, Program},
 };
 
 pub use connect::CannotConnect;
@@ -77,6 +84,9 @@ pub struct Role {
     pub jobs: bool,
     /// Where a record that is a file lies, when that is not the data directory.
     pub record: Option<PathBuf>,
+    /// Does it see that its group has as many consumers as it shall? Then with what a consumer in a
+    /// process of its own is started.
+    pub supervises: Option<Program>,
 }
 
 /// The store of state that a configuration names, opened; it must answer now.
@@ -98,6 +108,8 @@ pub struct App {
     search: Option<SearchSettings>,
     consumers: Vec<(Arc<ConsumerSettings>, Arc<Registry>)>,
     listening: Option<Listening>,
+    /// Replicas that did not end in good order.
+    badly: Arc<AtomicUsize>,
 }
 
 impl App {
@@ -127,7 +139,7 @@ impl App {
         if role.parts.consumer {
             consumers::start_guardian().context("cannot start the guardian process")?;
         }
-        Ok(Self { config, role, broker, record, state, search, consumers, listening })
+        Ok(Self { config, role, broker, record, state, search, consumers, listening, badly: Arc::default() })
     }
 
     /// The broker, for who publishes in this process.
@@ -157,12 +169,16 @@ impl App {
         let marks = Marks::follow(self.broker.clone(), Arc::clone(&self.state), &following, stop_serving.clone());
         let agreed = Agreed { state: Arc::clone(&self.state), marks };
         let consuming = self.start_consuming(&agreed, &shutdown, &failed);
+        let groups = self.start_scaling(&agreed, &shutdown, &failed, &consuming);
+        consuming.close();
         let listening = self.listening.take();
-        let serving = self.start_serving(recorder, listening, agreed.marks, &stop_serving);
+        let serving = self.start_serving(recorder, listening, agreed.marks, groups, &stop_serving);
         tokio::select! {
             () = shutdown.drain.cancelled() => {}
             // A part that cannot go on ends the process: it would look alive and do nothing.
             () = failed.cancelled() => shutdown.drain.cancel(),
+            // Its consumers were told to end by a mark, and it does nothing else.
+            () = consuming.wait(), if self.only_consumes() => shutdown.drain.cancel(),
             // Nothing else is here, and all consumers were told to drain.
             () = consuming.wait(), if self.role.parts == CONSUMER => shutdown.drain.cancel(),
         }
@@ -188,6 +204,11 @@ impl App {
             unanswered == 0,
             "the broker did not confirm how {unanswered} jobs ended; it still has them and hands them out again, nothing is lost"
         );
+        let badly = self.badly.load(Ordering::Relaxed);
+        anyhow::ensure!(
+            badly == 0,
+            "{badly} replicas did not end in good order; their own lines say why, nothing is lost"
+        );
         anyhow::ensure!(!failed.is_cancelled(), "a part could not go on; the log says which and why");
         Ok(())
     }
@@ -210,6 +231,8 @@ impl App {
                     failed.cancel();
                 }
             });
+            let replays = Replays::new(self.broker.clone(), self.results()?, Arc::clone(&self.state));
+            tracker.spawn(replays.run(stop.clone()));
             tracker.spawn(keep_state_small(Arc::clone(&self.state), stop.clone()));
             let (state, broker) = (Arc::clone(&self.state), self.broker.clone());
             tracker.spawn(marks::clear_now_and_then(state, self.results()?, broker, stop.clone()));
@@ -241,9 +264,10 @@ impl App {
     fn start_consuming(&self, agreed: &Agreed, shutdown: &Shutdown, failed: &CancellationToken) -> TaskTracker {
         let tracker = TaskTracker::new();
         for (settings, registry) in &self.consumers {
-            let consumer = Consumer::new(Arc::clone(settings), Arc::clone(registry), self.broker.clone(), None)
-                .with_record(Arc::clone(&self.record))
-                .with_agreed(agreed.clone());
+            if self.is_scaled(settings) {
+                continue;
+            }
+            let consumer = consumers::start(settings, registry, &self.broker, &self.record, agreed);
             let (shutdown, failed) = (shutdown.clone(), failed.clone());
             tracker.spawn(async move {
                 if let Err(error) = consumer.run(shutdown).await {
@@ -252,8 +276,12 @@ impl App {
                 }
             });
         }
-        tracker.close();
         tracker
+    }
+
+    fn only_consumes(&self) -> bool {
+        let Parts { api, consumer, recorder } = self.role.parts;
+        consumer && !api && !recorder
     }
 
     fn start_serving(
@@ -261,6 +289,7 @@ impl App {
         recorder: Option<RecorderView>,
         listening: Option<Listening>,
         marks: Arc<Marks>,
+        groups: Option<watch::Receiver<GroupState>>,
         stop: &CancellationToken,
     ) -> TaskTracker {
         let tracker = TaskTracker::new();
@@ -272,6 +301,7 @@ impl App {
                 results: results.clone(),
                 state: Arc::clone(&self.state),
                 marks,
+                groups,
                 recorder,
                 runs: Arc::new(Served::new(driver, tracker.clone())),
                 watches: Watches::start(broker.clone(), &tracker, stop.clone()),

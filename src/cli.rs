@@ -9,8 +9,10 @@ mod bench;
 mod cancel;
 mod configure;
 mod consumers;
+mod dead;
 mod doctor;
 mod failure;
+mod failures;
 mod jobs;
 mod locks;
 mod many;
@@ -71,6 +73,12 @@ enum Command {
     /// Look at jobs, and cancel them
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// What failed, in groups, and starting it anew
+    #[command(subcommand)]
+    Failures(failures::Failures),
+    /// What could not be handled: look, mend, start anew, remove
+    #[command(subcommand)]
+    Dead(dead::Dead),
     /// Look at queues, pause and resume them
     #[command(subcommand)]
     Queues(queues::Queues),
@@ -134,6 +142,8 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Doctor(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Bench(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Jobs(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Failures(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Dead(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Queues(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Runs(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Consumers(command) => runtime.run(Box::pin(command.run(&global, output))),

@@ -15,6 +15,7 @@
 //! ```
 
 mod event_stream;
+mod failures;
 mod steer;
 
 use std::{path::PathBuf, time::Duration};

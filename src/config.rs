@@ -54,6 +54,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The part `consumer`.
     pub consumer: ConsumerConfig,
+    /// What scales the group elsewhere, in place of processes started here.
+    pub scaler: Option<Vec<String>>,
     /// Queues by short name.
     pub queues: BTreeMap<String, QueueConfig>,
     /// Limits by kind pattern.

@@ -10,3 +10,4 @@ pub mod client;
 pub mod config;
 pub mod log;
 pub mod orchestrations;
+pub mod scaling;

@@ -78,6 +78,7 @@ impl Stage {
         let tcp = listening.addresses()[1].clone();
         let tracker = TaskTracker::new();
         let state = ApiState {
+            groups: None,
             broker: broker.clone(),
             results: results.clone(),
             state: Arc::new(agreed.into()),

@@ -75,6 +75,7 @@ const OTHER: &[(&str, &str)] = &[
     ("consumer.grace", "[consumer]\ngrace = '1s'"),
     ("consumer.timeout.soft", "[consumer]\ntimeout.soft = '1s'"),
     ("consumer.timeout.hard", "[consumer]\ntimeout.hard = '2h'"),
+    ("scaler.command", "[scaler]\ncommand = ['scale', '{replicas}']"),
     ("queues.*.foreign", "[queues.images]\nforeign = true"),
     ("queues.*.default_kind", "[queues.images]\ndefault_kind = 'image.resize'"),
     ("queues.*.journal", "[queues.images]\njournal = 'ends'"),
@@ -322,4 +323,24 @@ hard = '1s'
     assert_eq!(seconds(config.limits_of("image.crop")), Some(2));
     assert_eq!(seconds(config.limits_of("noop")), Some(9));
     assert_eq!(config.limits_of("image.resize").retry.map(|retry| retry.max()), Some(3));
+}
+
+#[test]
+fn a_queue_is_not_named_like_a_lane_unless_it_is_somebody_elses() {
+    let toml = "[consumer]
+queues = ['a.high', 'b.low', 'c']
+[queues.'b.low']
+foreign = true
+[queues.'d.low']
+journal = 'ends'
+";
+    let problems = Case::new(toml).problems();
+    let expect = [
+        "spinor.toml:2: `consumer.queues`: names a queue `a.high`; names that end in `.high` or `.low` are kept",
+        "spinor.toml:6: `queues.d.low`: names a queue `d.low`",
+    ];
+    assert_eq!(problems.len(), expect.len(), "{problems:#?}");
+    for (problem, start) in problems.iter().zip(expect) {
+        assert!(problem.starts_with(start), "{start}\nnot in\n{problems:#?}");
+    }
 }

@@ -8,6 +8,7 @@ mod consume;
 mod delay;
 mod events;
 pub mod fixture;
+mod lanes;
 mod publish;
 mod redelivery;
 mod reports;
@@ -91,6 +92,22 @@ macro_rules! suite {
                     every_listener_hears_control,
                     who_waits_and_who_records_hear_each_other_and_nobody_else_does,
                 ]
+                lanes: [
+                    a_high_job_published_last_comes_among_the_first,
+                    no_lane_starves_while_high_ones_keep_coming,
+                    a_large_credit_is_shared_by_the_same_weights,
+                    a_queue_without_priorities_has_no_lanes,
+                    stats_add_the_lanes_up_and_show_them_apart,
+                    a_lane_that_appears_later_is_consumed,
+                    a_retry_returns_to_its_lane,
+                    what_is_handed_back_returns_to_its_lane,
+                    what_a_lost_consumer_had_in_hand_stays_in_its_lane,
+                    never_more_than_the_credit_is_in_hand_over_all_lanes,
+                    a_credit_may_change_with_lanes,
+                    lanes_are_there_after_a_restart,
+                    a_name_of_a_lane_is_no_queue,
+                    a_priority_to_nowhere_is_unroutable,
+                ]
                 close: [
                     a_close_gives_back_what_is_in_hand,
                     what_was_confirmed_is_there_after_a_close,
@@ -100,6 +117,7 @@ macro_rules! suite {
                 ]
                 whole: [
                     five_thousand_messages_are_each_acked_once,
+                    five_thousand_messages_of_all_lanes_are_each_acked_once,
                     a_pipeline_of_settles_loses_nothing,
                 ]
             }

@@ -27,7 +27,9 @@ macro_rules! suite {
                     a_reply_reaches_the_one_who_asked,
                     steps_arrive_before_the_report_of_their_job,
                     long_jobs_are_each_delivered_once,
+                    long_jobs_in_three_lanes_are_each_delivered_once,
                     thousands_of_short_jobs_run_once_each,
+                    thousands_of_short_jobs_in_three_lanes_run_once_each,
                 ]
                 wrong: [
                     a_panic_fails_its_job_and_the_next_one_runs,
@@ -55,6 +57,7 @@ macro_rules! suite {
                     a_rate_lets_only_so_many_start,
                     a_copy_of_a_claimed_attempt_does_not_run,
                     an_at_most_once_job_of_a_lost_consumer_is_lost_and_runs_no_second_time,
+                    an_at_most_once_job_that_comes_back_while_state_is_away_is_lost_and_not_forgotten,
                     a_unique_key_is_free_when_its_job_has_ended,
                     without_state_jobs_that_need_it_wait_and_others_go_on,
                     a_consumer_says_what_it_runs_and_leaves,

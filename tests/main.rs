@@ -14,6 +14,7 @@ mod conformance;
 mod consumer;
 #[cfg(test)]
 mod embedded_faults;
+mod failures;
 mod holding;
 mod kill;
 mod message;
@@ -22,6 +23,7 @@ mod production;
 mod rabbitmq;
 mod readme;
 mod recorder;
+mod scaling;
 mod search;
 mod state;
 mod steer;

@@ -5,6 +5,7 @@
 mod cluster;
 mod declare;
 mod faults;
+mod lanes;
 mod operator;
 mod starving;
 

@@ -18,6 +18,7 @@ macro_rules! both {
 }
 
 pub mod entries;
+mod failures;
 mod faults;
 pub mod loops;
 mod order;

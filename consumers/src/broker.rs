@@ -13,6 +13,7 @@ pub mod rabbitmq;
 mod any;
 mod delivery;
 mod events;
+mod priority;
 
 use std::{future::Future, time::Duration};
 
@@ -25,11 +26,12 @@ use crate::message::{Message, Past};
 pub use any::AnyBroker;
 pub use delivery::{Delivery, DeliveryTag, Home, Receipt, Settlement, Steer, Subscription, Verdict};
 pub use events::{Event, EventSink, Events, Topic};
+pub use priority::{LaneStats, PriorityLane, RESERVED, is_reserved};
 
 /// Where a message goes. Names are short; each broker adds its own prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// A work queue.
+    /// A work queue; which of its lanes, the message's priority says.
     Work(String),
     /// A work queue, not before this long from now.
     Delayed {
@@ -83,13 +85,17 @@ pub struct QueueSpec {
 pub struct QueueStats {
     /// Short name.
     pub name: String,
-    /// Waiting for a consumer.
+    /// Waiting for a consumer, in all its lanes.
     pub ready: u64,
     /// With consumers, not answered; `None` where the broker does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unacked: Option<u64>,
     /// Consumers on it.
     pub consumers: u64,
+    /// Of those that are ready, how many wait in the high and in the low lane; none where nobody
+    /// ever published with such a priority, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<LaneStats>,
 }
 
 /// What waits on the report queue.

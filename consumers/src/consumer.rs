@@ -46,7 +46,7 @@ use permits::Permits;
 use slot::Slots;
 
 /// The marks are waited for this long at the start; a store that is away longer is obeyed later.
-const MARKS: Duration = Duration::from_secs(2);
+const MARKS: Duration = Duration::from_secs(10);
 /// An execution that was dropped is gone within this.
 const DROPPED: Duration = Duration::from_secs(1);
 
@@ -180,9 +180,9 @@ impl Consumer {
         let drain = shutdown.drain.child_token();
         let obeying = Obeying { consumer: &self, intake: &intake, slots: &slots, tracker: &tracker, drain: &drain };
         let start = async {
-            if self.agreed.state.get().is_some() {
-                // What was cancelled or paused before is known before the first job comes.
-                self.agreed.marks.loaded(MARKS).await;
+            // What was cancelled or paused before is known before the first job comes.
+            if !self.agreed.marks.loaded(MARKS).await {
+                tracing::warn!("State does not answer: cancels and pauses are obeyed once it does.");
             }
             obeying.look();
             patiently(|| self.broker.declare(&specs)).await?;

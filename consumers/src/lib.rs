@@ -2,7 +2,8 @@
 //!
 //! In the order of a job's way: [`message`] (how a job is carried), [`broker`] (the seam, with the
 //! two brokers under it), [`consumer`] (queues in, pool, settle), [`recorder`] (the reply queue
-//! into the results database), [`search`] (the same into the search index). Only
+//! into the results database), [`search`] (the same into the search index), [`replays`] (what ended is
+//! started anew). Only
 //! `broker/rabbitmq` knows the AMQP client; only `results` knows SQL of the record.
 
 pub mod broker;
@@ -13,6 +14,7 @@ pub mod marks;
 pub mod message;
 mod planted;
 pub mod recorder;
+pub mod replays;
 pub mod results;
 pub mod search;
 pub mod state;

@@ -29,6 +29,9 @@ use crate::{
 /// The store is asked again after this long, whether or not somebody said that something changed.
 pub const LOOK: Duration = Duration::from_secs(3);
 
+/// Until it was read for the first time, it is asked again after this.
+const AGAIN: Duration = Duration::from_millis(250);
+
 /// State of who can do without it for a while: set once it has answered.
 pub type StateCell = Arc<OnceLock<State>>;
 
@@ -48,6 +51,7 @@ pub struct Bound {
 pub struct Marks {
     known: RwLock<Known>,
     cancels: AtomicBool,
+    followed: bool,
     loaded: CancellationToken,
     changed: watch::Sender<u64>,
     /// One look at the store at a time: two would be taken over in any order.
@@ -66,6 +70,7 @@ impl Default for Marks {
         Self {
             known: RwLock::default(),
             cancels: AtomicBool::new(false),
+            followed: false,
             loaded: CancellationToken::new(),
             changed: watch::Sender::new(0),
             looking: tokio::sync::Mutex::default(),
@@ -76,7 +81,7 @@ impl Default for Marks {
 impl Marks {
     /// Follows the store until told to stop.
     pub fn follow<B: Broker>(broker: B, state: StateCell, tasks: &TaskTracker, stop: CancellationToken) -> Arc<Self> {
-        let marks = Arc::new(Self::default());
+        let marks = Arc::new(Self { followed: true, ..Self::default() });
         let following = Arc::clone(&marks);
         tasks.spawn(async move {
             stop.run_until_cancelled(following.keep_up(&broker, &state)).await;
@@ -84,9 +89,10 @@ impl Marks {
         marks
     }
 
-    /// Waits until the store was read once, but no longer than this; tells whether it was.
+    /// Waits until the store was read once, but no longer than this; tells whether it was. Marks that
+    /// follow no store are whole as they are.
     pub async fn loaded(&self, patience: Duration) -> bool {
-        timeout(patience, self.loaded.cancelled()).await.is_ok()
+        !self.followed || timeout(patience, self.loaded.cancelled()).await.is_ok()
     }
 
     /// Counts the changes this process has seen.
@@ -154,7 +160,7 @@ impl Marks {
                 };
                 tokio::select! {
                     goes_on = told => if !goes_on { break },
-                    () = sleep(LOOK) => {}
+                    () = sleep(if self.loaded.is_cancelled() { LOOK } else { AGAIN }) => {}
                 }
             }
             // The broker was closed, or is about to be.

@@ -133,6 +133,12 @@ pub mod header {
     pub const REASON: &str = "spinor-reason";
     /// On a dead letter: the queue it came from.
     pub const FROM: &str = "spinor-from";
+    /// On a dead letter: the consumer that buried it.
+    pub const BURIED_BY: &str = "spinor-buried-by";
+    /// On a dead letter: when, microseconds since 1970.
+    pub const BURIED_AT: &str = "spinor-buried-at";
+    /// On a dead letter: the version of the program that buried it.
+    pub const VERSION: &str = "spinor-version";
     /// W3C trace context.
     pub const TRACE: &str = "traceparent";
 }

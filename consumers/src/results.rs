@@ -4,12 +4,17 @@
 //! it. One implementation on SQLite and one on MySQL/MariaDB behind [`Results`]. Refuses to know
 //! where entries come from.
 //!
+//! `dead`, `failures` and `replays` are what ended badly, and starting it anew.
 //! `change` is the rule by which a job's row moves, `statements` the same rule as SQL, `write` and
 //! `read` the two directions, `database` the connections under them.
 
 mod change;
+mod dead;
+mod failures;
+mod fingerprint;
 mod question;
 mod read;
+mod replays;
 mod schema;
 mod statements;
 mod write;
@@ -32,10 +37,12 @@ use statements::Statements;
 use write::Rows;
 
 pub use change::{cause, clip, place};
-pub use question::{
-    AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked,
-};
+pub use dead::{DeadFilter, DeadLetter};
+pub use failures::{BAD_ENDS, FailureFilter, FailureGroup, Failures, Found, Look, Source};
+pub use fingerprint::fingerprint;
+pub use question::{AttemptRecord, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked};
 pub use read::is_cursor;
+pub use replays::{Rate, ReplayRow, ReplayState, Working};
 pub use schema::VERSION as SCHEMA_VERSION;
 pub(crate) use write::jitter;
 
@@ -122,14 +129,10 @@ impl Results {
         self.0.write(|| Rows::buried(letters)).await
     }
 
-    /// Removes dead letters, after they were published again or because a person said so.
-    pub async fn unbury(&self, letters: &[(Uuid, u32, u32)]) -> Result<(), ResultsError> {
-        let mut writing = self.0.database.begin().await?;
-        for (job, replay, attempt) in letters {
-            let key = vec![Value::Id(*job), Value::Int((*replay).into()), Value::Int((*attempt).into())];
-            writing.run(&self.0.statements.unbury, key).await?;
-        }
-        writing.commit().await
+    /// Removes the dead letters of each job up to a replay, after it was published again or because a
+    /// person said so; tells how many there were.
+    pub async fn unbury(&self, of: &[Found]) -> Result<u64, ResultsError> {
+        self.0.unbury(of).await
     }
 
     /// Sets a named number that outlives the process.
@@ -200,13 +203,80 @@ impl Results {
     }
 
     /// Dead letters, newest first.
-    pub async fn dead(&self, limit: u32, cursor: Option<&str>) -> Result<Page<DeadLetter>, ResultsError> {
-        self.0.dead(limit, cursor).await
+    pub async fn dead(&self, filter: &DeadFilter) -> Result<Page<DeadLetter>, ResultsError> {
+        self.0.dead(filter).await
+    }
+
+    /// How many dead letters match, counted no further than `cap`.
+    pub async fn dead_count(&self, filter: &DeadFilter, cap: u32) -> Result<u64, ResultsError> {
+        self.0.dead_count(filter, cap).await
+    }
+
+    /// Removes some of the dead letters that match; 0 = there are none any more.
+    pub async fn remove_dead(&self, filter: &DeadFilter) -> Result<u64, ResultsError> {
+        self.0.remove_dead(filter).await
     }
 
     /// The last dead letter of a job, with the message as it was.
     pub async fn letter(&self, job: Uuid) -> Result<Option<(Message, DeadLetter)>, ResultsError> {
         self.0.letter(job).await
+    }
+
+    /// Jobs that ended badly, grouped by fingerprint, the last seen first.
+    pub async fn failures(&self, filter: &FailureFilter, limit: u32) -> Result<Failures, ResultsError> {
+        self.0.failures(filter, limit).await
+    }
+
+    /// Looks on from a place (empty: the beginning) for jobs that match, the oldest first, among those
+    /// created at `bound` or before, until `most` are found or enough rows were looked at.
+    pub async fn look(
+        &self,
+        filter: &FailureFilter,
+        bound: Timestamp,
+        place: &str,
+        most: usize,
+    ) -> Result<Look, ResultsError> {
+        self.0.look(filter, bound, place, most).await
+    }
+
+    /// How many jobs match; `None` when there are too many to count.
+    pub async fn matching(&self, filter: &FailureFilter, bound: Timestamp) -> Result<Option<u64>, ResultsError> {
+        self.0.matching(filter, bound).await
+    }
+
+    /// What a replay of a job begins with.
+    pub async fn source(&self, id: Uuid) -> Result<Option<Source>, ResultsError> {
+        self.0.source(id).await
+    }
+
+    /// Writes an order to replay down.
+    pub async fn order_replay(&self, row: &ReplayRow) -> Result<(), ResultsError> {
+        self.0.order_replay(row).await
+    }
+
+    /// Replays, newest first.
+    pub async fn replays(&self, limit: u32, cursor: Option<&str>) -> Result<Page<ReplayRow>, ResultsError> {
+        self.0.replays(limit, cursor).await
+    }
+
+    /// One replay.
+    pub async fn replay(&self, id: Uuid) -> Result<Option<ReplayRow>, ResultsError> {
+        self.0.replay(id).await
+    }
+
+    /// Replays that are running, the oldest first.
+    pub async fn running_replays(&self) -> Result<Vec<Working>, ResultsError> {
+        self.0.running_replays().await
+    }
+
+    /// Writes how far a replay has come. `false`: another process was faster, and nothing was written.
+    pub async fn advance_replay(&self, working: &mut Working) -> Result<bool, ResultsError> {
+        self.0.advance_replay(working).await
+    }
+
+    /// Stops a replay that runs; `false` when it does not.
+    pub async fn stop_replay(&self, id: Uuid) -> Result<bool, ResultsError> {
+        self.0.stop_replay(id).await
     }
 
     /// The last final report of a job, for who waits for it. A job that died without an execution

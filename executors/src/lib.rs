@@ -33,5 +33,5 @@ pub use job::{HeaderValue, Headers, Job, Json, Timeout, Unique};
 pub use outcome::{Cause, Failure, Outcome};
 pub use process::Bounds;
 pub use registry::{DuplicateKind, KindPattern, Registry};
-pub use report::{Exit, Origin, Output, Report, State, StepReport, StepState, Usage};
+pub use report::{Exit, Origin, Output, Report, State, StepReport, StepState, Usage, VERSION};
 pub use retry::RetryPolicy;

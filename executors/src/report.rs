@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use crate::{Failure, Job, Json, Outcome};
 
+/// The version of this program: the label of everything it reports.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Where a job stands. The last seven are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -141,6 +144,9 @@ pub struct Report {
     /// Who ran it.
     #[serde(flatten)]
     pub origin: Origin,
+    /// The version of the program that made this report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// An execution before this one may have happened and left no report.
     #[serde(default, skip_serializing_if = "is_false")]
     pub maybe_rerun: bool,
@@ -281,6 +287,7 @@ impl Report {
             ended: started,
             retry_at: None,
             origin: origin.clone(),
+            version: Some(VERSION.to_owned()),
             maybe_rerun: false,
             usage: None,
             run: job.run,

@@ -67,6 +67,8 @@ fn sent(event: &Event) -> SentEvent {
         Event::WhoHolds { .. } => "who_holds",
         Event::Holds { .. } => "holds",
         Event::Marked { .. } => "marked",
+        Event::Ordered { .. } => "ordered",
+        Event::Laned { .. } => "laned",
     };
     // JSON on one line: it holds no newline, which the form forbids.
     SentEvent::default().event(name).data(serde_json::to_string(event).unwrap_or_default())

@@ -137,10 +137,10 @@ async fn limits(state: &ApiState) -> Result<Vec<LimitRow>, Problem> {
     for name in marked.chain(configured(state).keys().cloned()) {
         all.entry(name.clone()).or_insert_with(|| none(&name));
     }
-    Ok(all.into_values().map(|in_use| row(state, in_use)).collect())
+    Ok(all.values().map(|in_use| row(state, in_use)).collect())
 }
 
-fn row(state: &ApiState, in_use: InUse) -> LimitRow {
+fn row(state: &ApiState, in_use: &InUse) -> LimitRow {
     let name = in_use.key.clone();
     let (bound, from, set) = match bound(state, &name) {
         Some((bound, Some(set))) => (bound, "command", Some(set)),
@@ -148,7 +148,7 @@ fn row(state: &ApiState, in_use: InUse) -> LimitRow {
         None => (Bound::default(), "nowhere", None),
     };
     LimitRow {
-        full: limit(&name, &bound).is_full(&in_use),
+        full: limit(&name, &bound).is_full(in_use),
         at_once: bound.at_once,
         rate: bound.rate_ms.map(config::rate_text),
         from: from.to_owned(),
@@ -181,7 +181,7 @@ fn limit(name: &str, bound: &Bound) -> Limit {
 }
 
 /// The first of these limits that is full; `Err` when State does not say.
-pub(super) async fn full<'a>(state: &ApiState, names: &'a [String]) -> Result<Option<&'a String>, Problem> {
+pub(super) async fn full(state: &ApiState, names: &[String]) -> Result<Option<String>, Problem> {
     let in_use = steer::state_of(state)?.in_use(MOST_LIMITS).await?;
     let is_full = |name: &&String| {
         let used = in_use.iter().find(|in_use| in_use.key == **name);
@@ -191,7 +191,7 @@ pub(super) async fn full<'a>(state: &ApiState, names: &'a [String]) -> Result<Op
             (None, _) => false,
         }
     };
-    Ok(names.iter().find(is_full))
+    Ok(names.iter().find(is_full).cloned())
 }
 
 /// `PUT /limits/{name}`.
@@ -237,7 +237,7 @@ pub(super) async fn unset(
 async fn one(state: &ApiState, name: String) -> Answer<LimitRow> {
     let in_use = steer::state_of(state)?.in_use(MOST_LIMITS).await?.into_iter().find(|in_use| in_use.key == name);
     let none = InUse { key: name, held: 0, due_in: std::time::Duration::ZERO };
-    Ok(Json(row(state, in_use.unwrap_or(none))))
+    Ok(Json(row(state, &in_use.unwrap_or(none))))
 }
 
 fn limit_of(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {

@@ -241,6 +241,7 @@ mod tests {
             (r#"{"kind":""}"#, "kind"),
             (r#"{"kind":"a b"}"#, "kind"),
             (r#"{"kind":"noop","queue":"a/b"}"#, "queue"),
+            (r#"{"kind":"noop","queue":"images.high"}"#, "queue"),
             (r#"{"kind":"noop","id":"x"}"#, "id"),
             (r#"{"kind":"noop","id":"00000000-0000-0000-0000-000000000000"}"#, "id"),
             (r#"{"kind":"noop","expires":"soon"}"#, "expires"),

@@ -13,7 +13,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use spinor_consumers::results::{Page, RunRecord, RunRow, StepFilter};
+use spinor_consumers::{
+    broker::is_reserved,
+    results::{Page, RunRecord, RunRow, StepFilter},
+};
 use spinor_executors::{BoxFuture, StepReport, plan::Plan};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -150,7 +153,7 @@ fn check(new: NewRun) -> Result<RunOrder, Problem> {
         return Err(Problem::field("plans", "is empty; a run has at least one plan"));
     }
     for (place, plan) in new.plans.iter().enumerate() {
-        if !keys::is_name(&plan.node) {
+        if !keys::is_name(&plan.node) || is_reserved(&plan.node) {
             return Err(Problem::field(
                 format!("plans[{place}].node"),
                 format!("expected {}", keys::Form::Name.expected()),

@@ -16,7 +16,10 @@ use spinor_consumers::{
 };
 
 use super::{Answer, ApiState, Info, Problem, QueueRow, groups, queues};
-use crate::config::{BrokerChoice, ResultsChoice, SearchChoice, StateChoice};
+use crate::{
+    config::{BrokerChoice, ResultsChoice, SearchChoice, StateChoice},
+    scaling::GroupState,
+};
 
 /// What runs here, and how it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +48,9 @@ pub struct Status {
     pub data: String,
     /// The queues; empty when the broker does not answer.
     pub queues: Vec<QueueRow>,
+    /// The groups whose consumers this process sees to.
+    #[serde(default)]
+    pub groups: Vec<GroupState>,
 }
 
 /// The link to the broker.
@@ -98,6 +104,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
         },
         data: std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone()).display().to_string(),
         queues,
+        groups: state.groups.iter().map(|group| group.borrow().clone()).collect(),
     }))
 }
 

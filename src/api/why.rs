@@ -117,7 +117,7 @@ async fn full_limit(state: &ApiState, record: &JobRecord) -> Result<Option<Strin
     if names.is_empty() && kind.at_most_once != Some(true) {
         return Ok(None);
     }
-    locks::full(state, &names).await.map(|full| full.cloned()).map_err(|problem| problem.detail)
+    locks::full(state, &names).await.map_err(|problem| problem.detail)
 }
 
 fn reason(record: &JobRecord, seen: &Seen) -> (&'static str, String) {

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use spinor_consumers::{
-    broker::QueueSpec,
-    consumer::{ConsumerSettings, KindSettings, QueueSettings},
+    broker::{AnyBroker, QueueSpec},
+    consumer::{Agreed, Consumer, ConsumerSettings, KindSettings, QueueSettings, Record},
 };
 use spinor_executors::{Bounds, KindPattern, Node, Origin, Registry, builtin, guardian::Guardian, plan::PLAN_KIND};
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use super::Role;
 use crate::{
     config::{Config, SearchChoice},
     orchestrations::drive::node_queue,
+    scaling::MakeConsumer,
 };
 
 /// Plans of one node that may be side by side; the sync ones among them still take turns.
@@ -22,14 +23,7 @@ const NODE_SLOTS: usize = 4;
 pub fn of(config: &Config, role: &Role) -> anyhow::Result<Vec<(Arc<ConsumerSettings>, Arc<Registry>)>> {
     let mut consumers = Vec::new();
     if role.jobs {
-        let mut registry = Registry::new();
-        builtin(&mut registry, None)?;
-        if let Some(patterns) = &config.consumer.kinds {
-            registry.allow(patterns);
-        }
-        let queues = config.consumer.queues.iter().map(|name| queue(config, name)).collect();
-        let settings = settings(config, config.consumer.slots, queues, None);
-        consumers.push((Arc::new(settings), Arc::new(registry)));
+        consumers.push(jobs(config)?);
     }
     for node in &role.nodes {
         let mut registry = Registry::new();
@@ -43,9 +37,47 @@ pub fn of(config: &Config, role: &Role) -> anyhow::Result<Vec<(Arc<ConsumerSetti
     Ok(consumers)
 }
 
+/// A consumer of these settings, ready to run.
+pub fn start(
+    settings: &Arc<ConsumerSettings>,
+    registry: &Arc<Registry>,
+    broker: &AnyBroker,
+    record: &Record,
+    agreed: &Agreed,
+) -> Consumer {
+    Consumer::new(Arc::clone(settings), Arc::clone(registry), broker.clone(), None)
+        .with_record(Arc::clone(record))
+        .with_agreed(agreed.clone())
+}
+
+/// Makes replicas of this process's own consumer, each with a name of its own.
+pub fn maker(config: Arc<Config>, broker: AnyBroker, record: Record, agreed: Agreed) -> MakeConsumer {
+    Box::new(move || {
+        let (settings, registry) = jobs(&config)?;
+        Ok((settings.origin.consumer.clone(), start(&settings, &registry, &broker, &record, &agreed)))
+    })
+}
+
+/// This machine's name.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Starts the process that ends our jobs' processes if this one dies.
 pub fn start_guardian() -> anyhow::Result<()> {
     Ok(Guardian::start(&std::env::current_exe()?, &["guardian"])?)
+}
+
+/// The consumer of the configured queues.
+fn jobs(config: &Config) -> anyhow::Result<(Arc<ConsumerSettings>, Arc<Registry>)> {
+    let mut registry = Registry::new();
+    builtin(&mut registry, None)?;
+    if let Some(patterns) = &config.consumer.kinds {
+        registry.allow(patterns);
+    }
+    let queues = config.consumer.queues.iter().map(|name| queue(config, name)).collect();
+    let settings = settings(config, config.consumer.slots, queues, None);
+    Ok((Arc::new(settings), Arc::new(registry)))
 }
 
 fn queue(config: &Config, name: &str) -> QueueSettings {
@@ -57,7 +89,7 @@ fn queue(config: &Config, name: &str) -> QueueSettings {
 }
 
 fn settings(config: &Config, slots: usize, queues: Vec<QueueSettings>, node: Option<String>) -> ConsumerSettings {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = host();
     let group = node.clone().unwrap_or_else(|| config.consumer.group.clone());
     // The end of the id is random; its start is the time, the same for consumers started together.
     let unique = Uuid::now_v7().simple().to_string().split_off(20);

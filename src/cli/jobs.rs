@@ -1,4 +1,4 @@
-//! `spinor jobs`: list, show, wait, why; cancel is in a file of its own.
+//! `spinor jobs`: list, show, wait, why; cancel and replay are in files of their own.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -11,6 +11,7 @@ use super::{
     Failure,
     ask::Global,
     cancel::CancelJobs,
+    dead::Anew,
     output::Output,
     pages::{Which, more},
     publish::{code_of, duration, until_ended},
@@ -31,6 +32,8 @@ pub enum Jobs {
     Wait(Wait),
     /// The one reason why a job is not running
     Why(One),
+    /// Start an ended job anew, as it was or with other arguments
+    Replay(Anew),
     /// Let jobs not run, or end
     Cancel(CancelJobs),
 }
@@ -53,6 +56,9 @@ pub struct Ls {
     /// Of this run
     #[arg(long, value_name = "ID", value_parser = id_of)]
     run: Option<Uuid>,
+    /// That failed in this way
+    #[arg(long)]
+    fingerprint: Option<String>,
     #[command(flatten)]
     page: Which,
 }
@@ -96,8 +102,8 @@ impl Jobs {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
         let client = global.client()?;
         match self {
-            Self::Ls(Ls { state, queue, kind, run, page: Which { limit, cursor } }) => {
-                let page = client.jobs(&JobFilter { state, queue, kind, run, limit, cursor }).await?;
+            Self::Ls(Ls { state, queue, kind, run, fingerprint, page: Which { limit, cursor } }) => {
+                let page = client.jobs(&JobFilter { state, queue, kind, run, fingerprint, limit, cursor }).await?;
                 output.value(&page, list_text)
             }
             Self::Show(One { id }) => output.value(&client.job(id).await?, record_text),
@@ -107,6 +113,7 @@ impl Jobs {
                 output.value(&report, |report| report_text(report))?;
                 Ok(code)
             }
+            Self::Replay(anew) => anew.run(&client, output, false).await,
             Self::Cancel(cancel) => cancel.run(&client, output).await,
             Self::Why(One { id }) => {
                 let why = client.why(id).await?;

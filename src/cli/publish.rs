@@ -172,20 +172,25 @@ impl Publish {
             }
             return Ok(None);
         };
-        let (text, place) = match given.strip_prefix('@') {
-            Some(path) => {
-                let text = std::fs::read(path).map_err(|error| Failure::usage(format!("--args @{path}: {error}")))?;
-                (text, format!("{path}:"))
-            }
-            None if given == "-" => (standard_input()?, "standard input:".to_owned()),
-            None => (given.clone().into_bytes(), "--args, ".to_owned()),
-        };
-        Json::new(text).map(Some).map_err(|error| {
-            let why = error.to_string();
-            let why = why.split(" at line ").next().unwrap_or_default();
-            Failure::usage(format!("{place}{}:{}: this is no JSON: {why}", error.line(), error.column()))
-        })
+        args_of(given).map(Some)
     }
+}
+
+/// Arguments as they are given: JSON, `@FILE` with JSON, or `-` for standard input.
+pub(super) fn args_of(given: &str) -> Result<Json, Failure> {
+    let (text, place) = match given.strip_prefix('@') {
+        Some(path) => {
+            let text = std::fs::read(path).map_err(|error| Failure::usage(format!("--args @{path}: {error}")))?;
+            (text, format!("{path}:"))
+        }
+        None if given == "-" => (standard_input()?, "standard input:".to_owned()),
+        None => (given.as_bytes().to_vec(), "--args, ".to_owned()),
+    };
+    Json::new(text).map_err(|error| {
+        let why = error.to_string();
+        let why = why.split(" at line ").next().unwrap_or_default();
+        Failure::usage(format!("{place}{}:{}: this is no JSON: {why}", error.line(), error.column()))
+    })
 }
 
 fn standard_input() -> Result<Vec<u8>, Failure> {

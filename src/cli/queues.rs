@@ -1,6 +1,7 @@
 //! `spinor queues`: what waits where, and whether it is held back.
 
 use clap::{Args, Subcommand};
+use spinor_consumers::broker::LaneStats;
 
 use super::{
     Failure,
@@ -73,13 +74,18 @@ pub(super) fn nobody_on(queues: &[QueueRow]) -> Vec<String> {
     queues.iter().filter(|row| row.stats.consumers == 0 && row.stats.ready > 0).map(line).collect()
 }
 
-/// The table.
+/// The table; HIGH and LOW are those of READY that wait in these lanes.
 pub(super) fn text(queues: &[QueueRow]) -> String {
-    let mut table = Table::new(&["QUEUE", "READY", "UNACKED", "CONSUMERS", "PAUSED"]);
+    let mut table = Table::new(&["QUEUE", "READY", "HIGH", "LOW", "UNACKED", "CONSUMERS", "PAUSED"]);
     for QueueRow { stats, paused, .. } in queues {
         let unacked = stats.unacked.map_or_else(|| "not known".to_owned(), |unacked| unacked.to_string());
+        let lane = |count: fn(&LaneStats) -> u64| {
+            stats.lanes.as_ref().map_or_else(|| "-".to_owned(), |lanes| count(lanes).to_string())
+        };
+        let (high, low) = (lane(|lanes| lanes.high), lane(|lanes| lanes.low));
+        let (ready, consumers) = (stats.ready.to_string(), stats.consumers.to_string());
         let paused = paused.as_ref().map_or_else(|| "no".to_owned(), ToString::to_string);
-        table.row(vec![stats.name.clone(), stats.ready.to_string(), unacked, stats.consumers.to_string(), paused]);
+        table.row(vec![stats.name.clone(), ready, high, low, unacked, consumers, paused]);
     }
     table.text("no queues")
 }

@@ -2,11 +2,17 @@
 //!
 //! Owns what the flags mean and the two signals: the first drains, the second ends at once.
 
-use std::sync::Arc;
+use std::{
+    ffi::{OsStr, OsString},
+    sync::Arc,
+};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use spinor_consumers::consumer::Shutdown;
+use spinor_consumers::{
+    broker::{RESERVED, is_reserved},
+    consumer::Shutdown,
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
@@ -18,6 +24,7 @@ use crate::{
     app::{App, CannotConnect, Parts, Role},
     config::{Config, keys},
     log,
+    scaling::{Orders, Program},
 };
 
 /// Flags of `up`.
@@ -27,6 +34,12 @@ pub struct Up {
     /// Run only these parts; on a broker that others reach
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<Part>,
+    /// With --only: see that the group has as many consumers as it shall, as `up` with all parts does
+    #[arg(long)]
+    supervise: bool,
+    /// A consumer that another `spinor up` starts: it drains when its standard input says so, or ends
+    #[arg(long, hide = true, requires = "only")]
+    replica: bool,
     /// Be this node, too: take plans from its queue; may be repeated
     #[arg(long = "node", value_name = "NAME", value_parser = node)]
     nodes: Vec<String>,
@@ -58,6 +71,7 @@ Examples:
   spinor up                                  everything on this machine
   spinor up --slots 16 --queues default,images
   spinor up --only consumer --broker amqp://user@mq/vhost --kinds 'image.*'
+  spinor up --only consumer --supervise      and more consumers, as many as the group shall have
   spinor up --node web-1                     and run plans addressed to web-1";
 
 /// A part of the process.
@@ -72,6 +86,9 @@ enum Part {
 }
 
 fn node(text: &str) -> Result<String, String> {
+    if is_reserved(text) {
+        return Err(format!("a node has a queue, and {RESERVED}"));
+    }
     if keys::is_name(text) { Ok(text.to_owned()) } else { Err(format!("expected {}", keys::Form::Name.expected())) }
 }
 
@@ -91,7 +108,16 @@ impl Up {
         let shutdown = Shutdown::default();
         let mut signals = JoinSet::new();
         signals.spawn(follow(signals_of(), shutdown.clone()));
-        let role = Role { parts, nodes: self.nodes.clone(), jobs: true, record: None };
+        if self.replica {
+            let orders = Orders::of_stdin().map_err(|error| {
+                Failure::usage(format!(
+                    "--replica: standard input is no pipe ({error}); `spinor up` starts replicas by itself"
+                ))
+            })?;
+            signals.spawn(orders.obey(shutdown.clone()));
+        }
+        let supervises = if self.supervises() { Some(self.replica_of(global)?) } else { None };
+        let role = Role { parts, nodes: self.nodes.clone(), jobs: true, record: None, supervises };
         let app = build(config, role, &shutdown).await?;
         let listening =
             Listening { pid: std::process::id(), parts: parts.names(), nodes: self.nodes, listening: app.addresses() };
@@ -100,10 +126,28 @@ impl Up {
         Ok(DONE)
     }
 
-    fn config(&self, global: &Global) -> Result<Config, Failure> {
-        let mut ask = global.ask();
-        ask.consumes = self.only.is_empty() || self.only.contains(&Part::Consumer);
-        let flags = [
+    const fn supervises(&self) -> bool {
+        self.only.is_empty() || self.supervise
+    }
+
+    /// What starts one more consumer with this process's configuration: its file, environment and flags.
+    fn replica_of(&self, global: &Global) -> Result<Program, Failure> {
+        let path = std::env::current_exe()
+            .map_err(|error| Failure::failed(format!("cannot find this program, to start replicas: {error}")))?;
+        let mut arguments: Vec<OsString> = ["up", "--only", "consumer", "--replica"].map(OsString::from).into();
+        let mut give = |flag: &str, value: Option<&OsStr>| {
+            arguments.extend(value.map(|value| [OsString::from(flag), value.to_owned()]).into_iter().flatten());
+        };
+        give("--config", global.config.as_ref().map(|file| file.as_os_str()));
+        give("--data", global.data.as_ref().map(OsStr::new));
+        for (_, text, flag) in self.flags().into_iter().filter(|(key, ..)| *key != "api.listen") {
+            give(flag, text.as_ref().map(OsStr::new));
+        }
+        Ok(Program { path, arguments })
+    }
+
+    const fn flags(&self) -> [(&'static str, &Option<String>, &'static str); 7] {
+        [
             ("broker", &self.broker, "--broker"),
             ("results", &self.results, "--results"),
             ("consumer.queues", &self.queues, "--queues"),
@@ -111,8 +155,13 @@ impl Up {
             ("consumer.slots", &self.slots, "--slots"),
             ("api.listen", &self.listen, "--listen"),
             ("log.level", &self.log_level, "--log-level"),
-        ];
-        ask.flags.extend(flags.into_iter().filter_map(|(key, text, flag)| Some((key, text.clone()?, flag))));
+        ]
+    }
+
+    fn config(&self, global: &Global) -> Result<Config, Failure> {
+        let mut ask = global.ask();
+        ask.consumes = self.only.is_empty() || self.only.contains(&Part::Consumer) || self.supervise;
+        ask.flags.extend(self.flags().into_iter().filter_map(|(key, text, flag)| Some((key, text.clone()?, flag))));
         Ok(ask.load()?.config)
     }
 

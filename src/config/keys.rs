@@ -48,6 +48,8 @@ pub enum Form {
     Names,
     /// A list of kind patterns.
     Patterns,
+    /// A program and its arguments.
+    Words,
     /// A path.
     Path,
     /// `embedded`, or an AMQP address.
@@ -191,6 +193,13 @@ pub const KEYS: &[Key] = &[
         r#""1h""#,
         "",
         "And is ended, with all its processes, after this long.",
+    ),
+    key(
+        "scaler.command",
+        Form::Words,
+        "",
+        r#"["scale-systemd.sh", "{group}", "{replicas}"]"#,
+        "A program that gives the group `consumer.group` so many consumers elsewhere, run when the wanted number changes, in place of processes started here.",
     ),
     key(
         "queues.*.foreign",
@@ -356,6 +365,9 @@ impl Form {
             Self::Size(high) => format!("a size such as \"64KiB\" or \"8MiB\", at most {}", bound(high)),
             Self::Names => "a list of names, such as [\"default\", \"images\"]".to_owned(),
             Self::Patterns => "a list of kinds, `prefix*` or `*`, such as [\"image.*\", \"noop\"]".to_owned(),
+            Self::Words => {
+                "a program and its arguments, such as [\"scale.sh\", \"{group}\", \"{replicas}\"]".to_owned()
+            }
             Self::Path => "a path".to_owned(),
             Self::Broker => "\"embedded\", or an address such as \"amqp://user@host/vhost\"".to_owned(),
             Self::Results => "\"sqlite\", or an address such as \"mysql://user@host/database\"".to_owned(),
@@ -377,6 +389,7 @@ impl Form {
         match (self, value) {
             (Self::Names, _) => all(&is_name),
             (Self::Patterns, _) => all(&|text| KindPattern::new(text).is_ok()),
+            (Self::Words, _) => all(&|text| !text.contains('\0')),
             (Self::Flag, ValueKind::Boolean(_)) => true,
             (Self::Count(low, high), ValueKind::I64(number)) => (low..=high).contains(number),
             (Self::Number(low, high), ValueKind::Float(number)) => (low..=high).contains(number),
@@ -400,7 +413,7 @@ impl Form {
             Self::State => text == "results" || endpoint::is(text, &["redis", "rediss"]),
             Self::Search => text == "off" || endpoint::is(text, &["http", "https"]),
             Self::Listen => text.parse::<std::net::SocketAddr>().is_ok(),
-            Self::Flag | Self::Count(..) | Self::Number(..) | Self::Names | Self::Patterns => false,
+            Self::Flag | Self::Count(..) | Self::Number(..) | Self::Names | Self::Words | Self::Patterns => false,
         }
     }
 
@@ -410,7 +423,7 @@ impl Form {
             Self::Flag => text.parse().ok().map(ValueKind::Boolean),
             Self::Count(..) => text.parse().ok().map(ValueKind::I64),
             Self::Number(..) => text.parse().ok().map(ValueKind::Float),
-            Self::Names | Self::Patterns => Some(ValueKind::Array(
+            Self::Names | Self::Words | Self::Patterns => Some(ValueKind::Array(
                 text.split(',')
                     .map(str::trim)
                     .filter(|part| !part.is_empty())

@@ -6,7 +6,10 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
-use spinor_consumers::marks::Bound;
+use spinor_consumers::{
+    broker::{RESERVED, is_reserved},
+    marks::Bound,
+};
 use spinor_executors::{KindPattern, RetryPolicy, Timeout};
 
 use super::{
@@ -34,6 +37,8 @@ pub(super) struct Raw {
     _secrets: Option<PathBuf>,
     consumer: RawConsumer,
     #[serde(default)]
+    scaler: RawScaler,
+    #[serde(default)]
     queues: BTreeMap<String, RawQueue>,
     #[serde(default)]
     kinds: BTreeMap<String, RawKind>,
@@ -58,6 +63,12 @@ struct RawConsumer {
     #[serde(deserialize_with = "measure::read_duration")]
     grace: Duration,
     timeout: RawTimeout,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawScaler {
+    command: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -161,6 +172,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
     if ask.consumes && raw.consumer.kinds.is_none() && broker != BrokerChoice::Embedded {
         rules.add("broker", "with a broker that others reach, `consumer.kinds` must list the kinds to run here");
     }
+    rules.lane_names(&raw.consumer.queues, &raw.queues);
     let broker_ca = rules.authority("broker", &raw.broker, raw.broker_ca);
     let results_ca = rules.authority("results", &raw.results, raw.results_ca);
     let state_ca = rules.authority("state", &raw.state, raw.state_ca);
@@ -192,6 +204,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
             grace: raw.consumer.grace,
             timeout: rules.timeout("consumer.timeout", raw.consumer.timeout).unwrap_or(NO_TIMEOUT),
         },
+        scaler: rules.scaler(raw.scaler),
         queues: raw.queues.into_iter().map(|(name, queue)| (name, queue.into())).collect(),
         kinds,
         limits,
@@ -221,6 +234,17 @@ impl Rules<'_> {
         match text {
             "embedded" => BrokerChoice::Embedded,
             address => BrokerChoice::RabbitMq(with_password(address, secrets.broker_password.as_deref())),
+        }
+    }
+
+    /// A queue named like a lane of another would get the other's jobs. Somebody else's has no lanes.
+    fn lane_names(&mut self, listed: &[String], tables: &BTreeMap<String, RawQueue>) {
+        let listed = listed.iter().map(|name| ("consumer.queues".to_owned(), name));
+        let tables_of = tables.keys().map(|name| (format!("queues.{name}"), name));
+        for (key, name) in listed.chain(tables_of).filter(|(_, name)| is_reserved(name)) {
+            if tables.get(name).is_none_or(|queue| !queue.foreign) {
+                self.add(&key, format_args!("names a queue `{name}`; {RESERVED}"));
+            }
         }
     }
 
@@ -282,6 +306,14 @@ impl Rules<'_> {
             limits: kind.limits,
             at_most_once: kind.at_most_once,
         }
+    }
+
+    fn scaler(&mut self, raw: RawScaler) -> Option<Vec<String>> {
+        let command = raw.command?;
+        if !command.iter().any(|word| word.contains("{replicas}")) {
+            self.add("scaler.command", "has no `{replicas}`; say where the number goes");
+        }
+        Some(command)
     }
 
     fn limit(&mut self, name: &str, limit: &RawLimit) -> Bound {

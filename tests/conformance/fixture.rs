@@ -24,6 +24,10 @@ pub trait Fixture: Sized {
     /// The handle in use.
     fn broker(&self) -> AnyBroker;
 
+    /// A handle as another process of this installation has it; the same one where only one process
+    /// can have it.
+    async fn another(&mut self) -> AnyBroker;
+
     /// Closes the handle in use in good order and opens the installation again.
     async fn reopen(&mut self) -> AnyBroker;
 

@@ -40,6 +40,10 @@ impl Fixture for OnEmbedded {
         self.broker.clone()
     }
 
+    async fn another(&mut self) -> AnyBroker {
+        self.broker()
+    }
+
     async fn reopen(&mut self) -> AnyBroker {
         self.broker.close().await;
         self.broker = open(&self.dir(), self.search).await;

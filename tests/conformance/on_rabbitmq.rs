@@ -21,7 +21,8 @@ pub struct OnRabbitMq {
     search: bool,
     proxy: CutProxy,
     broker: AnyBroker,
-    /// Handles whose process "died": kept, so that nothing of theirs is closed in good order.
+    /// Handles of other processes, and of those that "died": kept, so that nothing of theirs is
+    /// closed in good order.
     dead: Vec<(CutProxy, AnyBroker)>,
 }
 
@@ -56,6 +57,12 @@ impl Fixture for OnRabbitMq {
         self.broker.clone()
     }
 
+    async fn another(&mut self) -> AnyBroker {
+        let (proxy, broker) = connect(&self.prefix, self.search).await;
+        self.dead.push((proxy, broker.clone()));
+        broker
+    }
+
     async fn reopen(&mut self) -> AnyBroker {
         self.broker.close().await;
         (self.proxy, self.broker) = connect(&self.prefix, self.search).await;
@@ -87,10 +94,12 @@ impl Drop for OnRabbitMq {
 pub async fn remove(url: &str, prefix: &str) -> lapin::Result<()> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
-    let work = ["images", "mail", "one", "two", "three"].map(|queue| format!("jobs.{queue}"));
+    let work = ["images", "mail", "one", "two", "three", "stage"];
+    let work = work.into_iter().flat_map(|queue| ["", ".high", ".low"].map(|lane| format!("jobs.{queue}{lane}")));
     let own = ["results", "search", "next", "dead", "back", "lost", "held", "events"].map(str::to_owned);
     let tiers = ["1s", "5s", "15s", "1m", "5m", "15m"].map(|tier| format!("delay.{tier}"));
-    for rest in work.into_iter().chain(own).chain(tiers) {
+    let takers = ["images", "stage"].map(|queue| format!("takers.{queue}"));
+    for rest in work.chain(own).chain(takers).chain(tiers) {
         let name = format!("{prefix}.{rest}");
         channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
         channel.exchange_delete(name.as_str().into(), ExchangeDeleteOptions::default()).await?;

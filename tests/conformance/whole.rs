@@ -16,6 +16,14 @@ use super::fixture::{
 const ALL: usize = 5000;
 
 pub async fn five_thousand_messages_are_each_acked_once<F: Fixture>() {
+    all_are_acked_once::<F>(|_| None).await;
+}
+
+pub async fn five_thousand_messages_of_all_lanes_are_each_acked_once<F: Fixture>() {
+    all_are_acked_once::<F>(|number| u8::try_from(number % 10).ok()).await;
+}
+
+async fn all_are_acked_once<F: Fixture>(priority: fn(usize) -> Option<u8>) {
     let (mut fixture, broker) = with_queues::<F>(&["images"]).await;
     let seen: Arc<Mutex<BTreeMap<usize, u32>>> = Arc::default();
     let mut tasks = JoinSet::new();
@@ -38,7 +46,14 @@ pub async fn five_thousand_messages_are_each_acked_once<F: Fixture>() {
         let broker = broker.clone();
         tasks.spawn(async move {
             for start in (publisher * ALL / 4..(publisher + 1) * ALL / 4).step_by(50) {
-                publish(&broker, "images", start..start + 50).await;
+                let batch = (start..start + 50).map(|number| {
+                    let mut message = message(number);
+                    message.properties.priority = priority(number);
+                    must(work("images"), message)
+                });
+                for result in broker.publish(batch.collect()).await {
+                    result.expect("published");
+                }
             }
         });
     }

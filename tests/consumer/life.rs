@@ -11,7 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use spinor_consumers::broker::{Address, Broker};
-use spinor_executors::{HeaderValue, Json, Outcome, Output, RetryPolicy, State, StepReport, StepState};
+use spinor_executors::{HeaderValue, Job, Json, Outcome, Output, RetryPolicy, State, StepReport, StepState};
 
 use super::stage::{Cast, QUEUE, Stage, job, settings, with_policy};
 use crate::conformance::fixture::{Fixture, acked, consume, take};
@@ -140,6 +140,14 @@ fn step_report(job: uuid::Uuid, step: u32) -> StepReport {
 }
 
 pub async fn long_jobs_are_each_delivered_once<F: Fixture>() {
+    each_is_delivered_once::<F>(|_| None).await;
+}
+
+pub async fn long_jobs_in_three_lanes_are_each_delivered_once<F: Fixture>() {
+    each_is_delivered_once::<F>(|number| [Some(9), None, Some(0)][number % 3]).await;
+}
+
+async fn each_is_delivered_once<F: Fixture>(priority: fn(usize) -> Option<u8>) {
     let starts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&starts);
     let cast = Cast::default().kind("long", move |_, _| {
@@ -150,7 +158,7 @@ pub async fn long_jobs_are_each_delivered_once<F: Fixture>() {
         })
     });
     let (_fixture, mut stage) = Stage::open::<F>(settings(4), cast).await;
-    let jobs: Vec<_> = (0..12).map(|_| job("long")).collect();
+    let jobs: Vec<_> = (0..12).map(|number| Job { priority: priority(number), ..job("long") }).collect();
     stage.publish(&jobs).await;
     let mut ended = HashSet::new();
     for _ in 0..12 {
@@ -166,6 +174,14 @@ pub async fn long_jobs_are_each_delivered_once<F: Fixture>() {
 }
 
 pub async fn thousands_of_short_jobs_run_once_each<F: Fixture>() {
+    each_runs_once::<F>(|_| None).await;
+}
+
+pub async fn thousands_of_short_jobs_in_three_lanes_run_once_each<F: Fixture>() {
+    each_runs_once::<F>(|number| u8::try_from(number % 10).ok()).await;
+}
+
+async fn each_runs_once<F: Fixture>(priority: fn(usize) -> Option<u8>) {
     let starts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&starts);
     let cast = Cast::default().kind("short", move |_, _| {
@@ -173,7 +189,7 @@ pub async fn thousands_of_short_jobs_run_once_each<F: Fixture>() {
         Box::pin(async { Outcome::Succeeded(Json::null()) })
     });
     let (_fixture, mut stage) = Stage::open::<F>(settings(4), cast).await;
-    let jobs: Vec<_> = (0..3000).map(|_| job("short")).collect();
+    let jobs: Vec<_> = (0..3000).map(|number| Job { priority: priority(number), ..job("short") }).collect();
     for batch in jobs.chunks(500) {
         stage.publish(batch).await;
     }

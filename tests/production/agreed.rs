@@ -2,7 +2,7 @@
 //! while it holds the limit, and as replicas in the one process, which is killed whole. Then everything
 //! is started again, and it still holds.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use serde_json::{Value, json};
 
@@ -19,14 +19,16 @@ const INSIDE: usize = 2;
 /// Jobs that want to get inside.
 const CROWD: usize = 6;
 
-/// What each job does: writes down how many are inside with it, by asking which of them are alive, and
-/// stays until it is let go.
-const TURN: &str = "touch in-$$; n=0; for f in in-*; do kill -0 ${f#in-} 2>/dev/null && n=$((n+1)); done; \
-                    echo $n >> most; while ! test -e go; do sleep 0.05; done; rm in-$$; echo x >> left";
+/// What job `NUMBER` does: writes down which jobs are inside with it, by asking which of them are alive,
+/// and stays until it is let go. What is left of a killed execution counts as the same job.
+const TURN: &str = "touch in-NUMBER-$$; for f in in-*; do \
+                    case $(cut -d' ' -f3 /proc/${f##*-}/stat 2>/dev/null) in ''|Z|X) ;; *) echo ${f%-*};; esac; \
+                    done | sort -u | wc -l >> most; \
+                    while ! test -e go; do sleep 0.05; done; rm in-NUMBER-$$; echo NUMBER >> left";
 
 /// Three consumers and what they need.
 enum Crew {
-    Processes { site: Site, spinor: Spinor, front: Option<Process>, consumers: Vec<Process> },
+    Processes { _site: Site, spinor: Spinor, front: Option<Process>, consumers: Vec<Process> },
     Replicas { spinor: Spinor, up: Option<Process> },
 }
 
@@ -34,7 +36,7 @@ impl Crew {
     async fn on_rabbitmq() -> Self {
         let site = Site::new().await;
         let spinor = Spinor::new(&format!("{}{}", site.toml(), settings("kinds = ['*']\n")));
-        let mut crew = Self::Processes { site, spinor, front: None, consumers: Vec::new() };
+        let mut crew = Self::Processes { _site: site, spinor, front: None, consumers: Vec::new() };
         crew.start().await;
         crew
     }
@@ -119,20 +121,31 @@ impl Crew {
     }
 
     async fn publish(&self, arguments: &[&str], script: &str, count: usize) -> Vec<String> {
-        let args = json!({"shell": script}).to_string();
         let mut ids = Vec::new();
-        for _ in 0..count {
+        for number in 0..count {
+            let args = json!({"shell": script.replace("NUMBER", &number.to_string())}).to_string();
             let command = [&["publish", "command", "--queue", "one", "--args", &args], arguments].concat();
             ids.push(self.told(&command).await["id"].as_str().expect("an id").to_owned());
         }
         ids
     }
 
+    /// Pauses the queue and waits until all have heard it.
+    async fn pause(&self) {
+        self.told(&["queues", "pause", "one", "--why", "a test"]).await;
+        eventually("all to leave it alone", PATIENCE, async || {
+            let alive = self.told(&["consumers", "ls"]).await;
+            alive.as_array().expect("a list").iter().all(|row| row["intake"] == "paused: one")
+        })
+        .await;
+    }
+
     /// The processes that are inside now.
     fn inside(&self) -> usize {
         let entries = fs::read_dir(self.spinor().path()).unwrap().flatten();
-        let names = entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix("in-")?.to_owned()));
-        names.filter(|pid| fs::exists(format!("/proc/{pid}")).unwrap()).count()
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let pids = names.filter_map(|name| name.strip_prefix("in-")?.rsplit_once('-')?.1.parse::<u32>().ok());
+        pids.filter(|pid| witness::runs(*pid)).count()
     }
 
     /// Numbers that jobs wrote, one a line.
@@ -167,18 +180,15 @@ async fn a_limit_holds(mut crew: Crew) {
     fs::write(crew.spinor().join("go"), "").unwrap();
     crew.ended(&ids, "succeeded").await;
     assert!(crew.lines("most").iter().all(|most| *most <= INSIDE), "{:?}", crew.lines("most"));
-    assert_eq!(crew.lines("left").len(), CROWD);
+    // One that was in hand when its consumer was killed may have come twice.
+    let left: BTreeSet<usize> = crew.lines("left").into_iter().collect();
+    assert_eq!(left.len(), CROWD);
     crew.stop().await;
 }
 
 async fn a_pause_holds(mut crew: Crew) {
     crew.are_three().await;
-    crew.told(&["queues", "pause", "one", "--why", "a test"]).await;
-    eventually("all to leave it alone", PATIENCE, async || {
-        let alive = crew.told(&["consumers", "ls"]).await;
-        alive.as_array().expect("a list").iter().all(|row| row["intake"] == "paused: one")
-    })
-    .await;
+    crew.pause().await;
     let ids = crew.publish(&[], "echo x >> ran", CROWD).await;
     crew.kill_idle().await;
     crew.restart().await;
@@ -194,7 +204,7 @@ async fn a_pause_holds(mut crew: Crew) {
 
 async fn a_cancel_holds(mut crew: Crew) {
     crew.are_three().await;
-    crew.told(&["queues", "pause", "one"]).await;
+    crew.pause().await;
     let ids = crew.publish(&[], "echo x >> ran", CROWD).await;
     let (cancelled, others) = ids.split_at(CROWD / 2);
     for id in cancelled {

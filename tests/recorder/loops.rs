@@ -8,7 +8,7 @@ use spinor_consumers::{
     entry::Entry,
     message::{self, Message, header},
     recorder::{Recorder, RecorderHealth, RecorderSettings, RecorderView},
-    results::{JobFilter, Results},
+    results::{DeadFilter, JobFilter, Results},
 };
 use spinor_executors::{HeaderValue, Job, State};
 
@@ -83,7 +83,7 @@ async fn a_line_that_is_no_entry_becomes_a_dead_letter_and_its_neighbours_stay()
     let running = self::record(&roads, &record.results, impatient());
     eventually("the packs to be acked", SOON, async || running.view.metrics().packs == 2).await;
     running.end().await;
-    let dead = record.results.dead(10, None).await.unwrap().rows;
+    let dead = record.results.dead(&DeadFilter::default()).await.unwrap().rows;
     assert_eq!(dead.len(), 1);
     assert!(dead[0].reason.contains("no entry"), "{}", dead[0].reason);
     let kept = record.results.letter(dead[0].job).await.unwrap().unwrap().0;
@@ -109,7 +109,7 @@ async fn messages_on_the_dead_letter_road_are_buried_with_their_reason() {
     let (message, kept) = record.results.letter(parked.id).await.unwrap().unwrap();
     assert_eq!((message, kept.reason.as_str(), kept.queue.as_str()), (letter, "crashed twice", "images"));
     assert_eq!(record.results.job(parked.id).await.unwrap().unwrap().row.state, State::Dead);
-    assert_eq!(record.results.dead(10, None).await.unwrap().rows.len(), 2);
+    assert_eq!(record.results.dead(&DeadFilter::default()).await.unwrap().rows.len(), 2);
     assert_eq!(all_jobs(&record.results).await, 1);
 }
 
@@ -130,7 +130,7 @@ async fn refuses_poison(record: &Record, trigger: &str) {
     assert_eq!(*running.view.health().borrow(), RecorderHealth::Recording);
     running.end().await;
     assert_eq!(all_jobs(&record.results).await, 300);
-    let dead = record.results.dead(10, None).await.unwrap().rows;
+    let dead = record.results.dead(&DeadFilter::default()).await.unwrap().rows;
     assert_eq!(dead.len(), 2);
     assert!(dead.iter().all(|letter| letter.reason.contains("poisonous")), "{dead:?}");
 }

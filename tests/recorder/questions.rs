@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use spinor_consumers::{
     entry::{Entry, RunReport},
     message::{self, Message},
-    results::{DeadLetter, JobFilter, Results, ResultsError, SCHEMA_VERSION, StepFilter},
+    results::{DeadFilter, DeadLetter, JobFilter, Results, ResultsError, SCHEMA_VERSION, StepFilter, fingerprint},
 };
 use spinor_executors::{Exit, Job, Json, Output, State, StepReport, StepState};
 use uuid::Uuid;
@@ -197,6 +197,8 @@ fn letter(job: &Job, reason: &str) -> (Message, DeadLetter) {
         reason: reason.to_owned(),
         at: job.created,
         consumer: "c-1".to_owned(),
+        fingerprint: fingerprint(&job.kind, reason),
+        version: "1.2.3".to_owned(),
     };
     (message::encode(job, true), letter)
 }
@@ -214,8 +216,8 @@ async fn a_dead_letter_keeps_its_message_and_makes_its_job_dead(record: &Record)
         assert_eq!(record.results.ending(job.id).await.unwrap().map(|report| report.state), Some(State::Dead));
     }
     assert_eq!(record.results.job(answered.id).await.unwrap().unwrap().row.state, State::Succeeded);
-    let page = record.results.dead(2, None).await.unwrap();
-    let rest = record.results.dead(2, page.next.as_deref()).await.unwrap();
+    let page = record.results.dead(&DeadFilter { limit: 2, ..DeadFilter::default() }).await.unwrap();
+    let rest = record.results.dead(&DeadFilter { limit: 2, cursor: page.next, ..DeadFilter::default() }).await.unwrap();
     assert_eq!((page.rows.len(), rest.rows.len(), rest.next), (2, 1, None));
     let rubbish = Message { body: Bytes::from_static(&[0, 255, 254, 10]), ..Message::default() };
     let nameless = DeadLetter { job: Uuid::now_v7(), kind: String::new(), ..letters[0].1.clone() };
@@ -223,7 +225,7 @@ async fn a_dead_letter_keeps_its_message_and_makes_its_job_dead(record: &Record)
     assert_eq!(record.results.letter(nameless.job).await.unwrap(), Some((rubbish, nameless.clone())));
     assert_eq!(record.results.job(nameless.job).await.unwrap(), None);
     assert_eq!(record.results.letter(unknown.id).await.unwrap().as_ref(), Some(&letters[1]));
-    record.results.unbury(&[(unknown.id, 0, 1)]).await.unwrap();
+    assert_eq!(record.results.unbury(&[(unknown.id, 0)]).await.unwrap(), 1);
     assert_eq!(record.results.letter(unknown.id).await.unwrap(), None);
 }
 
@@ -262,7 +264,7 @@ async fn a_newer_schema_is_refused_with_both_versions(record: &Record) {
 }
 
 async fn many_processes_may_migrate_at_once(record: &Record) {
-    for table in ["jobs", "attempts", "steps", "runs", "dead", "marks", "spinor_schema"] {
+    for table in ["jobs", "attempts", "steps", "runs", "dead", "marks", "replays", "spinor_schema"] {
         record.execute(&format!("DROP TABLE {table}")).await;
     }
     let opened = futures_util::future::join_all((0..6).map(|_| Results::open(record.target()))).await;

@@ -93,6 +93,7 @@ impl Stage {
             results: results.clone(),
             state: StateCell::new(state.clone().into()),
             marks: Arc::default(),
+            groups: None,
             recorder: Some(recorder.view()),
             runs: Arc::new(NoRuns),
             watches: Watches::start(broker.clone(), &tracker, shutdown.clone()),

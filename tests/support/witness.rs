@@ -27,6 +27,11 @@ pub fn marked(mark: &str) -> Vec<u32> {
     processes().into_iter().map(|(pid, ..)| pid).filter(carries).collect()
 }
 
+/// Does a process with this number run?
+pub fn runs(pid: u32) -> bool {
+    look(pid).is_some()
+}
+
 /// Number, start and parent of every process that has not ended.
 fn processes() -> Vec<(u32, String, u32)> {
     let numbers =

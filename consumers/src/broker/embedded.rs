@@ -8,6 +8,7 @@
 mod admit;
 mod changes;
 mod commit;
+mod families;
 mod fetch;
 mod inbox;
 mod item;

@@ -111,6 +111,16 @@ pub enum Event {
         /// The version of the newest.
         version: u64,
     },
+    /// A replay was ordered or stopped: who works on replays looks. On `Control`.
+    Ordered {
+        /// The replay.
+        replay: Uuid,
+    },
+    /// A work queue has this lane now: whoever consumes the queue takes from it too. On `Control`.
+    Laned {
+        /// The lane's name: its queue's, with its suffix.
+        name: String,
+    },
     /// I am. On `Control`.
     Pong {
         /// Of the ping.
@@ -153,6 +163,8 @@ impl Event {
             Self::Ping { .. }
             | Self::Pong { .. }
             | Self::Marked { .. }
+            | Self::Ordered { .. }
+            | Self::Laned { .. }
             | Self::Watch { .. }
             | Self::Watched { .. }
             | Self::Recorded { .. }
@@ -168,7 +180,16 @@ impl Event {
             Topic::All => job.is_some(),
             Topic::Job(wanted) => job == Some(*wanted),
             Topic::Run(wanted) => run == Some(*wanted),
-            Topic::Control => matches!(self, Self::Ping { .. } | Self::Pong { .. } | Self::Marked { .. }),
+            Topic::Control => matches!(
+                self,
+                Self::Ping { .. }
+                    | Self::Pong { .. }
+                    | Self::Marked { .. }
+                    | Self::Ordered { .. }
+                    | Self::Laned { .. }
+                    | Self::WhoHolds { .. }
+                    | Self::Holds { .. }
+            ),
             Topic::Watches => matches!(self, Self::Watch { .. }),
             Topic::Recorded => matches!(self, Self::Watched { .. } | Self::Recorded { .. }),
         }
@@ -299,7 +320,15 @@ mod tests {
     use spinor_executors::{Job, Json, Origin, Outcome, Report};
     use uuid::Uuid;
 
-    use super::Event;
+    use super::{Event, Topic};
+
+    #[test]
+    fn consumers_hear_who_asks_for_a_holder_and_the_answer() {
+        let (holder, job) = (Uuid::now_v7(), Uuid::now_v7());
+        let asked = Event::WhoHolds { holder, job, replay: 0, attempt: 1 };
+        let answer = Event::Holds { holder, job, replay: 0, attempt: 1, running: true };
+        assert!(asked.matches(&Topic::Control) && answer.matches(&Topic::Control));
+    }
 
     #[test]
     fn the_end_of_an_execution_is_heard_with_its_value() -> Result<(), serde_json::Error> {

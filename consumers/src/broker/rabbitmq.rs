@@ -20,6 +20,7 @@ mod lanes;
 mod link;
 mod names;
 mod parcels;
+mod priorities;
 mod queues;
 mod settings;
 mod sink;
@@ -46,14 +47,14 @@ use self::{
     connection::{State, Supervised},
     events::{Caster, Listener, Ring},
     feed::Feed,
-    lane::{Lane, Sent},
+    lane::{Lane, Parcel, Sent},
     lanes::Flight,
     names::Names,
     sink::{Item, Sink},
 };
 use super::{
     Address, Backlog, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError,
-    QueueSpec, QueueStats, Receipt, Settlement, Subscription, Topic, Verdict,
+    QueueSpec, QueueStats, RESERVED, Receipt, Settlement, Subscription, Topic, Verdict, is_reserved,
 };
 use crate::planted::{self, Fault, planted};
 
@@ -87,6 +88,8 @@ struct Inner {
     pack_size: parcels::PackSize,
     /// Work queues this process declared or met, by short name.
     known: Mutex<BTreeMap<String, QueueSpec>>,
+    /// The lanes beside them.
+    lanes: priorities::Known,
     trackers: Mutex<HashMap<u64, channels::Open>>,
     generations: AtomicU64,
     /// A channel without confirms for the copies that nobody waits for.
@@ -137,6 +140,7 @@ impl RabbitMq {
             sink: Sink::default(),
             pack_size: parcels::PackSize::default(),
             known: Mutex::default(),
+            lanes: priorities::Known::default(),
             trackers: Mutex::default(),
             generations: AtomicU64::new(1),
             loose: Mutex::default(),
@@ -183,6 +187,42 @@ impl Inner {
         self.tasks.spawn(caster.run());
     }
 
+    /// Sends a batch over a lane, what it needs made first; a result for each, in order.
+    async fn send(&self, batch: &[Outgoing]) -> Vec<Sent> {
+        let lanes = self.open_lanes_patiently(batch).await;
+        let mut results: Vec<Option<Sent>> = Vec::with_capacity(batch.len());
+        let mut parcels = Vec::with_capacity(batch.len());
+        for outgoing in batch {
+            match self.ready_to_send(outgoing, &lanes).await {
+                Ok(parcel) => {
+                    parcels.push(parcel);
+                    results.push(None);
+                }
+                Err(error) => results.push(Some(Err(error))),
+            }
+        }
+        let mut sent = self.fly(parcels).await.into_iter();
+        let sent = results.into_iter().map(|result| {
+            result.or_else(|| sent.next()).unwrap_or_else(|| Err(PublishError::Unconfirmed(String::new())))
+        });
+        sent.collect()
+    }
+
+    async fn ready_to_send(&self, outgoing: &Outgoing, lanes: &Sent) -> Result<Parcel, PublishError> {
+        if let Err(error) = lanes
+            && self.lacks_its_lane(outgoing)
+        {
+            return Err(error.clone());
+        }
+        // A tier takes anything, so the broker cannot say that the way home is missing.
+        if let Address::Delayed { queue, .. } = &outgoing.to
+            && !self.knows(queue).await?
+        {
+            return Err(PublishError::Unroutable { queue: queue_of(&outgoing.to), known: Vec::new() });
+        }
+        self.parcel(outgoing)
+    }
+
     /// Settles, or reports when there is no tag.
     fn put(self: &Arc<Self>, tag: Option<DeliveryTag>, settlement: Settlement) -> Receipt {
         let (receipt, receive) = Receipt::pair();
@@ -222,6 +262,9 @@ impl Inner {
 
 impl Broker for RabbitMq {
     async fn declare(&self, queues: &[QueueSpec]) -> Result<(), BrokerError> {
+        if let Some(queue) = queues.iter().find(|queue| !queue.foreign && is_reserved(&queue.name)) {
+            return Err(BrokerError::Misconfigured(format!("`{}` is the name of a lane; {RESERVED}", queue.name)));
+        }
         self.0.ensure(queues).await?;
         let mut known = lock(&self.0.known);
         known.extend(queues.iter().map(|queue| (queue.name.clone(), queue.clone())));
@@ -229,35 +272,22 @@ impl Broker for RabbitMq {
     }
 
     async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
-        let mut results: Vec<Option<Sent>> = Vec::with_capacity(batch.len());
-        let mut parcels = Vec::with_capacity(batch.len());
-        for outgoing in &batch {
-            let exists = match &outgoing.to {
-                // A tier takes anything, so the broker cannot say that the way home is missing.
-                Address::Delayed { queue, .. } => self.0.knows(queue).await,
-                _ => Ok(true),
-            };
-            let parcel = match exists {
-                Ok(true) => self.0.parcel(outgoing),
-                Ok(false) => Err(PublishError::Unroutable { queue: queue_of(&outgoing.to), known: Vec::new() }),
-                Err(error) => Err(error),
-            };
-            match parcel {
-                Ok(parcel) => {
-                    parcels.push(parcel);
-                    results.push(None);
-                }
-                Err(error) => results.push(Some(Err(error))),
+        let laned: Vec<(usize, Outgoing)> = batch
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| self.0.goes_by_a_lane(one))
+            .map(|(at, one)| (at, one.clone()))
+            .collect();
+        let mut results = self.0.send(&batch).await;
+        drop(batch);
+        // A lane that somebody deleted is made again, once.
+        let gone = |(at, _): &(usize, Outgoing)| matches!(results[*at], Err(PublishError::Unroutable { .. }));
+        let (places, again): (Vec<usize>, Vec<Outgoing>) = laned.into_iter().filter(gone).unzip();
+        if self.0.forget_lanes(again.iter()) {
+            for (at, result) in places.into_iter().zip(self.0.send(&again).await) {
+                results[at] = result;
             }
         }
-        drop(batch);
-        let mut sent = self.0.fly(parcels).await.into_iter();
-        let mut results: Vec<Sent> = results
-            .into_iter()
-            .map(|result| {
-                result.or_else(|| sent.next()).unwrap_or_else(|| Err(PublishError::Unconfirmed(String::new())))
-            })
-            .collect();
         for result in &mut results {
             if let Err(PublishError::Unroutable { known, .. }) = result {
                 *known = self.0.known_names();
@@ -276,12 +306,18 @@ impl Broker for RabbitMq {
             topology::ensure_reply(&connection, &source.full).await?;
         } else if let Some(holder) = source.held {
             topology::ensure_held(&connection, &self.0.names, holder).await?;
-        } else if topology::look(&connection, &source.full).await?.is_none() {
+        } else if topology::look(&connection, &source.full).await?.is_none()
+            || (source.work.as_ref().is_some_and(|queue| !queue.foreign) && is_reserved(&source.short))
+        {
             return Err(BrokerError::Misconfigured(format!(
                 "there is no queue `{}`; queues known here: {}",
                 source.short,
                 self.0.known_names().join(", ")
             )));
+        }
+        if let Some(queue) = source.work.as_ref().filter(|queue| !queue.foreign) {
+            self.0.listen_for_lanes();
+            self.0.find_lanes(&queue.name).await;
         }
         let (out, deliveries) = mpsc::channel(READY);
         let (wheel, wishes) = wishes::pair(credit);
@@ -357,9 +393,7 @@ impl Broker for RabbitMq {
         let connection = self.0.declaring()?;
         let mut all = Vec::with_capacity(queues.len());
         for queue in queues {
-            if let Some(stats) = topology::look(&connection, &self.0.full(&queue)).await? {
-                all.push(QueueStats { name: queue, ..stats });
-            }
+            all.extend(self.0.stats_of(&connection, &queue).await?);
         }
         Ok(all)
     }

@@ -235,6 +235,9 @@ impl Slots {
         let mut copy = message::encode(&job, journaled);
         Past::of(&delivery.message.properties).write(&mut copy.properties.headers);
         copy.properties.headers.insert(header::UNKNOWN_SINCE.to_owned(), HeaderValue::Int(since));
+        if delivery.redelivered {
+            copy.properties.headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
+        }
         let to = Address::Delayed { queue: job.queue, after: UNKNOWN_KIND_DELAY.min(self.settings.unknown_kind_grace) };
         self.settle(
             delivery,
@@ -347,7 +350,8 @@ impl Slots {
 
     fn bury(&self, delivery: Delivery, why: &str, lines: Vec<bytes::Bytes>) {
         tracing::warn!(queue = %delivery.queue, why, "A message became a dead letter.");
-        let letter = verdict::dead_letter(delivery.message.clone(), &delivery.queue, why);
+        let letter =
+            verdict::dead_letter(delivery.message.clone(), &delivery.queue, why, &self.settings.origin.consumer);
         self.settle(delivery, Settlement { lines, publish: vec![letter], verdict: Verdict::Ack });
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use spinor_executors::{Cause, Failure, HeaderValue, Job, Outcome, Report, RetryPolicy, State};
+use spinor_executors::{Cause, Failure, HeaderValue, Job, Outcome, Report, RetryPolicy, State, VERSION};
 
 use crate::{
     broker::{Address, Outgoing, Settlement, Verdict},
@@ -106,10 +106,13 @@ fn reply(reply_to: &str, report: &Report, job: &Job) -> Outgoing {
 }
 
 /// A message that can't be handled: the whole of it goes to the dead-letter table with its reason.
-pub fn dead_letter(mut original: Message, from: &str, reason: &str) -> Outgoing {
+pub fn dead_letter(mut original: Message, from: &str, reason: &str, by: &str) -> Outgoing {
     let headers = &mut original.properties.headers;
-    headers.insert(header::REASON.to_owned(), HeaderValue::Text(reason.to_owned()));
-    headers.insert(header::FROM.to_owned(), HeaderValue::Text(from.to_owned()));
+    let texts = [(header::REASON, reason), (header::FROM, from), (header::BURIED_BY, by), (header::VERSION, VERSION)];
+    for (name, text) in texts {
+        headers.insert(name.to_owned(), HeaderValue::Text(text.to_owned()));
+    }
+    headers.insert(header::BURIED_AT.to_owned(), HeaderValue::Int(Timestamp::now().as_microsecond()));
     Outgoing { to: Address::Dead, message: original, must: true }
 }
 

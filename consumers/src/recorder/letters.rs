@@ -3,11 +3,12 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use spinor_executors::VERSION;
 use uuid::Uuid;
 
 use crate::{
     message::{self, Message, Properties, header},
-    results::DeadLetter,
+    results::{DeadLetter, fingerprint},
 };
 
 /// What is kept of a body that the database refuses.
@@ -26,10 +27,17 @@ pub fn letter(message: &Message) -> (Message, DeadLetter) {
         kind: properties.kind.clone().unwrap_or_default(),
         queue: queue.to_owned(),
         reason: reason.to_owned(),
-        at: Timestamp::now(),
-        consumer: String::new(),
+        at: properties.int(header::BURIED_AT).and_then(buried_at).unwrap_or_else(Timestamp::now),
+        consumer: properties.text(header::BURIED_BY).unwrap_or_default().to_owned(),
+        fingerprint: fingerprint(properties.kind.as_deref().unwrap_or_default(), reason),
+        version: properties.text(header::VERSION).unwrap_or_default().to_owned(),
     };
     (message.clone(), letter)
+}
+
+/// The time a consumer wrote down; not one of the future, by which a letter would lead its list for ever.
+fn buried_at(micros: i64) -> Option<Timestamp> {
+    Timestamp::from_microsecond(micros).ok().filter(|at| *at <= Timestamp::now())
 }
 
 /// The letter of one line of a pack. Its id follows from its text, so that a repeated pack buries
@@ -45,6 +53,8 @@ pub fn line(line: &[u8], why: &str) -> (Message, DeadLetter) {
         reason: why.to_owned(),
         at: Timestamp::now(),
         consumer: String::new(),
+        fingerprint: fingerprint("", why),
+        version: VERSION.to_owned(),
     };
     (Message { properties, body: Bytes::copy_from_slice(line) }, letter)
 }

@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use spinor_executors::{Cause, Job, Report, State};
 use uuid::Uuid;
 
-use super::{DeadLetter, database::Value};
+use super::{DeadLetter, database::Value, fingerprint::fingerprint};
 use crate::message::{self, Message};
 
 /// The longest text kept in a column by which people filter; the JSON beside it has the whole.
 const NAME: usize = 255;
 const LINE: usize = 500;
+/// And of the version of a program.
+pub const VERSION: usize = 100;
 
 /// (replay, attempt, rank) as one number, in the order of the record; also the version of the
 /// job's document in the search index. Positive.
@@ -52,6 +54,10 @@ pub struct Stand {
     pub host: Option<String>,
     /// Which execution said so.
     pub execution: Option<Uuid>,
+    /// What groups it with others that ended badly like it.
+    pub fingerprint: Option<String>,
+    /// The version of the program that said so.
+    pub version: Option<String>,
 }
 
 impl Stand {
@@ -99,6 +105,8 @@ impl Change {
                 consumer: None,
                 host: None,
                 execution: None,
+                fingerprint: None,
+                version: None,
             },
             whole: Some(whole(job)),
         }
@@ -107,6 +115,8 @@ impl Change {
     /// By the report of an execution.
     pub fn reported(report: &Report) -> Self {
         let failure = report.failure.as_ref();
+        let error = failure.map_or("", |failure| &failure.message);
+        let bad = report.state.is_final() && report.state != State::Succeeded;
         Self {
             id: report.job,
             kind: clip(&report.kind, NAME),
@@ -126,6 +136,8 @@ impl Change {
                 consumer: Some(clip(&report.origin.consumer, NAME)),
                 host: Some(clip(&report.origin.host, NAME)),
                 execution: Some(report.execution),
+                fingerprint: bad.then(|| fingerprint(&report.kind, error)),
+                version: report.version.as_deref().map(|version| clip(version, VERSION)),
             },
             whole: report.whole.as_deref().map(whole),
         }
@@ -145,6 +157,8 @@ impl Change {
         change.stand.cause = Some(cause(Cause::Error));
         change.stand.consumer = (!letter.consumer.is_empty()).then(|| clip(&letter.consumer, NAME));
         change.stand.execution = Some(Uuid::nil());
+        change.stand.fingerprint = Some(fingerprint(&job.kind, &letter.reason));
+        change.stand.version = (!letter.version.is_empty()).then(|| clip(&letter.version, VERSION));
         Some(change)
     }
 
@@ -198,6 +212,8 @@ impl Change {
             Value::MaybeText(stand.consumer),
             Value::MaybeText(stand.host),
             Value::MaybeId(stand.execution),
+            Value::MaybeText(stand.fingerprint),
+            Value::MaybeText(stand.version),
             Value::Int(place),
         ]
     }

@@ -29,6 +29,8 @@ pub struct JobFilter {
     pub kind: Option<String>,
     /// Of this run.
     pub run: Option<Uuid>,
+    /// That ended badly in this way.
+    pub fingerprint: Option<String>,
     /// At most so many; 0 means 50, at most 1000.
     pub limit: u32,
     /// Where a page before this one ended.
@@ -70,6 +72,12 @@ pub struct JobRow {
     /// Who ran it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
+    /// With which version of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What groups it with others that ended badly like it; `None` unless it ended badly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
     /// Who wants it to end, while it has not. The record does not hold it: who answers a question adds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_requested: Option<Wish>,
@@ -146,27 +154,6 @@ pub struct RunRecord {
     pub row: RunRow,
     /// Its jobs: name within the run, and where each stands.
     pub jobs: Vec<(String, JobRow)>,
-}
-
-/// A message that could not be handled, with its reason.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// The job; a fresh id when the message named none.
-    pub job: Uuid,
-    /// Its replay count.
-    pub replay: u32,
-    /// Its attempt.
-    pub attempt: u32,
-    /// Its kind, as far as known.
-    pub kind: String,
-    /// The queue it came from.
-    pub queue: String,
-    /// Why it is dead.
-    pub reason: String,
-    /// When it died.
-    pub at: Timestamp,
-    /// Who buried it.
-    pub consumer: String,
 }
 
 /// A job's row as the search index takes it.

@@ -8,18 +8,17 @@ use spinor_executors::{Cause, Failure, Origin, Output, Report, State, StepReport
 use uuid::Uuid;
 
 use super::{
-    AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow, StepFilter, Store,
-    Tally, Tracked,
+    AttemptRecord, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow, StepFilter, Store, Tally,
+    Tracked,
     change::{clip, place},
     database::{Column, Value},
 };
-use crate::message::Message;
 
 const JOB_ROW: &str = "jobs.id, jobs.kind, jobs.queue, jobs.state, jobs.attempt, jobs.replay, jobs.created, \
-                       jobs.started, jobs.ended, jobs.retry_at, jobs.error, jobs.run, jobs.consumer";
-const JOB_ROW_COLUMNS: usize = 13;
+                       jobs.started, jobs.ended, jobs.retry_at, jobs.error, jobs.run, jobs.consumer, jobs.version, \
+                       jobs.fingerprint";
+const JOB_ROW_COLUMNS: usize = 15;
 const RUN_ROW: &str = "id, name, members, steps, started, ended, succeeded, problems";
-const LETTER: &str = "job, replay, attempt, kind, queue, reason, at, consumer";
 const DEFAULT_ROWS: u32 = 50;
 const MOST_ROWS: u32 = 1000;
 const MOST_MEMBERS: u32 = 10_000;
@@ -60,6 +59,9 @@ impl Store {
         }
         if let Some(run) = filter.run {
             asked.and("run = ?", [Value::Id(run)]);
+        }
+        if let Some(fingerprint) = &filter.fingerprint {
+            asked.and("fingerprint = ?", [Value::Text(clip(fingerprint, 255))]);
         }
         asked.before("created", "id", filter.cursor.as_deref())?;
         let limit = rows_asked(filter.limit);
@@ -114,7 +116,7 @@ impl Store {
     }
 
     /// The id and one more column of each of these jobs that is recorded.
-    async fn of_jobs(&self, column: &str, jobs: &[Uuid]) -> Result<Vec<Column>, ResultsError> {
+    pub(super) async fn of_jobs(&self, column: &str, jobs: &[Uuid]) -> Result<Vec<Column>, ResultsError> {
         let mut found = Vec::new();
         for some in jobs.chunks(500) {
             // Padded to a few counts by repeating the last, so that the statement is found again.
@@ -167,30 +169,6 @@ impl Store {
             let _ = write!(sql, " LIMIT {}", filter.limit);
         }
         self.database.ask(sql, asked.values).await?.iter().map(step).collect()
-    }
-
-    pub(super) async fn dead(&self, limit: u32, after: Option<&str>) -> Result<Page<DeadLetter>, ResultsError> {
-        let mut asked = Where::default();
-        asked.before("at", "job", after)?;
-        let limit = rows_asked(limit);
-        let sql = format!(
-            "SELECT {LETTER} FROM dead{asked} ORDER BY at DESC, job DESC, replay DESC, attempt DESC LIMIT {}",
-            limit + 1
-        );
-        let rows = self.database.ask(sql, asked.values).await?;
-        page(&rows, limit, letter, |row| cursor(row.at, row.job))
-    }
-
-    pub(super) async fn letter(&self, job: Uuid) -> Result<Option<(Message, DeadLetter)>, ResultsError> {
-        let sql = format!(
-            "SELECT {LETTER}, properties, body FROM dead WHERE job = ? ORDER BY replay DESC, attempt DESC LIMIT 1"
-        );
-        let rows = self.database.ask(sql, vec![Value::Id(job)]).await?;
-        let read = |row: &Column| {
-            let message = Message { properties: json(&row.text(8)?)?, body: row.blob(9)?.into() };
-            Ok((message, letter(row)?))
-        };
-        rows.first().map(read).transpose()
     }
 
     pub(super) async fn ending(&self, id: Uuid) -> Result<Option<Report>, ResultsError> {
@@ -260,13 +238,13 @@ const LAST_REPORT: &str = " LEFT JOIN attempts ON attempts.job = jobs.id AND att
 
 /// Conditions and their values, in order.
 #[derive(Default)]
-struct Where {
+pub(super) struct Where {
     text: String,
-    values: Vec<Value>,
+    pub(super) values: Vec<Value>,
 }
 
 impl Where {
-    fn and<const N: usize>(&mut self, test: &str, values: [Value; N]) {
+    pub(super) fn and<const N: usize>(&mut self, test: &str, values: [Value; N]) {
         self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
         self.text.push_str(test);
         self.values.extend(values);
@@ -274,7 +252,7 @@ impl Where {
 
     /// Only what comes after a cursor, newest first. Row comparisons are not served by an index
     /// everywhere, hence the two tests.
-    fn before(&mut self, time: &str, id: &str, cursor: Option<&str>) -> Result<(), ResultsError> {
+    pub(super) fn before(&mut self, time: &str, id: &str, cursor: Option<&str>) -> Result<(), ResultsError> {
         let Some(cursor) = cursor else {
             return Ok(());
         };
@@ -303,16 +281,16 @@ fn place_of(cursor: &str) -> Option<(i64, Uuid)> {
     Some((at.parse().ok()?, Uuid::parse_str(id).ok()?))
 }
 
-fn cursor(at: Timestamp, id: Uuid) -> String {
+pub(super) fn cursor(at: Timestamp, id: Uuid) -> String {
     format!("{}.{}", at.as_microsecond(), id.simple())
 }
 
-fn rows_asked(limit: u32) -> u32 {
+pub(super) fn rows_asked(limit: u32) -> u32 {
     if limit == 0 { DEFAULT_ROWS } else { limit.min(MOST_ROWS) }
 }
 
 /// The rows read; one more than asked for means that there is a next page.
-fn page<T>(
+pub(super) fn page<T>(
     rows: &[Column],
     limit: u32,
     read: impl Fn(&Column) -> Result<T, ResultsError>,
@@ -340,6 +318,8 @@ fn job_row(row: &Column) -> Result<JobRow, ResultsError> {
         error: row.maybe_text(10)?,
         run: row.maybe_id(11)?,
         consumer: row.maybe_text(12)?,
+        version: row.maybe_text(13)?,
+        fingerprint: row.maybe_text(14)?,
         cancel_requested: None,
     })
 }
@@ -355,19 +335,6 @@ fn run_row(row: &Column) -> Result<RunRow, ResultsError> {
         succeeded: row.maybe_int(6)?.map(|word| word != 0),
         problems: json(&row.text(7)?)?,
         cancel_requested: None,
-    })
-}
-
-fn letter(row: &Column) -> Result<DeadLetter, ResultsError> {
-    Ok(DeadLetter {
-        job: row.id(0)?,
-        replay: small(row.int(1)?),
-        attempt: small(row.int(2)?),
-        kind: row.text(3)?,
-        queue: row.text(4)?,
-        reason: row.text(5)?,
-        at: time(row.int(6)?)?,
-        consumer: row.text(7)?,
     })
 }
 
@@ -404,6 +371,7 @@ fn report_of(row: JobRow, host: Option<String>) -> Report {
             group: String::new(),
             host: host.unwrap_or_default(),
         },
+        version: row.version,
         maybe_rerun: false,
         usage: None,
         run: row.run,
@@ -412,18 +380,18 @@ fn report_of(row: JobRow, host: Option<String>) -> Report {
     }
 }
 
-fn small(number: i64) -> u32 {
+pub(super) fn small(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn time(micros: i64) -> Result<Timestamp, ResultsError> {
+pub(super) fn time(micros: i64) -> Result<Timestamp, ResultsError> {
     Timestamp::from_microsecond(micros).map_err(|_| foreign(&format!("the time {micros}")))
 }
 
-fn json<T: DeserializeOwned>(text: &str) -> Result<T, ResultsError> {
+pub(super) fn json<T: DeserializeOwned>(text: &str) -> Result<T, ResultsError> {
     serde_json::from_str(text).map_err(|error| foreign(&format!("JSON that is not ours ({error})")))
 }
 
-fn foreign(what: &str) -> ResultsError {
+pub(super) fn foreign(what: &str) -> ResultsError {
     ResultsError::Misconfigured(format!("the record holds {what}: was it written by another program?"))
 }

@@ -6,13 +6,16 @@
 
 use std::fmt::Write as _;
 
-use super::database::{Flavour, Sql};
+use super::{
+    database::{Flavour, Sql},
+    replays::Texts,
+};
 
 /// Rows to a statement, largest first.
 pub const COUNTS: [usize; 4] = [128, 32, 8, 1];
 
 /// The columns of `jobs`, in the order they are bound and assigned.
-pub const JOB_COLUMNS: [&str; 21] = [
+pub const JOB_COLUMNS: [&str; 23] = [
     "id",
     "updated",
     "job",
@@ -33,14 +36,28 @@ pub const JOB_COLUMNS: [&str; 21] = [
     "consumer",
     "host",
     "execution",
+    "fingerprint",
+    "version",
     "place",
 ];
 const ATTEMPT_COLUMNS: [&str; 8] = ["job", "replay", "attempt", "execution", "state", "started", "ended", "report"];
 const STEP_COLUMNS: [&str; 12] =
     ["job", "step", "run", "node", "part", "item", "state", "micros", "pid", "report", "outputs", "started"];
 const RUN_COLUMNS: [&str; 8] = ["id", "name", "members", "steps", "started", "succeeded", "problems", "ended"];
-const DEAD_COLUMNS: [&str; 10] =
-    ["job", "replay", "attempt", "kind", "queue", "reason", "at", "consumer", "properties", "body"];
+const DEAD_COLUMNS: [&str; 12] = [
+    "job",
+    "replay",
+    "attempt",
+    "kind",
+    "queue",
+    "reason",
+    "at",
+    "consumer",
+    "fingerprint",
+    "version",
+    "properties",
+    "body",
+];
 
 /// A table that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +112,12 @@ pub struct Statements {
     texts: Vec<[Sql; COUNTS.len()]>,
     /// Sets a mark.
     pub mark: Sql,
-    /// Deletes a dead letter.
+    /// Deletes the dead letters of a job, up to a replay.
     pub unbury: Sql,
+    /// Deletes one dead letter.
+    pub remove_dead: Sql,
+    /// Those of the table of replays.
+    pub replays: Texts,
 }
 
 impl Statements {
@@ -116,7 +137,9 @@ impl Statements {
         Self {
             texts: TABLES.map(|table| COUNTS.map(|rows| insert(flavour, table, rows).into())).into(),
             mark: mark.into(),
-            unbury: "DELETE FROM dead WHERE job = ? AND replay = ? AND attempt = ?".into(),
+            unbury: "DELETE FROM dead WHERE job = ? AND replay <= ?".into(),
+            remove_dead: "DELETE FROM dead WHERE job = ? AND replay = ? AND attempt = ?".into(),
+            replays: Texts::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     DeadLetter, ResultsError, Store,
-    change::{Change, clip, merge},
+    change::{Change, VERSION, clip, merge},
     database::{Value, Writing},
     errors::is_deadlock,
     statements::{COUNTS, Table},
@@ -240,6 +240,8 @@ fn dead_row(message: &Message, letter: &DeadLetter) -> Vec<Value> {
         Value::Text(letter.reason.clone()),
         Value::Int(letter.at.as_microsecond()),
         Value::Text(clip(&letter.consumer, 255)),
+        Value::Text(letter.fingerprint.clone()),
+        Value::Text(clip(&letter.version, VERSION)),
         Value::Text(serde_json::to_string(&message.properties).unwrap_or_default()),
         Value::Blob(message.body.to_vec()),
     ]

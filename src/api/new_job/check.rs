@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use spinor_consumers::broker::{RESERVED, is_reserved};
 use spinor_executors::{HeaderValue, Headers, Job, Json, RetryPolicy, Timeout, Unique};
 
 use super::{Limits, NewJob, Retry};
@@ -45,6 +46,12 @@ impl NewJob {
         name("kind", &self.kind)?;
         let queue = self.queue.unwrap_or_else(|| "default".to_owned());
         name("queue", &queue)?;
+        if is_reserved(&queue) {
+            return Err(Problem::field(
+                "queue",
+                format!("`{queue}` is the name of a lane; {RESERVED}, and a `priority`"),
+            ));
+        }
         let mut job = Job::new(self.kind, queue, self.args.unwrap_or_else(Json::null));
         job.created = now;
         if let Some(id) = self.id {

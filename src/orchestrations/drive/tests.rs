@@ -167,6 +167,8 @@ fn row(job: &Job, state: State) -> JobRow {
         error: None,
         run: job.run,
         consumer: None,
+        version: None,
+        fingerprint: None,
         cancel_requested: None,
     }
 }

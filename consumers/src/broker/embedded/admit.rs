@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use super::{
-    inbox::{Op, Parcel},
+    inbox::{Done, Op, Parcel},
     item::{Answer, Delay, Item, Put},
     queue::{Purpose, Queue},
     subscriptions::{returned, untaken},
     writer::{DEAD, NEXT, RESULTS, SEARCH, Writer, microseconds_now},
 };
 use crate::{
-    broker::{Address, Backlog, BrokerError, Delivery, PublishError, QueueStats, Subscription},
+    broker::{
+        Address, Backlog, BrokerError, Delivery, PublishError, QueueStats, RESERVED, Subscription, Verdict, is_reserved,
+    },
     entry::MAX_LINE,
 };
 
@@ -26,8 +28,14 @@ impl Writer {
     /// One operation.
     pub(super) async fn admit(&mut self, op: Op, items: &mut Vec<Item>) {
         match op {
-            Op::Publish { parcels, done, room } => items.extend(self.publish(parcels, done, room)),
-            settle @ Op::Settle { .. } => items.extend(self.settle(settle)),
+            Op::Publish { parcels, done, room } => {
+                self.open_lanes(&parcels).await;
+                items.extend(self.publish(parcels, done, room));
+            }
+            Op::Settle { delivery, lines, parcels, verdict, done } => {
+                self.open_lanes(&parcels).await;
+                items.extend(self.settle(delivery, lines, parcels, verdict, done));
+            }
             Op::Report { lines, done, room } => {
                 let mut item = Item::new(Answer::Report { done, room });
                 match too_large(&lines) {
@@ -72,8 +80,14 @@ impl Writer {
         Some(item)
     }
 
-    fn settle(&mut self, op: Op) -> Option<Item> {
-        let Op::Settle { delivery, lines, parcels, verdict, done } = op else { return None };
+    fn settle(
+        &mut self,
+        delivery: Box<Delivery>,
+        lines: Vec<bytes::Bytes>,
+        parcels: Vec<Parcel>,
+        verdict: Verdict,
+        done: Done,
+    ) -> Option<Item> {
         let mut item = Item::new(Answer::Own);
         let Some(queue) = self.subscribers.holds(&delivery.tag) else {
             // Its link is gone: what was seen is still reported, the redelivery carries the future.
@@ -107,7 +121,8 @@ impl Writer {
     }
 
     fn parcel(&mut self, parcel: Parcel, item: &mut Item) -> Result<(), PublishError> {
-        let place = self.place(&parcel.to, parcel.must)?;
+        let priority = parcel.content.as_ref().ok().and_then(|(message, _)| message.properties.priority);
+        let place = self.place(&parcel.to, priority, parcel.must)?;
         let (message, row) = parcel.content?;
         match place {
             Place::Queue(queue) => item.puts.push(Put { queue, message, row }),
@@ -123,8 +138,8 @@ impl Writer {
         Ok(())
     }
 
-    fn place(&self, to: &Address, must: bool) -> Result<Place, PublishError> {
-        let work = |name: &String| self.work.get(name).copied().ok_or_else(|| self.unroutable(name));
+    fn place(&self, to: &Address, priority: Option<u8>, must: bool) -> Result<Place, PublishError> {
+        let work = |name: &String| self.lane(name, priority).ok_or_else(|| self.unroutable(name));
         Ok(match to {
             Address::Work(name) => Place::Queue(work(name)?),
             Address::Delayed { queue, after } => Place::Later(work(queue)?, *after),
@@ -152,8 +167,12 @@ impl Writer {
             if self.work.contains_key(&name) {
                 continue;
             }
+            if is_reserved(&name) {
+                return Err(BrokerError::Misconfigured(format!("`{name}` is the name of a lane; {RESERVED}")));
+            }
             let id = self.store.declare(&name).await.map_err(|error| BrokerError::Unreachable(error.to_string()))?;
             self.queues.insert(id, Queue::new(id, name.clone(), Purpose::Work, 0, 0, 0));
+            self.found_family(&name, id);
             self.work.insert(name, id);
         }
         Ok(())
@@ -179,7 +198,12 @@ impl Writer {
         let queue = self.queues.get_mut(&id).ok_or_else(gone)?;
         let (subscription, deliveries) = self.subscribers.add(queue, credit, &self.inbox);
         if queue.purpose == Purpose::Work {
-            self.record.subscribed(subscription, id);
+            self.record.subscribed(subscription);
+        }
+        for lane in self.members(id).into_iter().filter(|lane| *lane != id) {
+            if let Some(queue) = self.queues.get_mut(&lane) {
+                queue.subscriptions.push(subscription);
+            }
         }
         Ok(deliveries)
     }
@@ -200,11 +224,13 @@ impl Writer {
 
     fn cancel(&mut self, subscription: u64) {
         let Some(id) = self.subscribers.cancel(subscription) else { return };
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        queue.subscriptions.retain(|one| *one != subscription);
-        if queue.purpose == Purpose::Reply {
-            self.replies.remove(&queue.name);
-            self.queues.remove(&id);
+        for id in self.members(id) {
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            queue.subscriptions.retain(|one| *one != subscription);
+            if queue.purpose == Purpose::Reply {
+                self.replies.remove(&queue.name);
+                self.queues.remove(&id);
+            }
         }
     }
 
@@ -228,14 +254,7 @@ impl Writer {
     }
 
     fn stats(&self, names: &[String]) -> Result<Vec<QueueStats>, BrokerError> {
-        let of = |id: &u64| {
-            self.queues.get(id).map(|queue| QueueStats {
-                name: queue.name.clone(),
-                ready: queue.waiting(),
-                unacked: Some(queue.in_hand),
-                consumers: queue.subscriptions.len() as u64,
-            })
-        };
+        let of = |id: &u64| self.stats_of(*id);
         if names.is_empty() {
             return Ok(self.work.values().filter_map(of).collect());
         }

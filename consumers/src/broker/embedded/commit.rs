@@ -6,7 +6,7 @@ use super::{
     changes::Changes,
     item::{Answer, Item, Put},
     packs, row,
-    store::StoreError,
+    store::{StoreError, place},
     subscriptions::returned,
     writer::{RESULTS, SEARCH, Writer, microseconds_now},
 };
@@ -71,7 +71,7 @@ impl Writer {
             if let Answer::Settle { delivery, queue, verdict: Verdict::Ack, .. } = &item.answer
                 && self.queues.get(queue).is_some_and(super::queue::Queue::durable)
             {
-                changes.remove(*queue, delivery.tag.number);
+                changes.remove(*queue, place(delivery.tag.number).1);
             }
         }
         let packs = self.packs(items, &mut changes, &mut coming);
@@ -206,7 +206,7 @@ impl Writer {
                 {
                     queue.in_hand = queue.in_hand.saturating_sub(1);
                     match verdict {
-                        Verdict::Ack => self.record.settled(id, delivery.tag.number),
+                        Verdict::Ack => self.record.settled(&delivery.tag),
                         Verdict::HandBack => {
                             self.record.given_back(&delivery);
                             queue.give_back(returned(*delivery));

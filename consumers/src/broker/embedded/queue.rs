@@ -59,6 +59,8 @@ pub(super) struct Queue {
     pub(super) subscriptions: Vec<u64>,
     /// Whose turn it is among them.
     pub(super) turn: usize,
+    /// Is it a lane among several, drained with them by weight?
+    pub(super) laned: bool,
 }
 
 impl Queue {
@@ -81,6 +83,7 @@ impl Queue {
             in_hand: 0,
             subscriptions: Vec::new(),
             turn: 0,
+            laned: false,
         }
     }
 
@@ -144,6 +147,12 @@ impl Queue {
     /// A message that goes back to its old place.
     pub(super) fn give_back(&mut self, ready: Ready) {
         self.returned.insert(ready.sequence, ready);
+    }
+
+    /// Would [`Self::pop`] bring something?
+    pub(super) fn deliverable(&self) -> bool {
+        !self.returned.is_empty()
+            || self.ready.front().is_some_and(|ready| !self.durable() || ready.sequence <= self.mark)
     }
 
     /// The next to deliver, unless the mark must move first.

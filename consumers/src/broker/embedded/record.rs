@@ -6,7 +6,7 @@
 //! record may lack something, and every doubtful message counts as started.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{File, OpenOptions},
     io::Read,
     os::unix::fs::{FileExt, OpenOptionsExt},
@@ -17,6 +17,7 @@ use std::{
 use crc::{CRC_32_ISCSI, Crc, Table};
 use uuid::Uuid;
 
+use super::store;
 use crate::{
     broker::{Delivery, DeliveryTag},
     message::{Message, Past, Probation, header},
@@ -79,8 +80,10 @@ pub(super) struct Record {
 struct State {
     /// None once a write failed: then it is better to have no record than one that lacks something.
     file: Option<File>,
-    queues: HashMap<u64, u64>,
-    places: HashMap<(u64, u64), u64>,
+    /// The subscriptions whose starts are written down.
+    work: HashSet<u64>,
+    /// The places of what runs, by the number of its delivery.
+    places: HashMap<u64, u64>,
     free: Vec<u64>,
     next: u64,
 }
@@ -108,9 +111,9 @@ impl Record {
         Ok(())
     }
 
-    /// Deliveries of this subscription are of that queue.
-    pub(super) fn subscribed(&self, subscription: u64, queue: u64) {
-        self.lock().queues.insert(subscription, queue);
+    /// Deliveries of this subscription are jobs.
+    pub(super) fn subscribed(&self, subscription: u64) {
+        self.lock().work.insert(subscription);
     }
 
     /// A job is about to start, or goes on with another past.
@@ -126,9 +129,9 @@ impl Record {
     }
 
     /// A delivery was acked, and that is on disk.
-    pub(super) fn settled(&self, queue: u64, sequence: u64) {
+    pub(super) fn settled(&self, tag: &DeliveryTag) {
         let mut state = self.lock();
-        if let Some(place) = state.places.remove(&(queue, sequence)) {
+        if let Some(place) = state.places.remove(&tag.number) {
             state.free.push(place);
         }
     }
@@ -152,18 +155,19 @@ impl Record {
 
     fn write(&self, tag: &DeliveryTag, past: &Past, cut: bool) {
         let mut state = self.lock();
-        let Some(queue) = state.queues.get(&tag.subscription).copied() else { return };
-        let key = (queue, tag.number);
-        let place = match state.places.get(&key).copied().or_else(|| state.free.pop()) {
+        if !state.work.contains(&tag.subscription) {
+            return;
+        }
+        let place = match state.places.get(&tag.number).copied().or_else(|| state.free.pop()) {
             Some(place) => place,
             None => {
                 state.next += 1;
                 state.next - 1
             }
         };
-        state.places.insert(key, place);
+        state.places.insert(tag.number, place);
         let Some(file) = &state.file else { return };
-        let record = sealed(encode(key, past, cut));
+        let record = sealed(encode(store::place(tag.number), past, cut));
         if let Err(error) = file.write_all_at(&record, place * SIZE as u64) {
             tracing::warn!(%error, "Starts cannot be written down; after a crash all that was in hand counts as started.");
             state.file = None;
@@ -236,8 +240,8 @@ mod tests {
         let dir = tempdir();
         let (record, _) = Record::open(&dir);
         record.begin().expect("it begins");
-        record.subscribed(5, 17);
-        record.starting(&DeliveryTag { subscription: 5, number: 3 }, &Past::default());
+        record.subscribed(5);
+        record.starting(&DeliveryTag { subscription: 5, number: store::number(17, 3) }, &Past::default());
         record.end();
         let (_, left) = Record::open(&dir);
         assert_eq!(

@@ -314,7 +314,17 @@ impl Store {
 
 /// A row's key.
 pub(super) fn key(queue: u64, sequence: u64) -> i64 {
-    i64::try_from(queue << SEQUENCE_BITS | sequence).unwrap_or(i64::MAX)
+    i64::try_from(number(queue, sequence)).unwrap_or(i64::MAX)
+}
+
+/// A queue on disk and a sequence in it, as one number.
+pub(super) const fn number(queue: u64, sequence: u64) -> u64 {
+    queue << SEQUENCE_BITS | sequence
+}
+
+/// The queue and the sequence of a [`number`].
+pub(super) const fn place(number: u64) -> (u64, u64) {
+    (number >> SEQUENCE_BITS, number & ((1 << SEQUENCE_BITS) - 1))
 }
 
 /// The first of these (id, size) that have about so many bytes; at least one, if there is one.
@@ -329,7 +339,7 @@ fn within(sizes: &[(i64, i64)], bytes: usize) -> &[(i64, i64)] {
 }
 
 fn sequence(key: i64) -> u64 {
-    unsigned(key) & ((1 << SEQUENCE_BITS) - 1)
+    place(unsigned(key)).1
 }
 
 fn unsigned(number: i64) -> u64 {

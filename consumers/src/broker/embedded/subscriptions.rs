@@ -1,7 +1,7 @@
 //! Who consumes what, what they have in hand, and whose turn it is.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,10 +11,12 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    families::Family,
     inbox::{Inbox, Op},
     queue::{Queue, Ready},
+    store,
 };
-use crate::broker::{Delivery, DeliveryTag, Home, Steer, Subscription, Verdict};
+use crate::broker::{Delivery, DeliveryTag, Home, PriorityLane, Steer, Subscription, Verdict};
 
 /// A credit is never more than this: the room of a subscription's channel.
 const MAX_CREDIT: u32 = 1 << 16;
@@ -28,7 +30,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 pub(super) struct Subscriber {
     pub(super) queue: u64,
     credit: u32,
-    /// Sequences that are out and not answered.
+    /// The numbers of what is out and not answered.
     hand: HashSet<u64>,
     /// Gone once cancelled; what is in hand can still be answered.
     stream: Option<mpsc::Sender<Delivery>>,
@@ -85,7 +87,7 @@ impl Subscribers {
     /// The queue of a delivery that is in hand.
     pub(super) fn holds(&self, tag: &DeliveryTag) -> Option<u64> {
         let subscriber = self.0.get(&tag.subscription)?;
-        subscriber.hand.contains(&tag.number).then_some(subscriber.queue)
+        subscriber.hand.contains(&tag.number).then(|| queue_of(subscriber.queue, tag.number))
     }
 
     /// Out of the hand; the queue it is of.
@@ -94,7 +96,7 @@ impl Subscribers {
         if !subscriber.hand.remove(&tag.number) {
             return None;
         }
-        let queue = subscriber.queue;
+        let queue = queue_of(subscriber.queue, tag.number);
         self.forget_if_done(tag.subscription);
         Some(queue)
     }
@@ -123,19 +125,60 @@ impl Subscribers {
             }
         }
     }
+
+    /// The same for a queue with lanes: whose turn it is among those with credit, and which lane's
+    /// among those that have something.
+    pub(super) fn dispatch_lanes(&mut self, queues: &mut BTreeMap<u64, Queue>, family: &mut Family) {
+        let mut passed = 0;
+        loop {
+            let Some(normal) = queues.get_mut(&family.normal()).filter(|queue| passed < queue.subscriptions.len())
+            else {
+                return;
+            };
+            normal.turn = (normal.turn + 1) % normal.subscriptions.len();
+            let id = normal.subscriptions[normal.turn];
+            let Some(subscriber) = self.0.get_mut(&id).filter(|subscriber| subscriber.free(0) > 0) else {
+                passed += 1;
+                continue;
+            };
+            let ready =
+                |lane: &PriorityLane| family.lane(*lane).and_then(|id| queues.get(&id)).is_some_and(Queue::deliverable);
+            let ready: Vec<PriorityLane> = PriorityLane::ALL.into_iter().filter(ready).collect();
+            let Some(lane) = family.turns.next(ready.into_iter()) else { return };
+            let Some(queue) = family.lane(lane).and_then(|id| queues.get_mut(&id)) else { return };
+            let Some(ready) = queue.pop() else { return };
+            if subscriber.send(id, queue, ready) {
+                passed = 0;
+            } else {
+                passed += 1;
+            }
+        }
+    }
+}
+
+/// The number of a delivery. Lanes count each for itself, so the number says the queue too; the
+/// queue of a reply does not fit, and has no lanes.
+fn number(queue: &Queue, sequence: u64) -> u64 {
+    if queue.durable() { store::number(queue.id, sequence) } else { sequence }
+}
+
+/// The queue of a number, on a subscription of this one.
+const fn queue_of(subscribed: u64, number: u64) -> u64 {
+    let (queue, _) = store::place(number);
+    if queue == 0 { subscribed } else { queue }
 }
 
 impl Subscriber {
     fn send(&mut self, id: u64, queue: &mut Queue, ready: Ready) -> bool {
         let Some(stream) = &self.stream else { return false };
         let Ready { sequence, message, redelivered, started } = ready;
-        let tag = DeliveryTag { subscription: id, number: sequence };
+        let tag = DeliveryTag { subscription: id, number: number(queue, sequence) };
         let home: Arc<dyn Home> = Arc::<Wheel>::clone(&self.home);
         let mut delivery = Delivery::new(message, queue.name.clone(), redelivered, tag, home);
         delivery.started = started;
         match stream.try_send(delivery) {
             Ok(()) => {
-                self.hand.insert(sequence);
+                self.hand.insert(tag.number);
                 queue.in_hand += 1;
                 true
             }
@@ -159,7 +202,8 @@ pub(super) fn untaken(delivery: Delivery) -> Ready {
 pub(super) fn returned(delivery: Delivery) -> Ready {
     let mut delivery = delivery.without_home();
     let message = std::mem::take(&mut delivery.message);
-    Ready { sequence: delivery.tag.number, message, redelivered: true, started: delivery.started }
+    let (_, sequence) = store::place(delivery.tag.number);
+    Ready { sequence, message, redelivered: true, started: delivery.started }
 }
 
 /// What a subscription and its deliveries hold of their broker.

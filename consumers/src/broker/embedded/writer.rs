@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    families::Family,
     inbox::Inbox,
     item::Item,
     queue::{Purpose, Queue, Ready},
@@ -23,7 +24,7 @@ use super::{
     subscriptions::Subscribers,
     trouble::Trouble,
 };
-use crate::broker::{BrokerError, Link};
+use crate::broker::{BrokerError, Link, PriorityLane};
 
 pub(super) const RESULTS: u64 = 1;
 pub(super) const SEARCH: u64 = 2;
@@ -45,6 +46,10 @@ pub(super) struct Writer {
     pub(super) queues: BTreeMap<u64, Queue>,
     /// Work queues by name.
     pub(super) work: BTreeMap<String, u64>,
+    /// Work queues with more lanes than the normal one, by the queue's number.
+    pub(super) families: BTreeMap<u64, Family>,
+    /// Lanes on disk whose queue is not there, by their names.
+    pub(super) orphans: BTreeMap<String, Queue>,
     /// Reply queues by name.
     pub(super) replies: BTreeMap<String, u64>,
     pub(super) next_reply: u64,
@@ -80,18 +85,25 @@ impl Writer {
         }
         let stored = store.queues().await.map_err(unreadable)?;
         let (due, last_delay) = store.next_due().await.map_err(unreadable)?;
-        let (mut queues, mut work) = (BTreeMap::new(), BTreeMap::new());
+        let (mut queues, mut work, mut orphans) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for queue in stored {
             let purpose = if queue.internal { Purpose::Internal } else { Purpose::Work };
-            if !queue.internal {
-                work.insert(queue.name.clone(), queue.id);
-            }
             let (id, name) = (queue.id, queue.name);
-            let mut queue = Queue::new(id, name, purpose, queue.mark, queue.count, queue.last);
+            let (of, lane) = PriorityLane::split(&name);
+            let mut queue = Queue::new(id, of.to_owned(), purpose, queue.mark, queue.count, queue.last);
             queue.told = left.complete;
+            match (purpose, lane) {
+                (Purpose::Work, PriorityLane::Normal) => drop(work.insert(name, id)),
+                (Purpose::Work, _) => {
+                    orphans.insert(name, queue);
+                    continue;
+                }
+                _ => {}
+            }
             queues.insert(id, queue);
         }
-        Ok(Self {
+        let known: Vec<(String, u64)> = work.iter().map(|(name, id)| (name.clone(), *id)).collect();
+        let mut this = Self {
             store,
             inbox,
             link,
@@ -99,6 +111,8 @@ impl Writer {
             record,
             queues,
             work,
+            families: BTreeMap::new(),
+            orphans,
             replies: BTreeMap::new(),
             next_reply: 1 << 32,
             subscribers: Subscribers::default(),
@@ -110,7 +124,9 @@ impl Writer {
             trouble: None,
             recovered: None,
             closing: Vec::new(),
-        })
+        };
+        known.iter().for_each(|(name, id)| this.found_family(name, *id));
+        Ok(this)
     }
 
     /// Until the broker is closed.
@@ -145,9 +161,10 @@ impl Writer {
         }
         self.look_for_due().await;
         self.fetch().await;
-        for queue in self.queues.values_mut().filter(|queue| !queue.subscriptions.is_empty()) {
+        for queue in self.queues.values_mut().filter(|queue| !queue.subscriptions.is_empty() && !queue.laned) {
             self.subscribers.dispatch(queue);
         }
+        self.dispatch_lanes();
         self.store.fold().await;
     }
 

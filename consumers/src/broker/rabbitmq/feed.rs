@@ -6,7 +6,7 @@
 //! and the sink's.
 
 use std::{
-    future::{Future, pending},
+    future::{Future, pending, ready},
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -146,6 +146,11 @@ impl Feed {
         if let Err(error) = topology::ensure(connection, names, self.broker.settings.search, &queues).await {
             tracing::warn!(queue = self.source.full, %error, "A queue that is gone cannot be declared again yet.");
         }
+        for queue in &queues {
+            if let Err(error) = self.broker.ensure_lanes(&queue.name).await {
+                tracing::warn!(queue = self.source.full, %error, "A lane that is gone cannot be declared again yet.");
+            }
+        }
         if let Some(holder) = self.source.held {
             // If it fails, the next subscribe does too, and comes back here.
             drop(topology::ensure_held(connection, names, holder).await);
@@ -166,8 +171,11 @@ impl Feed {
         // When to look for what waited too long for its elders.
         let mut late: Option<Instant> = None;
         let tracker = Arc::clone(&this.tracker);
+        let mut lanes = self.broker.lanes.watch();
+        self.take_from_lanes(this, connection).await?;
         loop {
-            this.adjust(if self.out.is_some() { self.credit } else { 0 }).await?;
+            let credit = if self.out.is_some() { self.credit } else { 0 };
+            this.adjust(credit).await?;
             if let Some(ready) = self.ready.take() {
                 // The caller may have given up waiting.
                 let _ = ready.send(());
@@ -192,9 +200,17 @@ impl Feed {
                     return Ok(Ended::Done);
                 }
                 _ = self.state.changed() => {}
+                _ = lanes.changed() => self.take_from_lanes(this, connection).await?,
                 () = at(this.starved_until()) => {}
-                _ = look.tick() => if self.is_stuck(this, connection).await { return Ok(Ended::Lost) },
+                () = at(this.quiet_at(credit)) => {}
+                _ = look.tick() => {
+                    self.look_for_lanes();
+                    if self.is_stuck(this, connection).await {
+                        return Ok(Ended::Lost);
+                    }
+                }
                 () = has_room(self.out.as_ref()), if !this.waiting.is_empty() => {}
+                () = ready(()), if this.pulls(credit) => {}
                 arrived = this.arrive() => this.take_up(arrived).await?,
             }
             if !this.is_up() {
@@ -232,12 +248,39 @@ impl Feed {
         Ok(())
     }
 
+    /// A queue that is not somebody else's has lanes, as soon as somebody needs them.
+    async fn take_from_lanes(&self, this: &mut Generation, connection: &Connection) -> lapin::Result<()> {
+        let Some(queue) = &self.source.work else { return Ok(()) };
+        let lanes = self.broker.lanes.of(&queue.name);
+        if !this.take_from(&lanes).await? {
+            return Ok(());
+        }
+        match topology::ensure_takers(connection, &self.broker.names, &queue.name).await {
+            Ok(()) => this.be_counted(&self.broker.names.takers(&queue.name)).await,
+            Err(error) => {
+                tracing::debug!(queue = queue.name, %error, "Whoever takes from this queue is not counted.");
+                Ok(())
+            }
+        }
+    }
+
+    /// Beside all else: a server that is slow to answer holds nothing up.
+    fn look_for_lanes(&self) {
+        if let Some(queue) = &self.source.work {
+            let (broker, queue) = (Arc::clone(&self.broker), queue.name.clone());
+            self.broker.tasks.spawn(async move { broker.find_lanes(&queue).await });
+        }
+    }
+
     async fn is_stuck(&self, this: &Generation, connection: &Connection) -> bool {
         if this.quiet().is_none_or(|quiet| quiet < STUCK) {
             return false;
         }
-        let looked = topology::look(connection, &self.source.full).await;
-        let stuck = looked.is_ok_and(|stats| stats.is_none_or(|stats| stats.ready > 0));
+        let mut stuck = false;
+        for queue in this.queues() {
+            let looked = topology::look(connection, &queue).await;
+            stuck |= looked.is_ok_and(|stats| stats.is_none_or(|stats| stats.ready > 0));
+        }
         if stuck {
             tracing::warn!(queue = self.source.full, "Messages are ready and none came for 20 s: subscribing anew.");
         }

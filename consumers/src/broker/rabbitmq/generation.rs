@@ -2,8 +2,11 @@
 //!
 //! Owns how credit becomes consumers: a raised credit is another consumer beside the first; a
 //! lowered one cancels all and starts over, and what is in hand counts against the new credit.
-//! Owns what arrived and was not handed over yet. When the channel is lost its deliveries turn
+//! Owns what arrived and was not handed over yet. A queue with several lanes is taken from as `shares`
+//! says. When the channel is lost its deliveries turn
 //! stale. Refuses to know the subscription, and to answer deliveries: that is the tracker's.
+
+mod shares;
 
 use std::{collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
@@ -23,6 +26,7 @@ use super::{
     tracker::{Answer, Tracker, When},
 };
 use crate::broker::Delivery;
+use shares::Shares;
 
 /// More consumers than this on one channel are started over as one.
 const CONSUMERS: usize = 5;
@@ -49,6 +53,15 @@ pub struct Generation {
     /// Not subscribed again before this.
     not_before: Instant,
     pause: Duration,
+    /// Who gets how much of the credit, where there are several lanes.
+    shares: Option<Shares>,
+    /// Kept for being counted, where there are several lanes.
+    counted: Option<Consumer>,
+}
+
+/// A channel's prefetch is a number of 16 bits.
+fn within(credit: u32) -> usize {
+    usize::from(u16::try_from(credit).unwrap_or(u16::MAX))
 }
 
 impl Generation {
@@ -79,6 +92,8 @@ impl Generation {
             last_arrival: now,
             not_before: now,
             pause: FIRST_PAUSE,
+            shares: None,
+            counted: None,
         })
     }
 
@@ -98,7 +113,10 @@ impl Generation {
 
     /// Brings the consumers in line with the credit.
     pub async fn adjust(&mut self, credit: u32) -> lapin::Result<()> {
-        let within = usize::from(u16::try_from(credit).unwrap_or(u16::MAX));
+        let within = within(credit);
+        if self.shares.is_some() {
+            return self.share(within).await;
+        }
         let old = self.tracker.old();
         let spare = within.saturating_sub(old + self.granted);
         let worth = spare > 0 && (old == 0 || spare * 2 >= self.granted);
@@ -174,6 +192,9 @@ impl Generation {
         if !arrived.deliveries.is_empty() {
             self.last_arrival = Instant::now();
             self.pause = FIRST_PAUSE;
+            if let Some(shares) = &mut self.shares {
+                shares.stirred = true;
+            }
         }
         self.keep(arrived.deliveries);
         match arrived.end {

@@ -13,6 +13,9 @@ use crate::{
     message::{Properties, header},
 };
 
+/// A quorum queue's count of the deliveries before.
+const COUNT: &str = "x-delivery-count";
+
 /// Reads the deliveries of one channel.
 pub struct Intake<'a> {
     /// The broker.
@@ -28,7 +31,11 @@ impl Intake<'_> {
     pub fn take(&self, from: lapin::message::Delivery) -> Option<Delivery> {
         let number = from.delivery_tag;
         self.tracker.take_in(number);
-        let message = wire::message(&from.properties, from.data);
+        let mut message = wire::message(&from.properties, from.data);
+        // One that was pulled says how often it was delivered before, even if it never was.
+        if message.properties.int(COUNT) == Some(0) {
+            message.properties.headers.remove(COUNT);
+        }
         let redelivered = from.redelivered || was_elsewhere(&message.properties);
         let queue = match self.source.held {
             // The key is the way home.
@@ -61,9 +68,7 @@ impl Intake<'_> {
 /// May it have been in hand before, though the flag does not say so?
 fn was_elsewhere(properties: &Properties) -> bool {
     !properties.headers.is_empty()
-        && (["x-delivery-count", "x-acquired-count"]
-            .iter()
-            .any(|name| properties.int(name).is_some_and(|count| count > 0))
+        && ([COUNT, "x-acquired-count"].iter().any(|name| properties.int(name).is_some_and(|count| count > 0))
             || [header::HOLDER, header::PROBATION].iter().any(|name| properties.headers.contains_key(*name)))
 }
 

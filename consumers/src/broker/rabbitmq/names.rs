@@ -9,6 +9,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
 use crate::{
+    broker::PriorityLane,
     message::header,
     planted::{Fault, planted},
 };
@@ -69,6 +70,11 @@ impl Names {
         format!("{}.jobs.{short}", self.prefix)
     }
 
+    /// Where whoever takes from a work queue with lanes is counted; nothing is ever in it.
+    pub fn takers(&self, short: &str) -> String {
+        format!("{}.takers.{short}", self.prefix)
+    }
+
     /// The report queue.
     pub fn results(&self) -> String {
         self.of("results")
@@ -116,8 +122,9 @@ impl Names {
 
     /// What deliveries say of a queue that messages go home to by this key.
     pub fn short<'a>(&self, full: &'a str) -> &'a str {
-        let rest = full.strip_prefix(self.prefix.as_str());
-        rest.and_then(|rest| rest.strip_prefix(".jobs.")).unwrap_or(full)
+        let rest = full.strip_prefix(self.prefix.as_str()).and_then(|rest| rest.strip_prefix(".jobs."));
+        // From whichever lane; somebody else's queue has none.
+        rest.map_or(full, |rest| PriorityLane::split(rest).0)
     }
 
     /// A tier's exchange and queue.
@@ -197,6 +204,11 @@ pub fn replying() -> FieldTable {
     table([("x-queue-type", text("classic")), ("x-expires", AMQPValue::LongLongInt(3_600_000))])
 }
 
+/// The arguments of a queue that only counts its consumers.
+pub fn counting() -> FieldTable {
+    table([("x-queue-type", text("classic"))])
+}
+
 /// The arguments of one listener's queue.
 pub fn listening() -> FieldTable {
     table([("x-max-length", AMQPValue::LongLongInt(10_000)), ("x-overflow", text("drop-head"))])
@@ -205,6 +217,15 @@ pub fn listening() -> FieldTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lane_goes_home_as_its_queue_and_a_foreign_queue_as_itself() {
+        let names = Names::new("spinor");
+        for lane in PriorityLane::ALL {
+            assert_eq!(names.short(&format!("{}{}", names.work("images"), lane.suffix())), "images");
+        }
+        assert_eq!(names.short("theirs.high"), "theirs.high");
+    }
 
     #[test]
     fn a_wait_hops_down_and_ends_less_than_a_second_late() {

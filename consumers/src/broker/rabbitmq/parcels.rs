@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::{ANSWER, connection::State, lane::Parcel, lock, names};
 use crate::{
-    broker::{Address, Outgoing, PublishError, rabbitmq::Inner},
+    broker::{Address, Outgoing, PublishError, is_reserved, rabbitmq::Inner},
     entry::{PACK_BYTES, PACK_LINES},
     message::header,
 };
@@ -65,7 +65,7 @@ impl Inner {
 
     /// What is sent for one message.
     pub(super) fn parcel(&self, outgoing: &Outgoing) -> Result<Parcel, PublishError> {
-        let (exchange, key, to) = self.route(&outgoing.to);
+        let (exchange, key, to) = self.route(&outgoing.to, outgoing.message.properties.priority)?;
         let mut message = outgoing.message.clone();
         let headers = &mut message.properties.headers;
         match &outgoing.to {
@@ -94,20 +94,27 @@ impl Inner {
     }
 
     /// Exchange, key, and the user's word for it.
-    fn route(&self, to: &Address) -> (String, String, String) {
+    fn route(&self, to: &Address, priority: Option<u8>) -> Result<(String, String, String), PublishError> {
         let names = &self.names;
         let direct = |full: String, said: &str| (String::new(), full, said.to_owned());
-        match to {
-            Address::Work(queue) => direct(self.full(queue), queue),
-            Address::Delayed { queue, after } if after.is_zero() => direct(self.full(queue), queue),
-            Address::Delayed { queue, after } => (names.delay(names::tier(*after)), self.full(queue), queue.clone()),
-            Address::Held { queue, .. } => (names.holding(), self.full(queue), queue.clone()),
+        if let Address::Work(queue) | Address::Delayed { queue, .. } | Address::Held { queue, .. } = to
+            && is_reserved(queue)
+            && !self.is_foreign(queue)
+        {
+            return Err(PublishError::Unroutable { queue: queue.clone(), known: Vec::new() });
+        }
+        let lane = |queue: &str| self.key(queue, priority);
+        Ok(match to {
+            Address::Work(queue) => direct(lane(queue), queue),
+            Address::Delayed { queue, after } if after.is_zero() => direct(lane(queue), queue),
+            Address::Delayed { queue, after } => (names.delay(names::tier(*after)), lane(queue), queue.clone()),
+            Address::Held { queue, .. } => (names.holding(), lane(queue), queue.clone()),
             Address::Results => direct(names.results(), "results"),
             Address::Search => direct(names.search(), "search"),
             Address::Dead => direct(names.dead(), "dead"),
             Address::Next => direct(names.next(), "next"),
             Address::Reply(name) => direct(name.clone(), name),
-        }
+        })
     }
 
     /// A pack on its way to the reply queue.

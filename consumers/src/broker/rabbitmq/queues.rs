@@ -10,10 +10,14 @@ use super::{Inner, connection::State, feed::Source, lock, topology};
 use crate::broker::{Address, BrokerError, PublishError, QueueSpec};
 
 impl Inner {
+    /// Is it somebody else's?
+    pub(super) fn is_foreign(&self, short: &str) -> bool {
+        lock(&self.known).get(short).is_some_and(|queue| queue.foreign)
+    }
+
     /// The full name of a work queue.
     pub(super) fn full(&self, short: &str) -> String {
-        let foreign = lock(&self.known).get(short).is_some_and(|queue| queue.foreign);
-        if foreign { short.to_owned() } else { self.names.work(short) }
+        if self.is_foreign(short) { short.to_owned() } else { self.names.work(short) }
     }
 
     /// Declares what every installation needs, and these queues.
@@ -39,7 +43,11 @@ impl Inner {
             let up = state.borrow_and_update().connection().is_some();
             if up && std::mem::replace(&mut lost, !up) {
                 let queues: Vec<QueueSpec> = lock(&self.known).values().filter(|one| !one.foreign).cloned().collect();
-                if let Err(error) = self.ensure(&queues).await {
+                let mut declared = self.ensure(&queues).await;
+                for queue in &queues {
+                    declared = declared.and(self.ensure_lanes(&queue.name).await);
+                }
+                if let Err(error) = declared {
                     tracing::warn!(%error, "The queues could not be declared again; their subscriptions keep trying.");
                 }
             }

@@ -182,6 +182,8 @@ impl Inner {
     }
 
     async fn flush(self: &Arc<Self>, lane: &mut Lane, mut items: Vec<Item>) {
+        // Where one cannot be had, the job takes the normal lane: it must not wait in hand.
+        let _ = self.open_lanes(items.iter().flat_map(|item| &item.publish)).await;
         let (parcels, shares) = self.load(&mut items);
         let results = lane.flush(&parcels).await;
         let mut settled = Vec::with_capacity(items.len());
@@ -295,6 +297,8 @@ impl Inner {
                 // Somebody may have deleted an object of ours: a queue returns the message, an
                 // exchange ends the channel.
                 let _ = self.ensure(&[]).await;
+                self.forget_lanes(item.publish.iter());
+                let _ = self.open_lanes(item.publish.iter()).await;
             }
             let (parcels, shares) = self.load(std::slice::from_mut(&mut item));
             let results = self.fly(parcels).await;

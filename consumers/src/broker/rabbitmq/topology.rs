@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::names::{self, Names, TIERS};
-use crate::broker::{BrokerError, QueueSpec, QueueStats};
+use crate::broker::{BrokerError, PriorityLane, QueueSpec, QueueStats};
 
 /// Every round of declares ends within this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,6 +54,30 @@ pub async fn ensure_held(connection: &Connection, names: &Names, holder: Uuid) -
     timeout(PATIENCE, declare).await.map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
 }
 
+/// Declares a lane of a work queue, by its short name, with its way home.
+pub async fn ensure_lane(connection: &Connection, names: &Names, name: &str) -> Result<(), BrokerError> {
+    ensure_takers(connection, names, PriorityLane::split(name).0).await?;
+    let mut work = Declarer { connection, channel: None };
+    let full = names.work(name);
+    let declare = async {
+        work.declare(&full, Object::Queue(names::durable())).await?;
+        work.bind(&full, &names.back(), &full).await
+    };
+    timeout(PATIENCE, declare).await.map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
+}
+
+/// Declares where those who take from a queue with lanes are counted.
+pub async fn ensure_takers(connection: &Connection, names: &Names, queue: &str) -> Result<(), BrokerError> {
+    let full = names.takers(queue);
+    if look(connection, &full).await?.is_some() {
+        return Ok(());
+    }
+    let mut work = Declarer { connection, channel: None };
+    timeout(PATIENCE, work.declare(&full, Object::Queue(names::counting())))
+        .await
+        .map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
+}
+
 /// A queue's figures by its full name; none when it does not exist.
 pub async fn look(connection: &Connection, full: &str) -> Result<Option<QueueStats>, BrokerError> {
     let asked = async {
@@ -65,6 +89,7 @@ pub async fn look(connection: &Connection, full: &str) -> Result<Option<QueueSta
             ready: queue.message_count().into(),
             unacked: None,
             consumers: queue.consumer_count().into(),
+            lanes: None,
         })
     };
     match timeout(Duration::from_secs(10), asked).await {

@@ -108,7 +108,8 @@ impl Slots {
             _ => self.limits(job.limits.iter()),
         };
         let once = kind.is_some_and(|kind| kind.at_most_once);
-        let copy = claimed || job.attempt > 1;
+        // A job that stayed away was published anew; a death between that and the ack left two of it.
+        let copy = claimed || job.attempt > 1 || delivery.redelivered;
         if limits.is_empty() && !once && !copy {
             return Some((delivery, Agreement::default()));
         }
@@ -171,6 +172,7 @@ impl Slots {
         };
         let away = Duration::from_secs(AWAY[before.min(AWAY.len() - 1)]).max(after).min(LONGEST);
         headers.insert(header::BOUNCES.to_owned(), HeaderValue::Int(i64::try_from(before + 1).unwrap_or(i64::MAX)));
+        headers.insert(header::CLAIM.to_owned(), HeaderValue::Bool(true));
         let mut next = self.learnt.next.lock().await;
         if let Some(at) = *next {
             sleep_until(at).await;

@@ -180,7 +180,9 @@ for at = 3, #ARGV, 4 do
   -- Seen in lists for an hour.
   redis.call('ZADD', P .. 'limits', text(math.max(till, now + 3600000000)), ARGV[at])
 end
-if #ARGV > 2 then redis.call('PEXPIREAT', P .. 'owner:' .. owner, text(math.ceil(till / 1000))) end
+-- What it has for longer is given back with the rest.
+local own, ends = P .. 'owner:' .. owner, math.ceil(till / 1000)
+if #ARGV > 2 and redis.call('PEXPIRETIME', own) < ends then redis.call('PEXPIREAT', own, text(ends)) end
 return false
 ";
 

@@ -1,0 +1,321 @@
+//! `/dead` and the replay of one job: dead letters are listed, read, started anew and removed.
+//!
+//! Owns what a person may change of a job that is started anew. Refuses to remove what no filter
+//! names, unless all is asked for.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, Query, State, rejection::BytesRejection, rejection::PathRejection, rejection::QueryRejection},
+    http::StatusCode,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use spinor_consumers::{
+    message::{self, Properties},
+    replays::{Edit, ReplayError, Replays},
+    results::{DeadFilter, DeadLetter, Page},
+};
+use spinor_executors::Json as Args;
+use uuid::Uuid;
+
+use super::{
+    Answer, ApiState, Problem, bad_query, check_cursor, clip,
+    failures::{fingerprint_of, past},
+    id_of, jobs, query_of,
+    steer::Asked,
+};
+use crate::config::keys;
+
+/// A count goes no further.
+const COUNTED: u32 = 1_000_000;
+/// A request removes no more; the next one goes on.
+const REMOVED: u64 = 100_000;
+
+/// Which dead letters, as it is asked in a query.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Letters {
+    /// From this queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Of this kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// With this fingerprint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// Whose reason starts with this text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Dead at this instant or later, or so long ago at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Dead at this instant or earlier, or so long ago at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// For a list: at most so many; 0 means 50, at most 1000.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub limit: u32,
+    /// For a list: where a page before this one ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// For a removal: all of them, when nothing else is named.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// For a removal: only count.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape serde asks for")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Letters {
+    fn filter(&self, now: Timestamp) -> Result<DeadFilter, Problem> {
+        if self.limit > 1000 {
+            return Err(bad_query("limit", &format!("is {}, expected at most 1000", self.limit)));
+        }
+        check_cursor(self.cursor.as_deref())?;
+        let time = |field, text: &Option<String>| text.as_ref().map(|text| past(field, text, now)).transpose();
+        Ok(DeadFilter {
+            queue: self.queue.clone(),
+            kind: self.kind.clone(),
+            fingerprint: self.fingerprint.as_deref().map(fingerprint_of).transpose()?,
+            reason: self.reason.clone(),
+            since: time("since", &self.since)?,
+            until: time("until", &self.until)?,
+            limit: self.limit,
+            cursor: self.cursor.clone(),
+        })
+    }
+}
+
+/// A dead letter with its message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadRecord {
+    /// The line of the list.
+    #[serde(flatten)]
+    pub letter: DeadLetter,
+    /// The message's properties and headers.
+    pub properties: Properties,
+    /// The message's body; for a job, its args. Bytes that are no text are written as `\xNN`.
+    pub body: String,
+    /// The body's length in bytes.
+    pub bytes: usize,
+    /// Is it a job, or rubbish?
+    pub is_job: bool,
+}
+
+/// How many dead letters were removed, or would be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// So many.
+    pub letters: u64,
+    /// There are more: ask again.
+    pub more: bool,
+    /// Nothing was removed.
+    pub dry_run: bool,
+    /// Those that died after this were not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// What is changed of a job that is started anew, and who wants it. All may be absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewReplay {
+    /// Another kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Another queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Other arguments; `null` is one.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub args: Option<Args>,
+    /// A name, for the record; `api` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Args>, D::Error> {
+    Args::deserialize(from).map(Some)
+}
+
+/// A job that was started anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayedJob {
+    /// The job.
+    pub id: Uuid,
+    /// Its queue.
+    pub queue: String,
+    /// Its replay number now.
+    pub replay: u32,
+}
+
+impl From<ReplayError> for Problem {
+    fn from(error: ReplayError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ReplayError::Unknown(_) => Self::not_found(detail),
+            ReplayError::NotEnded(_) => Self::new(409, "Not ended", detail),
+            ReplayError::KeyTaken { .. } => Self::new(409, "The unique key is taken", detail),
+            ReplayError::NoJob(no) => match no.field {
+                Some(field) => Self::field(field, detail),
+                None => Self::new(422, "Not a job", detail),
+            },
+            ReplayError::Publish(error) => error.into(),
+            ReplayError::Results(error) => error.into(),
+            ReplayError::State(_) => Self::new(503, "State is not available", detail),
+        }
+    }
+}
+
+/// `GET /dead`.
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    query: Result<Query<Letters>, QueryRejection>,
+) -> Answer<Page<DeadLetter>> {
+    let asked = query_of(query)?;
+    for (field, is_set) in [("all", asked.all), ("dry_run", asked.dry_run)] {
+        if is_set {
+            return Err(bad_query(field, "is for a removal"));
+        }
+    }
+    Ok(Json(state.results.dead(&asked.filter(Timestamp::now())?).await?))
+}
+
+/// `GET /dead/{id}`.
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<DeadRecord> {
+    let id = id_of(path)?;
+    let (message, letter) = state.results.letter(id).await?.ok_or_else(|| unknown(id))?;
+    let is_job = letter.attempt > 0 && message::decode(&message, &letter.queue, None, letter.at).is_ok();
+    let body = match std::str::from_utf8(&message.body) {
+        Ok(text) => text.to_owned(),
+        Err(_) => message.body.escape_ascii().to_string(),
+    };
+    Ok(Json(DeadRecord { letter, properties: message.properties, bytes: message.body.len(), body, is_job }))
+}
+
+/// `DELETE /dead`: all that match.
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    query: Result<Query<Letters>, QueryRejection>,
+) -> Answer<Removed> {
+    let asked = query_of(query)?;
+    if asked.limit > 0 || asked.cursor.is_some() {
+        return Err(bad_query(if asked.limit > 0 { "limit" } else { "cursor" }, "is for a list"));
+    }
+    let now = Timestamp::now();
+    let mut filter = asked.filter(now)?;
+    if filter == DeadFilter::default() && !asked.all {
+        return Err(bad_query("all", "nothing says which dead letters; name some, or set `all=true`"));
+    }
+    if asked.dry_run {
+        let letters = state.results.dead_count(&filter, COUNTED).await?;
+        return Ok(Json(Removed { letters, more: letters >= u64::from(COUNTED), dry_run: true, until: filter.until }));
+    }
+    // What dies meanwhile stays.
+    filter.until = Some(filter.until.unwrap_or(now));
+    let mut letters = 0;
+    loop {
+        let gone = state.results.remove_dead(&filter).await?;
+        letters += gone;
+        if gone == 0 || letters >= REMOVED {
+            tracing::info!(letters, "Dead letters were removed.");
+            return Ok(Json(Removed { letters, more: gone > 0, dry_run: false, until: filter.until }));
+        }
+    }
+}
+
+/// `DELETE /dead/{id}`.
+pub(super) async fn remove_one(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<Removed> {
+    let id = id_of(path)?;
+    let letters = state.results.unbury(&[(id, u32::MAX)]).await?;
+    if letters == 0 {
+        return Err(unknown(id));
+    }
+    Ok(Json(Removed { letters, more: false, dry_run: false, until: None }))
+}
+
+/// `POST /dead/{id}/replay`.
+pub(super) async fn replay(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
+    let (id, body) = (id_of(path)?, jobs::body_of(body, &state)?);
+    if state.results.letter(id).await?.is_none() {
+        return Err(unknown(id));
+    }
+    anew(&state, id, &body).await
+}
+
+/// `POST /jobs/{id}/replay`.
+pub(super) async fn replay_job(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
+    let (id, body) = (id_of(path)?, jobs::body_of(body, &state)?);
+    // One that was just published is on its way to the record: then it has not ended.
+    jobs::known(&state, id).await?;
+    anew(&state, id, &body).await
+}
+
+async fn anew(state: &ApiState, id: Uuid, body: &[u8]) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
+    let NewReplay { kind, queue, args, by } = read(body)?;
+    for (field, name) in [("kind", &kind), ("queue", &queue)] {
+        if let Some(name) = name.as_ref().filter(|name| !keys::is_name(name)) {
+            let why = format!("`{}`: expected {}", clip(name), keys::Form::Name.expected());
+            return Err(Problem::field(field, why));
+        }
+    }
+    let replayed = replays(state).one(id, &Edit { kind, queue, args }, &who(by)?).await?;
+    let answer = ReplayedJob { id: replayed.id, queue: replayed.queue, replay: replayed.replay };
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// What starts jobs anew.
+pub(super) fn replays(state: &ApiState) -> Replays {
+    Replays::new(state.broker.clone(), state.results.clone(), state.state.clone())
+}
+
+/// Who wants it.
+pub(super) fn who(by: Option<String>) -> Result<String, Problem> {
+    Ok(Asked { by, why: None }.check()?.by)
+}
+
+/// What a body says; no body says nothing. A wrong field is named.
+pub(super) fn read<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(T::default());
+    }
+    serde_json::from_slice::<&serde_json::value::RawValue>(body)
+        .map_err(|error| Problem::new(400, "The body is no JSON", error.to_string()))?;
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let why = error.into_inner().to_string();
+        let why = why.split(" at line ").next().unwrap_or_default().to_owned();
+        // What is unknown has no path yet, and is named by the error.
+        let named = why.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+        match named.map(clip).or((path != ".").then_some(path)) {
+            Some(field) => Problem::field(field, why),
+            None => Problem::new(422, "The body is wrong", why),
+        }
+    })
+}
+
+fn unknown(id: Uuid) -> Problem {
+    Problem::not_found(format!("no dead letter {id} is here; `spinor dead ls` lists those that are"))
+}
