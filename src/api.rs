@@ -10,12 +10,14 @@ pub mod problem;
 
 mod cancel;
 mod consumers;
+mod data;
 mod dead;
 mod events;
 mod failures;
 mod groups;
 mod guard;
 mod jobs;
+mod large;
 mod locks;
 mod queues;
 mod replays;
@@ -40,6 +42,7 @@ use axum::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    blobs::Blobs,
     broker::AnyBroker,
     marks::{Marks, StateCell},
     recorder::RecorderView,
@@ -52,6 +55,7 @@ use crate::{config::Config, scaling::GroupState};
 
 pub use cancel::CancelRequested;
 pub use consumers::{ConsumerRow, ConsumersMarked, NewSlots};
+pub use data::{BackUp, Prune, PruneFrom, PrunedSlice, kept};
 pub use dead::{DeadRecord, Letters, NewReplay, Removed, ReplayedJob};
 pub use events::EventFilter;
 pub use failures::{FailureQuery, FailureRecord};
@@ -76,6 +80,8 @@ pub struct ApiState {
     pub broker: AnyBroker,
     /// What was recorded.
     pub results: Results,
+    /// Where large args and values lie.
+    pub blobs: Blobs,
     /// State, once it has answered.
     pub state: StateCell,
     /// The marks that hold.
@@ -180,6 +186,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/runs/{id}/cancel", post(cancel::run))
         .route("/runs/{id}/steps", get(runs::steps))
         .route("/nodes", get(runs::nodes))
+        .route("/data/prune", post(data::prune))
+        .route("/data/backup", post(data::back_up))
         .route("/events", get(events::stream))
         .route("/status", get(status::status));
     Router::new()

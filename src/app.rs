@@ -21,13 +21,15 @@ use std::{
 
 use anyhow::Context as _;
 use spinor_consumers::{
+    blobs::Blobs,
     broker::{AnyBroker, Broker},
     consumer::{Agreed, ConsumerSettings, Record, Shutdown},
     marks::{Marks, StateCell},
     recorder::{Recorder, RecorderSettings, RecorderView},
     replays::Replays,
     results::Results,
-    search::{Search, SearchSettings},
+    retention::Retention,
+    search::{Search, SearchIndex, SearchSettings},
     state::State,
 };
 use spinor_executors::Registry;
@@ -104,6 +106,7 @@ pub struct App {
     /// Open from the start where somebody writes it or answers from it; a process that only
     /// consumes does without it while it does not answer.
     record: Record,
+    blobs: Blobs,
     state: StateCell,
     search: Option<SearchSettings>,
     consumers: Vec<(Arc<ConsumerSettings>, Arc<Registry>)>,
@@ -132,6 +135,7 @@ impl App {
         } else {
             connect::record(&config, stop).await?
         };
+        let blobs = connect::blobs(&config, &record).await?;
         let kept = role.record.as_deref().unwrap_or(&config.data);
         let state = connect::state(&config, kept, stop).await?;
         let search = connect::search(&config);
@@ -139,7 +143,8 @@ impl App {
         if role.parts.consumer {
             consumers::start_guardian().context("cannot start the guardian process")?;
         }
-        Ok(Self { config, role, broker, record, state, search, consumers, listening, badly: Arc::default() })
+        let badly = Arc::default();
+        Ok(Self { config, role, broker, record, blobs, state, search, consumers, listening, badly })
     }
 
     /// The broker, for who publishes in this process.
@@ -150,6 +155,11 @@ impl App {
     /// The record; an error only in a process that consumes and nothing else, while it does not answer.
     pub fn results(&self) -> anyhow::Result<Results> {
         self.record.get().cloned().context("the results database does not answer")
+    }
+
+    /// Where large args and values lie, for who publishes in this process.
+    pub fn blobs(&self) -> Blobs {
+        self.blobs.clone()
     }
 
     /// What people can reach it by.
@@ -234,6 +244,7 @@ impl App {
             let replays = Replays::new(self.broker.clone(), self.results()?, Arc::clone(&self.state));
             tracker.spawn(replays.run(stop.clone()));
             tracker.spawn(keep_state_small(Arc::clone(&self.state), stop.clone()));
+            tracker.spawn(self.retention()?.run(stop.clone()));
             let (state, broker) = (Arc::clone(&self.state), self.broker.clone());
             tracker.spawn(marks::clear_now_and_then(state, self.results()?, broker, stop.clone()));
             if let Some(settings) = &self.search {
@@ -242,6 +253,18 @@ impl App {
         }
         tracker.close();
         Ok((tracker, view))
+    }
+
+    /// Keeps the record small; several processes take turns.
+    fn retention(&self) -> anyhow::Result<Retention> {
+        Ok(Retention {
+            results: self.results()?,
+            blobs: self.blobs.clone(),
+            state: Arc::clone(&self.state),
+            search: self.search.as_ref().map(SearchIndex::new).transpose()?,
+            keep: self.config.keep.all().to_vec(),
+            every: Duration::from_secs(300),
+        })
     }
 
     /// Beside the recorder and in nobody's way: neither waits for the other.
@@ -267,7 +290,7 @@ impl App {
             if self.is_scaled(settings) {
                 continue;
             }
-            let consumer = consumers::start(settings, registry, &self.broker, &self.record, agreed);
+            let consumer = consumers::start(settings, registry, &self.broker, &self.record, &self.blobs, agreed);
             let (shutdown, failed) = (shutdown.clone(), failed.clone());
             tracker.spawn(async move {
                 if let Err(error) = consumer.run(shutdown).await {
@@ -295,10 +318,11 @@ impl App {
         let tracker = TaskTracker::new();
         if let (Some(listening), Some(results)) = (listening, self.record.get()) {
             let broker = &self.broker;
-            let driver = Driver::new(broker.clone(), results.clone(), Vec::new());
+            let driver = Driver::new(broker.clone(), results.clone(), Vec::new()).with_blobs(self.blobs.clone());
             let state = ApiState {
                 broker: broker.clone(),
                 results: results.clone(),
+                blobs: self.blobs.clone(),
                 state: Arc::clone(&self.state),
                 marks,
                 groups,

@@ -9,6 +9,7 @@ mod bench;
 mod cancel;
 mod configure;
 mod consumers;
+mod data;
 mod dead;
 mod doctor;
 mod failure;
@@ -91,6 +92,9 @@ enum Command {
     /// Look at limits and unique keys, and change them
     #[command(subcommand)]
     Locks(locks::Locks),
+    /// Remove what is past its time, back up, restore
+    #[command(subcommand)]
+    Data(data::Data),
     /// Write, check or show the configuration
     #[command(subcommand)]
     Config(configure::Configure),
@@ -145,6 +149,7 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Failures(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Dead(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Queues(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Data(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Runs(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Consumers(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),

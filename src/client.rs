@@ -18,18 +18,24 @@ mod event_stream;
 mod failures;
 mod steer;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use reqwest::{Method, RequestBuilder, Response};
 use serde::{Serialize, de::DeserializeOwned};
-use spinor_consumers::results::{JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow};
+use spinor_consumers::{
+    backup::Manifest,
+    results::{JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow},
+};
 use spinor_executors::StepReport;
 use uuid::Uuid;
 
 use crate::{
     api::{
-        Accepted, BatchAnswer, EventFilter, NewRun, Problem, QueueRow, Status, SubmittedRun, WaitMany, Waited,
-        WaitedMany, Why, new_job::NewJob,
+        Accepted, BackUp, BatchAnswer, EventFilter, NewRun, Problem, Prune, PrunedSlice, QueueRow, Status,
+        SubmittedRun, WaitMany, Waited, WaitedMany, Why, new_job::NewJob,
     },
     config::duration_text,
 };
@@ -197,6 +203,18 @@ impl Client {
     /// What runs there, and how it is.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.get("/status", &()).await
+    }
+
+    /// Removes what is past its time, or counts it: one slice of the work. Ask again with `next` for the rest.
+    pub async fn prune(&self, ask: &Prune) -> Result<PrunedSlice, ClientError> {
+        self.post("/data/prune", ask).await
+    }
+
+    /// Makes a backup in a directory of the machine it runs on; however long that takes.
+    pub async fn back_up(&self, to: &Path) -> Result<Manifest, ClientError> {
+        let request = self.request(Method::POST, "/data/backup").json(&BackUp { to: to.to_owned() });
+        let response = self.send(request).await?;
+        self.read(response).await
     }
 
     /// Live events from now on; lossy.

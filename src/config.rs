@@ -24,7 +24,7 @@ use std::{
 
 use config::ValueKind;
 use spinor_consumers::marks::Bound;
-use spinor_executors::{KindPattern, RetryPolicy, Timeout};
+use spinor_executors::{KindPattern, RetryPolicy, State, Timeout};
 
 pub use endpoint::Endpoint;
 pub use measure::{duration, duration_text, rate, rate_text};
@@ -42,6 +42,12 @@ pub struct Config {
     pub results: ResultsChoice,
     /// An authority to trust for the results database; set, its connections are encrypted.
     pub results_ca: Option<PathBuf>,
+    /// Where large args and values lie.
+    pub blobs: BlobsChoice,
+    /// The most bytes of a job's args, and of its value.
+    pub max_args: usize,
+    /// How long ended jobs are kept.
+    pub keep: KeepConfig,
     /// Where state lives.
     pub state: StateChoice,
     /// The authority to trust for a Redis server.
@@ -86,6 +92,49 @@ pub enum ResultsChoice {
     Sqlite,
     /// MySQL or MariaDB.
     MySql(Endpoint),
+}
+
+/// Where large args and values lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlobsChoice {
+    /// In the results database.
+    Results,
+    /// Below a directory.
+    Directory(PathBuf),
+}
+
+/// How long ended jobs are kept, by how they ended; `None` is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepConfig {
+    /// Done.
+    pub succeeded: Option<Duration>,
+    /// The last attempt failed.
+    pub failed: Option<Duration>,
+    /// Their executor said: never again.
+    pub discarded: Option<Duration>,
+    /// Ended by a person.
+    pub cancelled: Option<Duration>,
+    /// Not started in time.
+    pub expired: Option<Duration>,
+    /// Not to be handled; dead letters, too.
+    pub dead: Option<Duration>,
+    /// At-most-once, and they may have run.
+    pub lost: Option<Duration>,
+}
+
+impl KeepConfig {
+    /// Each final state with its time.
+    pub const fn all(self) -> [(State, Option<Duration>); 7] {
+        [
+            (State::Succeeded, self.succeeded),
+            (State::Failed, self.failed),
+            (State::Discarded, self.discarded),
+            (State::Cancelled, self.cancelled),
+            (State::Expired, self.expired),
+            (State::Dead, self.dead),
+            (State::Lost, self.lost),
+        ]
+    }
 }
 
 /// Where state lives.

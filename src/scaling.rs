@@ -35,7 +35,7 @@ pub use scaler::Scaler;
 
 use decide::{Change, decide};
 use fleet::Fleet;
-use replica::Word;
+use replica::{Said, Word};
 
 /// While a number is wanted, presence is looked at this often.
 const LOOK: Duration = Duration::from_secs(2);
@@ -199,7 +199,7 @@ impl Supervisor {
         self.state.problem = Some(format!("state cannot be read, so nothing is started or drained: {why}"));
     }
 
-    fn hear(&mut self, (number, word): (u64, Word), failed: &CancellationToken) {
+    fn hear(&mut self, (number, word): Said, failed: &CancellationToken) {
         if let (Word::Ended(ended), true) = (&word, self.fleet.is_task(number))
             && !ended.well
         {

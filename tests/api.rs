@@ -81,6 +81,7 @@ impl Stage {
             groups: None,
             broker: broker.clone(),
             results: results.clone(),
+            blobs: spinor_consumers::blobs::Blobs::in_results(Arc::new(results.clone().into())),
             state: Arc::new(agreed.into()),
             marks: Default::default(),
             recorder: Some(recorder.view()),
@@ -165,8 +166,7 @@ async fn exchange(
 async fn a_published_job_is_listed_at_once_and_waited_for_to_its_end() {
     let stage = Stage::new().await;
     let mut job = NewJob::new("noop");
-    job.args = Some(Json::new(r#"{"a": [1]}"#).unwrap());
-    job.correlation_id = Some("mine".to_owned());
+    (job.args, job.correlation_id) = (Some(Json::new(r#"{"a": [1]}"#).unwrap()), Some("mine".to_owned()));
     let accepted = stage.client.publish(&job).await.unwrap();
     let record = stage.client.job(accepted.id).await.unwrap();
     assert_eq!((record.row.state, record.row.queue.as_str()), (State::Queued, "default"));

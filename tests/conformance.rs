@@ -96,6 +96,7 @@ macro_rules! suite {
                     a_high_job_published_last_comes_among_the_first,
                     no_lane_starves_while_high_ones_keep_coming,
                     a_large_credit_is_shared_by_the_same_weights,
+                    an_empty_lane_takes_no_turns_from_the_others,
                     a_queue_without_priorities_has_no_lanes,
                     stats_add_the_lanes_up_and_show_them_apart,
                     a_lane_that_appears_later_is_consumed,

@@ -6,7 +6,7 @@
 mod agreed;
 mod backlog;
 mod life;
-mod stage;
+pub mod stage;
 mod starting;
 mod stopping;
 mod wrong;

@@ -7,7 +7,9 @@
 
 mod api;
 mod architecture;
+mod backup;
 mod bench;
+mod blobs;
 mod cli;
 mod config;
 mod conformance;
@@ -23,6 +25,7 @@ mod production;
 mod rabbitmq;
 mod readme;
 mod recorder;
+mod retention;
 mod scaling;
 mod search;
 mod state;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use spinor_executors::{HeaderValue, Job, Json, RetryPolicy, Timeout, Unique};
+use spinor_executors::{BlobRef, HeaderValue, Job, Json, RetryPolicy, Sha256, Timeout, Unique};
 use uuid::Uuid;
 
 const SCHEMA: &str = include_str!("../docs/message.schema.json");
@@ -35,6 +35,7 @@ fn full() -> Job {
     }
     job.priority = Some(9);
     job.unique = Some(Unique { key: "order-7".to_owned(), until_end: true });
+    job.args_ref = Some(BlobRef { sha256: Sha256([7; 32]), size: 300_000 });
     job.limits = vec!["shop".to_owned()];
     job.headers.insert("x-tenant".to_owned(), HeaderValue::Text("blue".to_owned()));
     job

@@ -35,6 +35,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
+    blobs::Blobs,
     broker::{AnyBroker, Broker, BrokerError, QueueSpec},
     marks::{Bound, Marks, StateCell},
     results::Results,
@@ -117,6 +118,7 @@ pub struct Consumer {
     broker: AnyBroker,
     record: Record,
     agreed: Agreed,
+    blobs: Blobs,
     boot: Uuid,
 }
 
@@ -150,7 +152,8 @@ impl Consumer {
         results: Option<Results>,
     ) -> Self {
         let record = Record::new(results.map_or_else(OnceLock::new, OnceLock::from));
-        Self { settings, registry, broker, record, agreed: Agreed::default(), boot: Uuid::now_v7() }
+        let blobs = Blobs::in_results(Arc::clone(&record));
+        Self { settings, registry, broker, record, agreed: Agreed::default(), blobs, boot: Uuid::now_v7() }
     }
 
     /// The same with what it shares with all others.
@@ -159,10 +162,16 @@ impl Consumer {
         Self { agreed, ..self }
     }
 
-    /// The same with a record that may open later; until then a redelivered job runs.
+    /// The same with a record that may open later; until then a redelivered job runs. Blobs are in it, too.
     #[must_use]
     pub fn with_record(self, record: Record) -> Self {
-        Self { record, ..self }
+        Self { blobs: Blobs::in_results(Arc::clone(&record)), record, ..self }
+    }
+
+    /// The same with large args and values elsewhere.
+    #[must_use]
+    pub fn with_blobs(self, blobs: Blobs) -> Self {
+        Self { blobs, ..self }
     }
 
     /// Declares its queues, consumes until told to stop, drains. A broker out of reach is waited for,

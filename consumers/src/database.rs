@@ -4,6 +4,7 @@
 //! and comes out. Refuses to know any table. SQLite has one writer and a few readers; a reader, on either, is
 //! ended after [`READ_LIMIT`].
 
+pub mod copy;
 pub mod errors;
 mod login;
 pub mod migrations;

@@ -6,6 +6,8 @@
 //! started anew). Only
 //! `broker/rabbitmq` knows the AMQP client; only `results` knows SQL of the record.
 
+pub mod backup;
+pub mod blobs;
 pub mod broker;
 pub mod consumer;
 mod database;
@@ -16,6 +18,7 @@ mod planted;
 pub mod recorder;
 pub mod replays;
 pub mod results;
+pub mod retention;
 pub mod search;
 pub mod state;
 mod tls;

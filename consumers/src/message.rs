@@ -101,6 +101,8 @@ pub mod header {
     pub const UNIQUE: &str = "spinor-unique";
     /// JSON: a list of names of limits.
     pub const LIMITS: &str = "spinor-limits";
+    /// JSON: `{"sha256": .., "size": ..}`; the args lie in the blob store, and the body is `null`.
+    pub const ARGS_REF: &str = "spinor-args-ref";
     /// The run's UUID.
     pub const RUN: &str = "spinor-run";
     /// The name within the run.

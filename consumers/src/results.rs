@@ -8,10 +8,12 @@
 //! `change` is the rule by which a job's row moves, `statements` the same rule as SQL, `write` and
 //! `read` the two directions, `database` the connections under them.
 
+mod blobs;
 mod change;
 mod dead;
 mod failures;
 mod fingerprint;
+mod prune;
 mod question;
 mod read;
 mod replays;
@@ -40,6 +42,7 @@ pub use change::{cause, clip, place};
 pub use dead::{DeadFilter, DeadLetter};
 pub use failures::{BAD_ENDS, FailureFilter, FailureGroup, Failures, Found, Look, Source};
 pub use fingerprint::fingerprint;
+pub use prune::{Chunk, Cuts, Place, Pruned};
 pub use question::{AttemptRecord, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked};
 pub use read::is_cursor;
 pub use replays::{Rate, ReplayRow, ReplayState, Working};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::RetryPolicy;
+use crate::{BlobRef, RetryPolicy};
 
 /// One job, addressed to a queue, at one attempt of its life.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Job {
     pub queue: String,
     /// Arguments: JSON text, unread until an executor reads it.
     pub args: Json,
+    /// Where they lie when they are large: then `args` is `null` until somebody loads them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args_ref: Option<BlobRef>,
     /// Counted from 1 within one replay.
     pub attempt: u32,
     /// 0, and one more each time a person starts the ended job anew.
@@ -84,6 +87,7 @@ impl Job {
             kind: kind.into(),
             queue: queue.into(),
             args,
+            args_ref: None,
             attempt: 1,
             replay: 0,
             created: Timestamp::now(),
@@ -102,6 +106,16 @@ impl Job {
             external_id: None,
             headers: Headers::new(),
         }
+    }
+
+    /// The job as it is carried and recorded: without args that lie elsewhere.
+    #[must_use]
+    pub fn carried(&self) -> Self {
+        let mut job = self.clone();
+        if job.args_ref.is_some() {
+            job.args = Json::null();
+        }
+        job
     }
 }
 

@@ -9,6 +9,7 @@
 //! Job -> Pool (slot, deadline, panic guard) -> Executor (Context) -> Outcome -> Report
 //! ```
 
+mod blob_ref;
 mod builtin;
 mod command;
 mod context;
@@ -26,6 +27,7 @@ mod report;
 mod retry;
 mod wait;
 
+pub use blob_ref::{BlobRef, Sha256};
 pub use builtin::{BUILTIN_KINDS, BuiltinError, Node, builtin};
 pub use context::{Cancelled, Canceller, Context, Emission, Kept, Progress, Stream};
 pub use executor::{BoxFuture, Executor};

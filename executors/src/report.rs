@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Failure, Job, Json, Outcome};
+use crate::{BlobRef, Failure, Job, Json, Outcome};
 
 /// The version of this program: the label of everything it reports.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -120,6 +120,9 @@ pub struct Report {
     /// The value of a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Json>,
+    /// Where it lies when it is large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_ref: Option<BlobRef>,
     /// Why it failed, retries, was discarded or is dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -278,6 +281,7 @@ impl Report {
             execution,
             state: State::Running,
             value: None,
+            value_ref: None,
             failure: None,
             exit: None,
             stdout: Output::default(),

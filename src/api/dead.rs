@@ -13,19 +13,21 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use spinor_consumers::{
     message::{self, Properties},
-    replays::{Edit, ReplayError, Replays},
+    replays::{Edit, ReplayError, Replayed, Replays},
     results::{DeadFilter, DeadLetter, Page},
 };
 use spinor_executors::Json as Args;
+use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
 use super::{
     Answer, ApiState, Problem, bad_query, check_cursor, clip,
     failures::{fingerprint_of, past},
-    id_of, jobs, query_of,
+    id_of, jobs,
+    new_job::{name, queue_name},
+    query_of,
     steer::Asked,
 };
-use crate::config::keys;
 
 /// A count goes no further.
 const COUNTED: u32 = 1_000_000;
@@ -274,15 +276,27 @@ pub(super) async fn replay_job(
 
 async fn anew(state: &ApiState, id: Uuid, body: &[u8]) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
     let NewReplay { kind, queue, args, by } = read(body)?;
-    for (field, name) in [("kind", &kind), ("queue", &queue)] {
-        if let Some(name) = name.as_ref().filter(|name| !keys::is_name(name)) {
-            let why = format!("`{}`: expected {}", clip(name), keys::Form::Name.expected());
-            return Err(Problem::field(field, why));
-        }
-    }
+    kind.as_deref().map(|kind| name("kind", kind)).transpose()?;
+    queue.as_deref().map(queue_name).transpose()?;
     let replayed = replays(state).one(id, &Edit { kind, queue, args }, &who(by)?).await?;
+    is_told(state, &replayed).await;
     let answer = ReplayedJob { id: replayed.id, queue: replayed.queue, replay: replayed.replay };
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// Waits up to two seconds for the record to know it, so that who waits for the end now, or lists,
+/// does not meet the end before.
+async fn is_told(state: &ApiState, replayed: &Replayed) {
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut pause = Duration::from_millis(10);
+    while Instant::now() + pause < end && !state.shutdown.is_cancelled() {
+        let source = state.results.source(replayed.id).await;
+        if source.is_ok_and(|source| source.is_some_and(|source| source.replay >= replayed.replay)) {
+            return;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(250));
+    }
 }
 
 /// What starts jobs anew.

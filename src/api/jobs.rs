@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Counters, Problem, cancel, check_cursor, id_of,
+    Answer, ApiState, Counters, Problem, cancel, check_cursor, id_of, large,
     new_job::{self, Checked},
     query_of, unique,
 };
@@ -143,10 +143,15 @@ pub(super) async fn publish_checked(state: &ApiState, jobs: Vec<Checked>) -> Vec
 
 /// Publishes, then reports what was confirmed; one item for each job, in order. `fresh`: whose unique key was
 /// taken for this publish alone.
-async fn send(state: &ApiState, jobs: Vec<Checked>, fresh: &[bool]) -> Vec<BatchItem> {
-    let journaled: Vec<bool> =
-        jobs.iter().map(|checked| state.config.queue(&checked.job.queue).journal == Journal::Full).collect();
-    let batch = jobs.iter().zip(&journaled).map(|(Checked { job, delay, .. }, journaled)| Outgoing {
+async fn send(state: &ApiState, mut jobs: Vec<Checked>, fresh: &[bool]) -> Vec<BatchItem> {
+    let mut unstored = large::put_away(state, &mut jobs).await;
+    // What has args in the blob store is always journaled: a blob is kept because its job is on record.
+    let journaled: Vec<bool> = jobs
+        .iter()
+        .map(|Checked { job, .. }| job.args_ref.is_some() || state.config.queue(&job.queue).journal == Journal::Full)
+        .collect();
+    let stored = jobs.iter().zip(&journaled).enumerate().filter(|(place, _)| !unstored.contains_key(place));
+    let batch = stored.map(|(_, pair)| pair).map(|(Checked { job, delay, .. }, journaled)| Outgoing {
         to: match delay.filter(|delay| !delay.is_zero()) {
             Some(after) => Address::Delayed { queue: job.queue.clone(), after },
             None => Address::Work(job.queue.clone()),
@@ -158,7 +163,14 @@ async fn send(state: &ApiState, jobs: Vec<Checked>, fresh: &[bool]) -> Vec<Batch
     let mut lines = Vec::new();
     let mut items = Vec::with_capacity(jobs.len());
     let mut results = results.into_iter();
-    for ((Checked { job, .. }, journaled), fresh) in jobs.into_iter().zip(journaled).zip(fresh) {
+    for (place, ((Checked { job, .. }, journaled), fresh)) in jobs.into_iter().zip(journaled).zip(fresh).enumerate() {
+        if let Some(problem) = unstored.remove(&place) {
+            if let (Some(unique), true) = (&job.unique, *fresh) {
+                unique::give_back(state, &unique.key, job.id).await;
+            }
+            items.push(BatchItem { id: job.id, queue: job.queue, existing: false, problem: Some(problem) });
+            continue;
+        }
         let result =
             results.next().unwrap_or_else(|| Err(PublishError::Unconfirmed("the broker gave no answer".to_owned())));
         if let (Err(error), Some(unique), true) = (&result, &job.unique, *fresh)
@@ -216,7 +228,7 @@ pub(super) async fn show(
     let id = id_of(path)?;
     let mut record = known(&state, id).await?.ok_or_else(|| unknown(id))?;
     cancel::show(&state, &mut record.row);
-    Ok(Json(record))
+    Ok(Json(large::whole(&state.blobs, record).await))
 }
 
 /// The record of a job; waits up to two seconds for one that is on its way to the record.

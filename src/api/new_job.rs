@@ -16,6 +16,7 @@ use super::{NewUnique, Problem};
 
 pub use check::Checked;
 pub(super) use check::check_limit;
+pub(super) use check::{name, queue_name};
 
 /// A job as it is asked for. What is absent gets its default.
 #[derive(Clone, Debug, Default, Serialize)]

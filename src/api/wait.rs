@@ -23,7 +23,7 @@ use spinor_executors::{Report, State as JobState};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
-use super::{Answer, ApiState, Problem, id_of, jobs, query_of};
+use super::{Answer, ApiState, Problem, id_of, jobs, large, query_of};
 use crate::config;
 
 /// The first look at the record that nobody asked for; each next one is twice as late.
@@ -51,6 +51,9 @@ pub struct Waited {
     /// Its last report, when it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Box<Report>>,
+    /// Why its value is not in the report, when it lies elsewhere and could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
 }
 
 /// A wait for many.
@@ -106,10 +109,10 @@ pub(super) async fn wait(
     loop {
         let look = tokio::select! {
             look = look(&state, id, seen, end) => look,
-            report = final_report(&mut events, &mut seen) => return Ok(ended(report)),
+            report = final_report(&mut events, &mut seen) => return Ok(ended(&state, report).await),
         };
         let unanswered = match look {
-            Ok(Look::Ended(report)) => return Ok(ended(*report)),
+            Ok(Look::Ended(report)) => return Ok(ended(&state, *report).await),
             Ok(Look::Going { known }) => {
                 seen = seen || known;
                 None
@@ -134,7 +137,7 @@ pub(super) async fn wait(
         }
         pause = (pause * 2).min(LAST_LOOK);
         tokio::select! {
-            report = final_report(&mut events, &mut seen) => return Ok(ended(report)),
+            report = final_report(&mut events, &mut seen) => return Ok(ended(&state, report).await),
             _ = watching.told() => {}
             () = sleep_until(next) => {}
             () = state.shutdown.cancelled() => {}
@@ -223,13 +226,14 @@ async fn final_report(events: &mut Option<Events>, seen: &mut bool) -> Report {
     std::future::pending().await
 }
 
-fn ended(report: Report) -> Response {
-    Json(Waited { ended: true, report: Some(Box::new(report)) }).into_response()
+async fn ended(state: &ApiState, mut report: Report) -> Response {
+    let unread = large::fill(&state.blobs, &mut report).await;
+    Json(Waited { ended: true, report: Some(Box::new(report)), unread }).into_response()
 }
 
 fn still_going(seen: bool, id: Uuid) -> Result<Response, Problem> {
     if !seen {
         return Err(jobs::unknown(id));
     }
-    Ok((StatusCode::ACCEPTED, Json(Waited { ended: false, report: None })).into_response())
+    Ok((StatusCode::ACCEPTED, Json(Waited { ended: false, report: None, unread: None })).into_response())
 }

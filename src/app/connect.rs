@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, fmt::Display, future::Future, path::Path, sync::Arc, time::Duration};
 
 use spinor_consumers::{
+    blobs::Blobs,
     broker::{
         AnyBroker, Broker as _, BrokerError, QueueSpec,
         embedded::{Embedded, EmbeddedSettings},
@@ -19,7 +20,7 @@ use spinor_consumers::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::config::{BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice, StateChoice};
+use crate::config::{BlobsChoice, BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice, StateChoice};
 
 /// A server cannot be used. Named by what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +144,18 @@ async fn open_state(target: &StateTarget) -> Result<State, Failure> {
         StateError::Unavailable(why) => Later(why),
         StateError::Misconfigured(why) => Never(why),
     })
+}
+
+/// Where large args and values lie.
+pub async fn blobs(config: &Config, record: &Record) -> Result<Blobs, CannotConnect> {
+    let blobs = match &config.blobs {
+        BlobsChoice::Results => Blobs::in_results(Arc::clone(record)),
+        BlobsChoice::Directory(path) => {
+            let opened = Blobs::in_directory(path.clone()).await;
+            opened.map_err(|error| CannotConnect::Unusable(format!("`blobs`: {error}")))?
+        }
+    };
+    Ok(blobs.with_largest(config.max_args))
 }
 
 fn target(config: &Config, kept: &Path) -> ResultsTarget {

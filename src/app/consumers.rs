@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use spinor_consumers::{
+    blobs::Blobs,
     broker::{AnyBroker, QueueSpec},
     consumer::{Agreed, Consumer, ConsumerSettings, KindSettings, QueueSettings, Record},
 };
@@ -43,18 +44,20 @@ pub fn start(
     registry: &Arc<Registry>,
     broker: &AnyBroker,
     record: &Record,
+    blobs: &Blobs,
     agreed: &Agreed,
 ) -> Consumer {
     Consumer::new(Arc::clone(settings), Arc::clone(registry), broker.clone(), None)
         .with_record(Arc::clone(record))
+        .with_blobs(blobs.clone())
         .with_agreed(agreed.clone())
 }
 
 /// Makes replicas of this process's own consumer, each with a name of its own.
-pub fn maker(config: Arc<Config>, broker: AnyBroker, record: Record, agreed: Agreed) -> MakeConsumer {
+pub fn maker(config: Arc<Config>, broker: AnyBroker, record: Record, blobs: Blobs, agreed: Agreed) -> MakeConsumer {
     Box::new(move || {
         let (settings, registry) = jobs(&config)?;
-        Ok((settings.origin.consumer.clone(), start(&settings, &registry, &broker, &record, &agreed)))
+        Ok((settings.origin.consumer.clone(), start(&settings, &registry, &broker, &record, &blobs, &agreed)))
     })
 }
 

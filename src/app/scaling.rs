@@ -37,6 +37,7 @@ impl App {
                     Arc::clone(&self.config),
                     self.broker.clone(),
                     Arc::clone(&self.record),
+                    self.blobs.clone(),
                     agreed.clone(),
                 )
             }),

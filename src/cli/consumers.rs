@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::{
     Failure,
@@ -57,11 +57,11 @@ pub struct Show {
 /// Flags of `consumers drain`.
 #[derive(Args, Debug)]
 #[command(
+    group = ArgGroup::new("what").required(true).args(["name", "group"]),
     after_help = "Examples:\n  spinor consumers drain images@web-1-8c1f02ab77de --why 'new kernel'\n  spinor consumers drain --group images\n\nWhat runs gets its grace; what has not started goes back. One that is started anew takes jobs again."
 )]
 pub struct Drain {
     /// Its name, as `consumers ls` lists it
-    #[arg(required_unless_present = "group", conflicts_with = "group")]
     name: Option<String>,
     /// All of this group that are alive now
     #[arg(long)]
@@ -73,13 +73,13 @@ pub struct Drain {
 /// Flags of `consumers slots`.
 #[derive(Args, Debug)]
 #[command(
+    group = ArgGroup::new("what").required(true).args(["slots", "clear"]),
     after_help = "Examples:\n  spinor consumers slots images 4\n  spinor consumers slots images@web-1-8c1f02ab77de 1\n  spinor consumers slots images --clear\n\nOf a group it holds for those that start later, too; that of one consumer counts before its group's."
 )]
 pub struct Slots {
     /// A group, or a consumer: its name has an `@`
     name: String,
     /// So many
-    #[arg(required_unless_present = "clear", conflicts_with = "clear")]
     slots: Option<u32>,
     /// What the configuration says
     #[arg(long)]
@@ -91,13 +91,14 @@ pub struct Slots {
 /// Flags of `consumers scale`.
 #[derive(Args, Debug)]
 #[command(
+    group = ArgGroup::new("what").required(true).args(["replicas", "clear"]),
     after_help = "Examples:\n  spinor consumers scale images --replicas 5 --why 'the big import'\n  spinor consumers scale images --clear\n\nThe number is noted; who starts and drains consumers follows it. `consumers groups` shows how far it is."
 )]
 pub struct Scale {
     /// The group
     group: String,
     /// So many
-    #[arg(long, value_name = "N", required_unless_present = "clear", conflicts_with = "clear")]
+    #[arg(long, value_name = "N")]
     replicas: Option<u32>,
     /// Nobody cares any more
     #[arg(long)]

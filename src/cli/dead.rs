@@ -1,9 +1,10 @@
 //! `spinor dead`: dead letters, and the flags by which one job is started anew.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use clap::{Args, Subcommand};
 use spinor_consumers::results::{DeadLetter, Page};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{
@@ -20,6 +21,9 @@ use crate::{
     api::{DeadRecord, Letters, NewReplay, Removed, ReplayedJob},
     client::Client,
 };
+
+/// A record that is behind is looked at again after this long.
+const BEHIND: Duration = Duration::from_millis(500);
 
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
@@ -159,7 +163,12 @@ impl Anew {
             return output.value(&replayed, replayed_text);
         }
         super::publish::note(&replayed_text(&replayed));
-        let report = until_ended(client, id, None, true).await?;
+        let mut report = until_ended(client, id, None, true).await?;
+        // The end before, while the record is behind.
+        while report.replay < replayed.replay {
+            sleep(BEHIND).await;
+            report = until_ended(client, id, None, true).await?;
+        }
         let code = code_of(report.state);
         output.value(&report, |report| super::jobs::report_text(report))?;
         Ok(code)

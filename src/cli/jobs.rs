@@ -169,6 +169,9 @@ fn record_text(record: &JobRecord) -> String {
     if let Some(job) = &record.job {
         line("args", job.args.text().chars().take(500).collect());
     }
+    for why in &record.unread {
+        line("unread", why.clone());
+    }
     for attempt in &record.attempts {
         let _ = write!(
             text,

@@ -1,6 +1,6 @@
 //! `spinor locks`: limits and unique keys, which hold jobs back across all consumers.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::{
     Failure,
@@ -45,13 +45,14 @@ pub struct Ls {
 /// Flags of `locks limit`.
 #[derive(Args, Debug)]
 #[command(
+    group = ArgGroup::new("bounds").required(true).multiple(true).args(["at_once", "rate"]),
     after_help = "Examples:\n  spinor locks limit mail --at-once 3\n  spinor locks limit tenant:blue --rate 100/1m --why 'they asked'"
 )]
 pub struct Limit {
     /// Its name; `name:key` for one key alone
     name: String,
     /// So many jobs that name it run at once; 0 = none
-    #[arg(long, value_name = "N", required_unless_present = "rate")]
+    #[arg(long, value_name = "N")]
     at_once: Option<u32>,
     /// So many start in each such time
     #[arg(long, value_name = "N/DURATION")]

@@ -104,7 +104,7 @@ impl Run {
         }
         .map_err(not_started)?;
         let results = app.results().map_err(not_started)?;
-        let driver = Driver::new(app.broker(), results.clone(), nodes);
+        let driver = Driver::new(app.broker(), results.clone(), nodes).with_blobs(app.blobs());
         let running = async {
             let stopped = app.run(shutdown.clone()).await;
             // A part that cannot start ends the nodes: nothing is left to wait for.

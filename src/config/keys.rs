@@ -56,6 +56,10 @@ pub enum Form {
     Broker,
     /// `sqlite`, or a MySQL address.
     Results,
+    /// `results`, or the address of a directory.
+    Blobs,
+    /// A duration without a bound, or `forever`.
+    Keep,
     /// `results`, or a Redis address.
     State,
     /// `off`, or a search address.
@@ -112,6 +116,20 @@ pub const KEYS: &[Key] = &[
         "",
         r#""/etc/spinor/ca.pem""#,
         "The same for `mysql://`. Once set, the connection must be encrypted, and the certificate valid for the host's name.",
+    ),
+    key(
+        "blobs",
+        Form::Blobs,
+        r#""results""#,
+        r#""file:///srv/spinor/blobs""#,
+        "Where args and values larger than 256 KiB lie: `results` (in the results database), or a directory that every process of this installation sees under this name.",
+    ),
+    key(
+        "max_args",
+        Form::Size(1 << 30),
+        r#""64MiB""#,
+        "",
+        "The largest args of a job that are taken, and the largest value that is put beside its report. Requests are bounded by `api.max_body`, too.",
     ),
     key(
         "state",
@@ -283,6 +301,19 @@ pub const KEYS: &[Key] = &[
         "So many of them start in each such time. Both can be changed while it runs: `spinor locks`.",
     ),
     key(
+        "keep.succeeded",
+        Form::Keep,
+        r#""30d""#,
+        "",
+        "How long jobs that succeeded are kept, with their executions, steps, large args and values.",
+    ),
+    key("keep.failed", Form::Keep, r#""90d""#, "", "The same for jobs that failed."),
+    key("keep.discarded", Form::Keep, r#""90d""#, "", "The same for jobs whose executor said: never again."),
+    key("keep.cancelled", Form::Keep, r#""90d""#, "", "The same for jobs that a person ended."),
+    key("keep.expired", Form::Keep, r#""90d""#, "", "The same for jobs that did not start in time."),
+    key("keep.dead", Form::Keep, r#""90d""#, "", "The same for jobs that could not be handled, and for dead letters."),
+    key("keep.lost", Form::Keep, r#""90d""#, "", "The same for at-most-once jobs that may have run."),
+    key(
         "api.listen",
         Form::Listen,
         "",
@@ -296,7 +327,7 @@ pub const KEYS: &[Key] = &[
         r#""a long random text""#,
         "What a caller over TCP must show. Better kept in the secrets file.",
     ),
-    key("api.max_body", Form::Size(64 << 20), r#""8MiB""#, "", "The largest request the API takes."),
+    key("api.max_body", Form::Size(1 << 30), r#""65MiB""#, "", "The largest request the API takes."),
     key(
         "recorder.batch",
         Form::Count(1, 100_000),
@@ -371,6 +402,8 @@ impl Form {
             Self::Path => "a path".to_owned(),
             Self::Broker => "\"embedded\", or an address such as \"amqp://user@host/vhost\"".to_owned(),
             Self::Results => "\"sqlite\", or an address such as \"mysql://user@host/database\"".to_owned(),
+            Self::Blobs => "\"results\", or a directory such as \"file:///srv/spinor/blobs\"".to_owned(),
+            Self::Keep => "a duration such as \"12h\" or \"30d\", or \"forever\"".to_owned(),
             Self::State => "\"results\", or an address such as \"redis://host\"".to_owned(),
             Self::Search => "\"off\", or an address such as \"https://host:9200\"".to_owned(),
             Self::Listen => "an address and port, such as \"127.0.0.1:7070\"".to_owned(),
@@ -410,6 +443,8 @@ impl Form {
             Self::Size(high) => measure::size(text).is_some_and(|size| size > 0 && size <= high),
             Self::Broker => text == "embedded" || endpoint::is(text, &["amqp", "amqps"]),
             Self::Results => text == "sqlite" || endpoint::is(text, &["mysql"]),
+            Self::Blobs => text == "results" || text.strip_prefix("file:///").is_some_and(|path| !path.is_empty()),
+            Self::Keep => text == "forever" || measure::duration(text).is_some_and(|time| !time.is_zero()),
             Self::State => text == "results" || endpoint::is(text, &["redis", "rediss"]),
             Self::Search => text == "off" || endpoint::is(text, &["http", "https"]),
             Self::Listen => text.parse::<std::net::SocketAddr>().is_ok(),

@@ -13,8 +13,8 @@ use spinor_consumers::{
 use spinor_executors::{KindPattern, RetryPolicy, Timeout};
 
 use super::{
-    ApiConfig, Ask, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KindConfig, LogConfig, Problem,
-    QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice,
+    ApiConfig, Ask, BlobsChoice, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KeepConfig, KindConfig,
+    LogConfig, Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice,
     layers::{Layer, Leaf},
     measure,
     secrets::Secrets,
@@ -28,6 +28,10 @@ pub(super) struct Raw {
     broker_ca: Option<PathBuf>,
     results: String,
     results_ca: Option<PathBuf>,
+    blobs: String,
+    #[serde(deserialize_with = "measure::read_size")]
+    max_args: u64,
+    keep: RawKeep,
     state: String,
     state_ca: Option<PathBuf>,
     search: String,
@@ -126,6 +130,18 @@ struct RawApi {
     max_body: u64,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawKeep {
+    succeeded: String,
+    failed: String,
+    discarded: String,
+    cancelled: String,
+    expired: String,
+    dead: String,
+    lost: String,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRecorder {
@@ -186,6 +202,12 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
             "sqlite" => ResultsChoice::Sqlite,
             address => ResultsChoice::MySql(with_password(address, secrets.results_password.as_deref())),
         },
+        blobs: match raw.blobs.strip_prefix("file://") {
+            Some(path) => BlobsChoice::Directory(path.into()),
+            None => BlobsChoice::Results,
+        },
+        max_args: usize::try_from(raw.max_args).unwrap_or(usize::MAX),
+        keep: raw.keep.into(),
         state_ca,
         state: match raw.state.as_str() {
             "results" => StateChoice::Results,
@@ -373,6 +395,22 @@ impl From<RawQueue> for QueueConfig {
     fn from(raw: RawQueue) -> Self {
         let journal = if raw.journal.as_deref() == Some("ends") { Journal::Ends } else { Journal::Full };
         Self { foreign: raw.foreign, default_kind: raw.default_kind, journal }
+    }
+}
+
+impl From<RawKeep> for KeepConfig {
+    fn from(raw: RawKeep) -> Self {
+        // What is no duration is `forever`: the table of keys lets nothing else through.
+        let time = |text: &str| measure::duration(text);
+        Self {
+            succeeded: time(&raw.succeeded),
+            failed: time(&raw.failed),
+            discarded: time(&raw.discarded),
+            cancelled: time(&raw.cancelled),
+            expired: time(&raw.expired),
+            dead: time(&raw.dead),
+            lost: time(&raw.lost),
+        }
     }
 }
 

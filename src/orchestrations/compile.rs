@@ -4,7 +4,7 @@
 //! orchestration, `targets`, the nodes that answer) and the bound on a plan's size. Refuses to ask
 //! which nodes exist: it is told.
 
-use spinor_consumers::message::MAX_BODY;
+use spinor_consumers::blobs::LARGEST;
 use spinor_executors::{
     Json,
     plan::{Action, Plan, Sequence, Step},
@@ -102,12 +102,12 @@ fn ready(plans: Vec<Plan>) -> Result<Vec<Ready>, Vec<String>> {
     let mut problems = Vec::new();
     for plan in plans {
         match Json::of(&plan) {
-            Ok(args) if args.bytes().len() <= MAX_BODY => {
+            Ok(args) if args.bytes().len() <= LARGEST => {
                 let steps = number(plan.sequences.iter().map(|sequence| sequence.steps.len()).sum());
                 ready.push(Ready { plan, args, steps });
             }
             Ok(args) => problems.push(format!(
-                "the plan of node `{}` has {} bytes, more than the limit of {MAX_BODY}; split the file",
+                "the plan of node `{}` has {} bytes, more than the limit of {LARGEST}; split the file",
                 plan.node,
                 args.bytes().len()
             )),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use spinor_consumers::{
+    blobs::Blobs,
     broker::{Address, Broker, Event, Events, Outgoing, PublishError, Topic},
     entry::{Entry, RunReport},
     message,
@@ -63,12 +64,20 @@ pub struct Driver<B, V> {
     view: V,
     local: Vec<String>,
     patience: Patience,
+    blobs: Option<Blobs>,
 }
 
 impl<B: Broker, V: RunView> Driver<B, V> {
     /// A driver; `local` are the nodes in this process, which need no ping. Empty asks for all.
     pub fn new(broker: B, view: V, local: Vec<String>) -> Self {
-        Self { broker, view, local, patience: Patience::default() }
+        Self { broker, view, local, patience: Patience::default(), blobs: None }
+    }
+
+    /// The same, with a place for large plans; without one they travel as they are.
+    #[must_use]
+    pub fn with_blobs(mut self, blobs: Blobs) -> Self {
+        self.blobs = Some(blobs);
+        self
     }
 
     /// The same, with other waiting times.
@@ -99,7 +108,17 @@ impl<B: Broker, V: RunView> Driver<B, V> {
     async fn publish(&self, request: &RunRequest, members: &mut Members, watch: Watch<'_>) {
         let mut waiting: Vec<(usize, Job)> = Vec::new();
         for (index, ready) in request.plans.iter().enumerate() {
-            waiting.push((index, plan_job(request, &ready.plan.node, members.id(index), ready.args.clone())));
+            let mut job = plan_job(request, &ready.plan.node, members.id(index), ready.args.clone());
+            let put = match &self.blobs {
+                Some(blobs) => blobs.put_args(&mut job).await,
+                None => Ok(()),
+            };
+            match put {
+                Ok(()) => waiting.push((index, job)),
+                Err(error) => {
+                    members.give_up(index, format!("node `{}` got no plan: {error}", ready.plan.node), watch);
+                }
+            }
         }
         let until = Instant::now() + self.patience.publish;
         loop {

@@ -2,7 +2,7 @@
 //!
 //! Owns the task of each run. Refuses to keep anything: what is known of a run is on record.
 
-use spinor_consumers::{broker::Broker, message::MAX_BODY};
+use spinor_consumers::{blobs::LARGEST, broker::Broker};
 use spinor_executors::{BoxFuture, Json};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -65,8 +65,8 @@ fn request(order: RunOrder) -> Result<RunRequest, String> {
     let mut plans = Vec::with_capacity(order.plans.len());
     for plan in order.plans {
         let args = Json::of(&plan).map_err(|error| error.to_string())?;
-        if args.bytes().len() > MAX_BODY {
-            return Err(format!("the plan of node `{}` is larger than {MAX_BODY} bytes", plan.node));
+        if args.bytes().len() > LARGEST {
+            return Err(format!("the plan of node `{}` is larger than {LARGEST} bytes", plan.node));
         }
         let steps = plan.sequences.iter().map(|sequence| sequence.steps.len()).sum::<usize>();
         plans.push(Ready { plan, args, steps: u32::try_from(steps).unwrap_or(u32::MAX) });

@@ -73,7 +73,8 @@ mod tests {
     #[test]
     fn an_excess_that_nobody_ends_is_made_up_for_by_the_leader_when_it_insists() {
         assert_eq!(decide(1, seen("++--"), true, true), Change::Drain(2));
-        assert_eq!(decide(1, seen("++--"), false, true), Change::Keep);
+        assert_eq!(decide(2, seen("++--"), false, true), Change::Keep);
+        assert_eq!(decide(2, seen("++--"), true, false), Change::Keep);
         assert_eq!(decide(1, seen("---"), true, true), Change::Keep);
     }
 

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     child::{self, Program},
     group::ReplicaState,
-    replica::{Ended, Phase, Place, Replica, Told, Word},
+    replica::{Ended, Phase, Place, Replica, Said, Told, Word},
 };
 
 /// A supervisor forgets who it was after the store of state has.
@@ -40,7 +40,7 @@ pub struct Fleet {
     last: u64,
     /// How many were drained and did not end in good order.
     badly: usize,
-    words: (mpsc::Sender<(u64, Word)>, mpsc::Receiver<(u64, Word)>),
+    words: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
     tasks: TaskTracker,
 }
 
@@ -128,7 +128,7 @@ impl Fleet {
     }
 
     /// The next word of a replica; call [`Fleet::hear`] with it.
-    pub async fn word(&mut self) -> (u64, Word) {
+    pub async fn word(&mut self) -> Said {
         match self.words.1.recv().await {
             Some(word) => word,
             // Never: a sender is kept beside the receiver.
@@ -137,7 +137,7 @@ impl Fleet {
     }
 
     /// Takes a word in. Who ended unasked is started again, if `kept`; tells whether one was let go.
-    pub fn hear(&mut self, (number, word): (u64, Word), kept: bool) -> bool {
+    pub fn hear(&mut self, (number, word): Said, kept: bool) -> bool {
         let Some(index) = self.replicas.iter().position(|replica| replica.number == number) else { return false };
         let replica = &mut self.replicas[index];
         match word {
@@ -167,7 +167,7 @@ impl Fleet {
                     self.replicas.remove(index);
                     return true;
                 }
-                replica.fell(ended.how);
+                replica.fell(ended);
                 false
             }
         }
@@ -206,7 +206,7 @@ impl Fleet {
             (None, None) => Ok(()),
         };
         if let Err(error) = started {
-            replica.fell(format!("could not be started: {error:#}"));
+            replica.fell(Ended { how: format!("could not be started: {error:#}"), well: false });
         }
     }
 

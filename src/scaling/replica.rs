@@ -33,15 +33,18 @@ pub struct Ended {
     pub well: bool,
 }
 
+/// A word, and which replica says it.
+pub type Said = (u64, Word);
+
 /// A replica's way to its supervisor.
 pub struct Told {
     number: u64,
-    words: mpsc::Sender<(u64, Word)>,
+    words: mpsc::Sender<Said>,
 }
 
 impl Told {
     /// Of the replica of this number.
-    pub const fn new(number: u64, words: mpsc::Sender<(u64, Word)>) -> Self {
+    pub const fn new(number: u64, words: mpsc::Sender<Said>) -> Self {
         Self { number, words }
     }
 
@@ -128,8 +131,8 @@ impl Replica {
         }
     }
 
-    /// It ended unasked: after a while it is started again.
-    pub fn fell(&mut self, how: String) {
+    /// It ended, and not because its supervisor wanted it: after a while it is started again.
+    pub fn fell(&mut self, Ended { how, well }: Ended) {
         let wait;
         (wait, self.failures) = wait_after(self.failures, self.since.elapsed());
         let (replica, ended, again_in_s) = (self.name(), how.as_str(), wait.as_secs());
@@ -141,6 +144,8 @@ impl Replica {
                 times = self.failures,
                 "A replica ends again and again soon after its start; its own lines above say why."
             );
+        } else if well {
+            tracing::info!(replica, again_in_s, "A replica was drained by somebody else; one is started in its place.");
         } else {
             tracing::warn!(
                 replica,

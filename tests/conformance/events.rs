@@ -80,10 +80,19 @@ pub async fn every_listener_hears_control<F: Fixture>() {
     let (_fixture, broker) = with_queues::<F>(&[]).await;
     let mut one = listen(&broker, Topic::Control).await;
     let mut two = listen(&broker, Topic::Control).await;
-    let nonce = Uuid::now_v7();
-    broker.cast(Event::Ping { nonce });
-    assert_eq!(hear(&mut one).await, Event::Ping { nonce });
-    assert_eq!(hear(&mut two).await, Event::Ping { nonce });
+    let (nonce, holder, job) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    let said = [
+        Event::Ping { nonce },
+        Event::WhoHolds { holder, job, replay: 0, attempt: 1 },
+        Event::Holds { holder, job, replay: 0, attempt: 1, running: true },
+        Event::Laned { name: "images.high".to_owned() },
+        Event::Marked { version: 7 },
+    ];
+    for event in said {
+        broker.cast(event.clone());
+        assert_eq!(hear(&mut one).await, event);
+        assert_eq!(hear(&mut two).await, event);
+    }
 }
 
 pub async fn who_waits_and_who_records_hear_each_other_and_nobody_else_does<F: Fixture>() {

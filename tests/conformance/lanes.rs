@@ -97,6 +97,17 @@ pub async fn a_large_credit_is_shared_by_the_same_weights<F: Fixture>() {
     assert!((380..=560).contains(&high) && (60..=200).contains(&normal) && (10..=80).contains(&low), "{came:?}");
 }
 
+pub async fn an_empty_lane_takes_no_turns_from_the_others<F: Fixture>() {
+    let (_fixture, broker) = with_queues::<F>(&["images"]).await;
+    publish_as(&broker, HIGH, 0..1).await;
+    publish(&broker, "images", 1..200).await;
+    publish_as(&broker, LOW, 200..400).await;
+    let mut subscription = consume(&broker, work("images"), 2).await;
+    let came = shares(&broker, &mut subscription, 51).await;
+    let [high, normal, low] = [Some(HIGH), None, Some(LOW)].map(|one| came.get(&one).copied().unwrap_or(0));
+    assert!(high == 1 && (34..=44).contains(&normal) && (6..=16).contains(&low), "{came:?}");
+}
+
 pub async fn a_queue_without_priorities_has_no_lanes<F: Fixture>() {
     let (_fixture, broker) = with_queues::<F>(&["images"]).await;
     publish(&broker, "images", 0..3).await;

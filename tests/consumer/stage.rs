@@ -116,10 +116,15 @@ impl Stage {
         record: Option<Results>,
         agreed: Agreed,
     ) -> Self {
+        let consumer = Consumer::new(Arc::new(settings), Arc::new(cast.0), broker.clone(), record).with_agreed(agreed);
+        Self::of(broker, consumer).await
+    }
+
+    /// Starts this consumer on its broker.
+    pub async fn of(broker: AnyBroker, consumer: Consumer) -> Self {
         declare(&broker, &[QUEUE]).await;
         let results = consume(&broker, Address::Results, 100).await;
         let shutdown = Shutdown::default();
-        let consumer = Consumer::new(Arc::new(settings), Arc::new(cast.0), broker.clone(), record).with_agreed(agreed);
         let until = shutdown.clone();
         #[expect(clippy::disallowed_methods, reason = "the handle is awaited at the end of the case")]
         let consumer = tokio::spawn(async move { consumer.run(until).await.expect("the consumer starts") });

@@ -1,7 +1,11 @@
 //! Priority lanes as queues on a server: who may make them, what others publish into them, what
 //! happens when one is deleted, or the server is killed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use lapin::{
     BasicProperties,
@@ -19,6 +23,7 @@ use crate::{
     support::{
         eventually,
         servers::{PrivateServer, rabbitmq_url},
+        soak,
     },
 };
 
@@ -158,6 +163,15 @@ async fn a_broker_killed_and_restarted_loses_nothing_of_any_lane() {
     for number in 0..90 {
         published(&broker, number, [9, 5, 0][number % 3]).await.expect("published");
     }
+    // A queue that was declared a moment before such a death may come back without a leader: see
+    // the known limits in docs/delivery.md.
+    let numbers = AtomicUsize::new(90);
+    soak::each_second(8, async || {
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        published(&broker, number, [9, 5, 0][number % 3]).await.expect("published");
+    })
+    .await;
+    let all = numbers.into_inner();
     let mut hand = Vec::new();
     for _ in 0..6 {
         hand.push(timeout(PATIENCE, subscription.next()).await.expect("in time").expect("a delivery"));
@@ -165,12 +179,36 @@ async fn a_broker_killed_and_restarted_loses_nothing_of_any_lane() {
     server.kill9().await;
     server.restart().await;
     let mut seen = BTreeSet::new();
-    while seen.len() < 90 {
+    while seen.len() < all {
         seen.insert(next_id(&broker, &mut subscription).await.parse::<usize>().expect("a number"));
     }
-    assert_eq!(seen, (0..90).collect());
-    published(&broker, 90, 0).await.expect("the lanes are there");
-    while next_id(&broker, &mut subscription).await != "90" {}
+    assert_eq!(seen, (0..all).collect());
+    eventually("the lanes to take a job again", PATIENCE, async || published(&broker, all, 0).await.is_ok()).await;
+    while next_id(&broker, &mut subscription).await != all.to_string() {}
     drop(hand);
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_does_not_answer_holds_up_no_other() {
+    let server = PrivateServer::start("rabbitmq").await;
+    let broker = connect(server.url(), "spinor").await;
+    broker.declare(&[own("images")]).await.expect("declare");
+    for (number, priority) in [(1, 0), (2, 5), (3, 9)] {
+        published(&broker, number, priority).await.expect("published");
+    }
+    let silent = "ra:stop_server(quorum_queues, {'%2F_spinor.jobs.images.low', node()}).";
+    server.ctl(&["eval", silent]).await;
+    let mut subscription = broker.consume(&work("images"), 2).await.expect("consume");
+    let mut seen = BTreeSet::new();
+    while seen.len() < 2 {
+        seen.insert(next_id(&broker, &mut subscription).await);
+    }
+    published(&broker, 4, 9).await.expect("published");
+    published(&broker, 5, 5).await.expect("published");
+    while seen.len() < 4 {
+        seen.insert(next_id(&broker, &mut subscription).await);
+    }
+    assert_eq!(seen, ["2", "3", "4", "5"].map(str::to_owned).into());
     broker.close().await;
 }

@@ -108,3 +108,19 @@ async fn what_the_mapping_refuses_goes_without_args_and_then_not_at_all_and_its_
     assert!((1..=2).contains(&metrics.stripped));
     beside.clear().await;
 }
+
+#[tokio::test]
+async fn a_month_that_is_past_is_dropped_whole_and_no_other_index_is() {
+    let settings = settings(&servers::search_url());
+    let (index, beside) = (SearchIndex::new(&settings).unwrap(), Beside::new(&settings));
+    let named = |month: &str| format!("{}-{month}", settings.prefix);
+    for month in ["2020.01", "2020.02", "2020.1", "notes"] {
+        beside.ask("PUT", &format!("/{}", named(month)), serde_json::Value::Null).await;
+    }
+    let before = "2020-02-29T23:59:59Z".parse::<Timestamp>().unwrap();
+    assert_eq!(index.drop_months_before(before).await.unwrap(), [named("2020.01")]);
+    assert!(index.drop_months_before(before).await.unwrap().is_empty());
+    for month in ["2020.02", "2020.1", "notes"] {
+        beside.ask("DELETE", &format!("/{}", named(month)), serde_json::Value::Null).await;
+    }
+}

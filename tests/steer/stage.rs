@@ -91,6 +91,7 @@ impl Stage {
         let api = ApiState {
             broker: broker.clone(),
             results: results.clone(),
+            blobs: spinor_consumers::blobs::Blobs::in_results(Arc::new(results.clone().into())),
             state: StateCell::new(state.clone().into()),
             marks: Arc::default(),
             groups: None,

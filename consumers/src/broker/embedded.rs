@@ -41,6 +41,7 @@ use inbox::{Inbox, Op, Parcel};
 use listeners::Listeners;
 use lock::DirLock;
 use record::Record;
+pub(crate) use store::ALL_DELIVERED;
 use store::Store;
 use writer::Writer;
 

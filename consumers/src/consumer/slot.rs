@@ -33,6 +33,7 @@ use super::{
     verdict,
 };
 use crate::{
+    blobs::Blobs,
     broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Receipt, Settlement, Verdict},
     entry,
     message::{self, Decoded, Past, header},
@@ -40,6 +41,7 @@ use crate::{
 
 mod agreement;
 mod ears;
+mod large;
 mod suspects;
 
 use agreement::Learnt;
@@ -68,6 +70,7 @@ pub struct Slots {
     unasked: Mutex<Option<Instant>>,
     holding: Arc<Holding>,
     asking: Asking,
+    blobs: Blobs,
     agreed: Agreed,
     learnt: Learnt,
     permits: Arc<Permits>,
@@ -111,6 +114,7 @@ impl Slots {
             broker: consumer.broker.clone(),
             record: Arc::clone(&consumer.record),
             asking: Asking::new(consumer.broker.clone(), Arc::clone(&intake)),
+            blobs: consumer.blobs.clone(),
             intake,
             running,
             lately: Lately::default(),
@@ -166,10 +170,12 @@ impl Slots {
         if job.expires_at.is_some_and(|at| at <= now) {
             return self.expire(&job, journaled, delivery, now);
         }
-        match self.registry.get(&job.kind) {
-            Some(executor) => self.run(&**executor, job, (journaled, claimed), delivery, now).await,
-            None => self.unknown_kind(job, journaled, delivery, now),
-        }
+        let Some(executor) = self.registry.get(&job.kind) else {
+            return self.unknown_kind(job, journaled, delivery, now);
+        };
+        // Before anything is agreed on: a job that goes back has taken no claim.
+        let Some((job, delivery)) = self.load(job, journaled, delivery, now).await else { return };
+        self.run(&**executor, job, (journaled, claimed), delivery, now).await;
     }
 
     /// A redelivered job may be running here, answered here a moment ago, or final in the record.
@@ -304,12 +310,14 @@ impl Slots {
         // The place of one that starts alone is free when its answer is stored: until then a death counts.
         let alone = keeper.permit.take();
         drop(keeper);
+        let (outcome, value_ref) = self.put_away(&job, outcome).await;
         let Some(delivery) = self.running.end(&key) else { return };
         if is_cut_by_drain(&context, &outcome) {
             return give_back(&self.broker, self.holding.boot, delivery);
         }
         let mut report = self.blank(&job, journaled, execution, now);
         report.maybe_rerun = maybe_rerun;
+        report.value_ref = value_ref;
         let (report, receipt) = self.answer(&job, journaled, delivery, report, &context, outcome);
         ears.ended(report);
         if alone.is_some() {
@@ -364,7 +372,7 @@ impl Slots {
     fn blank(&self, job: &Job, journaled: bool, execution: Uuid, now: Timestamp) -> Report {
         let mut report = Report::of(job, &self.settings.origin, execution, now);
         if !journaled || self.settings.whole_reports {
-            report.whole = Some(Box::new(job.clone()));
+            report.whole = Some(Box::new(job.carried()));
         }
         report
     }

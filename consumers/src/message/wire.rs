@@ -56,6 +56,9 @@ pub fn encode(job: &Job, journaled: bool) -> Message {
     if !job.limits.is_empty() {
         set(header::LIMITS, json_text(&job.limits));
     }
+    if let Some(blob) = &job.args_ref {
+        set(header::ARGS_REF, json_text(blob));
+    }
     if let Some(run) = job.run {
         set(header::RUN, HeaderValue::Text(run.to_string()));
     }
@@ -82,7 +85,8 @@ pub fn encode(job: &Job, journaled: bool) -> Message {
             expiration: None,
             headers,
         },
-        body: job.args.bytes().clone(),
+        // Args that lie elsewhere are not carried, even when somebody loaded them.
+        body: if job.args_ref.is_some() { Json::null().bytes().clone() } else { job.args.bytes().clone() },
     }
 }
 
@@ -110,6 +114,7 @@ pub fn decode(message: &Message, queue: &str, default_kind: Option<&str>, now: T
         kind: kind.to_owned(),
         queue: queue.to_owned(),
         args,
+        args_ref: json(properties, header::ARGS_REF)?,
         attempt: count(properties, header::ATTEMPT)?.unwrap_or(1).max(1),
         replay: count(properties, header::REPLAY)?.unwrap_or(0),
         created,
@@ -245,7 +250,7 @@ fn refused(name: &str, expected: &str, got: &str) -> Rubbish {
 mod tests {
     use std::time::Duration;
 
-    use spinor_executors::{RetryPolicy, Timeout, Unique};
+    use spinor_executors::{BlobRef, RetryPolicy, Sha256, Timeout, Unique};
 
     use super::*;
 
@@ -278,6 +283,20 @@ mod tests {
         let decoded = decode(&encode(&job, true), "images", None, Timestamp::now())?;
         assert_eq!(decoded.job, job);
         assert!(decoded.journaled && !decoded.unnamed);
+        Ok(())
+    }
+
+    #[test]
+    fn args_that_lie_elsewhere_are_not_carried_and_a_wrong_reference_is_rubbish() -> Result<(), Rubbish> {
+        let mut job = Job::new("noop", "q", Json::new("[1]").map_err(|error| Rubbish(error.to_string()))?);
+        job.args_ref = Some(BlobRef { sha256: Sha256([7; 32]), size: 3 });
+        let mut message = encode(&job, false);
+        assert_eq!(&message.body[..], b"null");
+        assert_eq!(decode(&message, "q", None, Timestamp::now())?.job, job.carried());
+        let wrong = HeaderValue::Text(r#"{"sha256": "../../etc", "size": 3}"#.into());
+        message.properties.headers.insert(header::ARGS_REF.into(), wrong);
+        let why = decode(&message, "q", None, Timestamp::now()).map(|_| ());
+        assert!(why.is_err_and(|why| why.0.contains(header::ARGS_REF)));
         Ok(())
     }
 

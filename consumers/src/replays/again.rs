@@ -47,6 +47,8 @@ pub fn job_of(mut message: Message, letter: &DeadLetter, edit: &Edit) -> Result<
     }
     if let Some(args) = &edit.args {
         message.body = args.bytes().clone();
+        // What is given counts, not what lies elsewhere.
+        message.properties.headers.remove(header::ARGS_REF);
     }
     if message.properties.kind.as_deref().is_none_or(str::is_empty) && edit.kind.is_none() {
         return no(Some("kind"), "the message names no kind; give one".to_owned());
@@ -80,6 +82,7 @@ pub fn anew(mut job: Job, replay: u32, edit: &Edit) -> Result<Job, NoJob> {
     }
     if let Some(args) = &edit.args {
         job.args = args.clone();
+        job.args_ref = None;
     }
     if job.args.bytes().len() > message::MAX_BODY {
         let why = format!("{} bytes, at most {}", job.args.bytes().len(), message::MAX_BODY);
@@ -106,6 +109,21 @@ mod tests {
 
     fn job() -> Job {
         Job::new("image.resize", "images", Json::empty())
+    }
+
+    #[test]
+    fn args_that_are_given_count_in_place_of_those_that_lie_elsewhere() -> Result<(), Box<dyn std::error::Error>> {
+        let blob = spinor_executors::BlobRef { sha256: spinor_executors::Sha256([7; 32]), size: 300_000 };
+        let large = Job { args: Json::null(), args_ref: Some(blob), ..job() };
+        let edit = Edit { args: Some(Json::new("[1]")?), ..Edit::default() };
+        let of_letter = job_of(message::encode(&large, true), &letter(&large), &edit)?;
+        for again in [anew(of_letter, 1, &edit)?, anew(large.clone(), 1, &edit)?] {
+            assert_eq!((again.args.text(), again.args_ref), ("[1]", None));
+            assert_eq!(&message(&again).body[..], b"[1]");
+        }
+        let same = anew(large.clone(), 1, &Edit::default())?;
+        assert_eq!(same.args_ref, large.args_ref);
+        Ok(())
     }
 
     #[test]

@@ -49,7 +49,10 @@ struct Memory {
     leads: bool,
     /// When each replay may publish its next chunk.
     due: HashMap<Uuid, Instant>,
+    /// The record does not answer, and that was said.
     quiet: bool,
+    /// Nor does State.
+    away: bool,
 }
 
 impl Replays {
@@ -92,7 +95,7 @@ impl Replays {
             }
         }
         *events = None;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Publishes one chunk of one replay, if one is due; tells when to come again.
@@ -200,7 +203,18 @@ impl Replays {
     /// Takes or renews the lease; tells whether this process has it.
     async fn lead(&self, memory: &mut Memory) -> bool {
         let Some(state) = self.state.get() else { return false };
-        memory.leads = state.lease(NAME, memory.owner, LEASE).await.is_ok_and(|epoch| epoch.is_some());
+        match state.lease(NAME, memory.owner, LEASE).await {
+            Ok(epoch) => {
+                memory.away = false;
+                memory.leads = epoch.is_some();
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut memory.away, true) {
+                    tracing::warn!(%error, "Replays wait: State does not say who works on them.");
+                }
+                memory.leads = false;
+            }
+        }
         memory.leads
     }
 

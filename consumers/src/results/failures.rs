@@ -63,6 +63,11 @@ impl FailureFilter {
         if self.states.is_empty() { &BAD_ENDS } else { &self.states }
     }
 
+    /// Does every row of a stretch of the index match, but for a few?
+    const fn is_wide(&self) -> bool {
+        self.kind.is_none() && self.queue.is_none() && self.since.is_none() && self.until.is_none()
+    }
+
     fn fits(&self, row: &Looked) -> bool {
         let same =
             |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| clip(wanted, 255) == found);
@@ -231,10 +236,11 @@ impl Store {
         asked.and(test, [Value::Text(name)]);
         asked.and("created <= ?", [Value::Int(bound.as_microsecond())]);
         let at = Value::Int(place.created);
+        let limit = if filter.is_wide() { most.clamp(1, LOOK) } else { LOOK };
         asked.and("created >= ? AND (created > ? OR id > ?)", [at.clone(), at, Value::Id(place.id)]);
         let sql = format!(
             "SELECT created, id, replay, state, kind, queue, fingerprint, ended FROM jobs{asked} \
-             ORDER BY created, id LIMIT {LOOK}"
+             ORDER BY created, id LIMIT {limit}"
         );
         let rows = self.database.ask(sql, asked.values).await?;
         let (mut found, mut last, mut looked_at) = (Vec::new(), None, 0);
@@ -250,7 +256,7 @@ impl Store {
             last = Some((row.created, row.id));
         }
         let next = match last {
-            Some((created, id)) if looked_at < rows.len() || rows.len() == LOOK => {
+            Some((created, id)) if looked_at < rows.len() || rows.len() == limit => {
                 Some(Place { lane: place.lane, created, id })
             }
             _ if place.lane + 1 < lanes => Some(Place { lane: place.lane + 1, created: i64::MIN, id: Uuid::nil() }),

@@ -94,6 +94,9 @@ pub struct JobRecord {
     pub job: Option<Job>,
     /// Every execution, in order.
     pub attempts: Vec<AttemptRecord>,
+    /// Which large args or values could not be read for this answer, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
 }
 
 /// One execution's row.

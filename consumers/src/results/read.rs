@@ -44,7 +44,12 @@ impl Store {
                 attempts.push(AttemptRecord { report: json(&report)? });
             }
         }
-        Ok(Some(JobRecord { row: job_row(found)?, job: job.as_deref().map(json).transpose()?, attempts }))
+        Ok(Some(JobRecord {
+            row: job_row(found)?,
+            job: job.as_deref().map(json).transpose()?,
+            attempts,
+            unread: Vec::new(),
+        }))
     }
 
     pub(super) async fn jobs(&self, filter: &JobFilter) -> Result<Page<JobRow>, ResultsError> {
@@ -358,6 +363,7 @@ fn report_of(row: JobRow, host: Option<String>) -> Report {
         execution: Uuid::nil(),
         state: row.state,
         value: None,
+        value_ref: None,
         failure: row.error.map(|message| Failure { cause: Cause::Error, message }),
         exit: None,
         stdout: Output::default(),

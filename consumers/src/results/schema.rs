@@ -8,8 +8,16 @@ use super::{
 const SCHEMA: Schema = Schema {
     what: "results database",
     table: "spinor_schema",
-    sqlite: &[include_str!("schema/sqlite_0001.sql"), include_str!("schema/sqlite_0002.sql")],
-    mysql: &[include_str!("schema/mysql_0001.sql"), include_str!("schema/mysql_0002.sql")],
+    sqlite: &[
+        include_str!("schema/sqlite_0001.sql"),
+        include_str!("schema/sqlite_0002.sql"),
+        include_str!("schema/sqlite_0003.sql"),
+    ],
+    mysql: &[
+        include_str!("schema/mysql_0001.sql"),
+        include_str!("schema/mysql_0002.sql"),
+        include_str!("schema/mysql_0003.sql"),
+    ],
 };
 
 /// The schema version this program writes.

@@ -147,6 +147,33 @@ impl Client {
             .map_err(|error| SearchError::Unavailable(format!("its answer is none: {error}")))
     }
 
+    /// Our indices, with the year and month each is for.
+    pub async fn months(&self) -> Result<Vec<(String, i16, i8)>, SearchError> {
+        let path =
+            format!("/{}-*/_settings?filter_path=*.settings.index.uuid&expand_wildcards=open,closed", self.prefix);
+        let answer = judge(self.request(Method::GET, &path).send().await.map_err(unreachable)?).await?;
+        let all: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let mut months = Vec::new();
+        for index in all.as_object().into_iter().flat_map(|all| all.keys()) {
+            // Somebody else's index of a like name has no month.
+            let Some((year, month)) =
+                index.strip_prefix(&format!("{}-", self.prefix)).and_then(|rest| rest.split_once('.'))
+            else {
+                continue;
+            };
+            if let (4, 2, Ok(year), Ok(month @ 1..=12)) = (year.len(), month.len(), year.parse(), month.parse()) {
+                months.push((index.clone(), year, month));
+            }
+        }
+        Ok(months)
+    }
+
+    /// Drops an index.
+    pub async fn drop(&self, index: &str) -> Result<(), SearchError> {
+        let path = format!("/{index}?ignore_unavailable=true");
+        judge(self.request(Method::DELETE, &path).send().await.map_err(unreachable)?).await.map(drop)
+    }
+
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.auth {

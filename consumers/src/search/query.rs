@@ -1,5 +1,6 @@
 //! The question side of the search index: the words a person types, and the filters of a list.
 
+use jiff::{Timestamp, civil::date, tz::TimeZone};
 use serde_json::{Value, json};
 
 use super::{
@@ -26,6 +27,21 @@ impl SearchIndex {
     /// Logs in without changing anything; tells the server's version.
     pub async fn check(&self) -> Result<String, SearchError> {
         self.client.version().await
+    }
+
+    /// Drops the indices of months that ended before an instant; tells their names.
+    pub async fn drop_months_before(&self, before: Timestamp) -> Result<Vec<String>, SearchError> {
+        let mut dropped = Vec::new();
+        for (index, year, month) in self.client.months().await? {
+            // A month is over when the next one has begun.
+            let next = if month == 12 { date(year + 1, 1, 1) } else { date(year, month + 1, 1) };
+            let ended = next.to_zoned(TimeZone::UTC).is_ok_and(|next| next.timestamp() <= before);
+            if ended {
+                self.client.drop(&index).await?;
+                dropped.push(index);
+            }
+        }
+        Ok(dropped)
     }
 
     /// Jobs in which all the words are found (`"a phrase"`, `one | other`, `-not`, `begin*`), newest

@@ -45,13 +45,7 @@ impl NewJob {
     pub fn check(self, now: Timestamp) -> Result<Checked, Problem> {
         name("kind", &self.kind)?;
         let queue = self.queue.unwrap_or_else(|| "default".to_owned());
-        name("queue", &queue)?;
-        if is_reserved(&queue) {
-            return Err(Problem::field(
-                "queue",
-                format!("`{queue}` is the name of a lane; {RESERVED}, and a `priority`"),
-            ));
-        }
+        queue_name(&queue)?;
         let mut job = Job::new(self.kind, queue, self.args.unwrap_or_else(Json::null));
         job.created = now;
         if let Some(id) = self.id {
@@ -118,7 +112,18 @@ pub fn check_limit(field: &str, text: &str) -> Result<(), Problem> {
     Err(Problem::field(field, format!("`{}`: {expected}", clip(text))))
 }
 
-fn name(field: &str, text: &str) -> Result<(), Problem> {
+/// A queue that jobs may be published to.
+pub fn queue_name(queue: &str) -> Result<(), Problem> {
+    name("queue", queue)?;
+    if is_reserved(queue) {
+        let why = format!("`{queue}` is the name of a lane; {RESERVED}, and a `priority`");
+        return Err(Problem::field("queue", why));
+    }
+    Ok(())
+}
+
+/// A name of ours in a field.
+pub fn name(field: &str, text: &str) -> Result<(), Problem> {
     if keys::is_name(text) {
         return Ok(());
     }

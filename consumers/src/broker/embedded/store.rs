@@ -61,6 +61,12 @@ const FLUSH: &str = "
     DELETE FROM delayed WHERE id IN (SELECT value FROM json_each(?));
     COMMIT";
 
+/// For a file that was copied from a broker which went on: all it holds may have run since, so it counts as
+/// delivered before.
+pub(crate) const ALL_DELIVERED: &str = "
+    UPDATE queues SET mark = max(mark, coalesce(
+        (SELECT max(key) & 17592186044415 FROM messages WHERE key >= queues.id << 44 AND key < (queues.id + 1) << 44), 0))";
+
 /// Why the file could not be read or written. Named by what the writer does next.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum StoreError {

@@ -205,6 +205,8 @@ impl Feed {
                 () = at(this.quiet_at(credit)) => {}
                 _ = look.tick() => {
                     self.look_for_lanes();
+                    // One that was left alone may answer again.
+                    self.take_from_lanes(this, connection).await?;
                     if self.is_stuck(this, connection).await {
                         return Ok(Ended::Lost);
                     }
@@ -251,7 +253,7 @@ impl Feed {
     /// A queue that is not somebody else's has lanes, as soon as somebody needs them.
     async fn take_from_lanes(&self, this: &mut Generation, connection: &Connection) -> lapin::Result<()> {
         let Some(queue) = &self.source.work else { return Ok(()) };
-        let lanes = self.broker.lanes.of(&queue.name);
+        let lanes = self.broker.lanes.answering(&queue.name);
         if !this.take_from(&lanes).await? {
             return Ok(());
         }

@@ -32,6 +32,8 @@ pub struct Known {
     looked: Mutex<HashMap<String, Instant>>,
     /// Those that could not be made, and when that was.
     refused: Mutex<HashMap<String, Instant>>,
+    /// Those that did not answer whoever takes from them, and when that was.
+    silent: Mutex<HashMap<String, Instant>>,
     /// Does somebody listen for new ones?
     listening: AtomicBool,
 }
@@ -56,6 +58,28 @@ impl Known {
         let mut of = vec![PriorityLane::High, PriorityLane::Low];
         of.retain(|lane| lanes.contains(&name(queue, *lane)));
         of
+    }
+}
+
+impl Known {
+    /// The lanes to take from: one that did not answer must not hold up the others.
+    pub fn answering(&self, queue: &str) -> Vec<PriorityLane> {
+        let silent = lock(&self.silent);
+        let mut of = self.of(queue);
+        of.retain(|lane| silent.get(&name(queue, *lane)).is_none_or(|at| at.elapsed() >= LOOK));
+        of
+    }
+
+    /// A lane gave no answer, or an error: it is left alone for a minute.
+    pub fn leave_alone(&self, queue: &str, lane: PriorityLane) {
+        if lane != PriorityLane::Normal {
+            tracing::warn!(
+                queue,
+                lane = lane.suffix(),
+                "A lane does not answer; its jobs wait, the other lanes go on."
+            );
+            lock(&self.silent).insert(name(queue, lane), Instant::now());
+        }
     }
 }
 

@@ -13,12 +13,13 @@
 
 use lapin::{
     options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
+    protocol::AMQPSoftError,
     types::FieldTable,
 };
 use tokio::time::{Duration, Instant};
 
 use super::{FIRST_PAUSE, Generation, within};
-use crate::broker::{PriorityLane, priority::Turns};
+use crate::broker::{PriorityLane, priority::Turns, rabbitmq::topology};
 
 /// With less credit jobs are slow, and no division of it comes near the weights.
 const SMALL: usize = 42;
@@ -28,11 +29,15 @@ const LONG: usize = 64;
 const DRY: u8 = 16;
 /// Nothing came for so long, though there is credit: it may be on the wrong lane.
 const QUIET: Duration = Duration::from_millis(10);
+/// A lane that says nothing for so long has no leader.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Whose turn it is, and what was found.
 pub(super) struct Shares {
     lanes: Vec<PriorityLane>,
     turns: Turns,
+    /// As they were before the last one, which is taken back when its lane has nothing.
+    before: Turns,
     /// For how many more each lane is taken to have nothing.
     dry: Vec<(PriorityLane, u8)>,
     /// Pulled since the credit was last used up, or nothing was left.
@@ -45,7 +50,7 @@ pub(super) struct Shares {
 
 impl Shares {
     fn of(lanes: Vec<PriorityLane>) -> Self {
-        Self { lanes, turns: Turns::new(), dry: Vec::new(), pulled: 0, opened: 0, stirred: false }
+        Self { lanes, turns: Turns::new(), before: Turns::new(), dry: Vec::new(), pulled: 0, opened: 0, stirred: false }
     }
 
     /// All lanes may have something again.
@@ -55,8 +60,16 @@ impl Shares {
     }
 
     fn next(&mut self) -> Option<PriorityLane> {
+        self.before.clone_from(&self.turns);
         let dry = &self.dry;
         self.turns.next(self.lanes.iter().copied().filter(|lane| dry.iter().all(|(dry, _)| dry != lane)))
+    }
+
+    /// The lane whose turn it was has nothing.
+    fn missed(&mut self, lane: PriorityLane) {
+        // Else those that have something would gain on each other by turns that nobody had.
+        self.turns.clone_from(&self.before);
+        self.dry.push((lane, DRY));
     }
 
     fn pulled(&mut self) {
@@ -165,7 +178,8 @@ impl Generation {
 
     async fn pull(&mut self, lane: PriorityLane) -> lapin::Result<()> {
         let name = self.queue(lane).as_str().into();
-        let got = self.channel.basic_get(name, BasicGetOptions { no_ack: false }).await?;
+        let got = self.channel.basic_get(name, BasicGetOptions { no_ack: false });
+        let got = self.answered(lane, got).await?;
         let Some(shares) = &mut self.shares else { return Ok(()) };
         match got {
             Some(message) => {
@@ -174,7 +188,7 @@ impl Generation {
                 self.pause = FIRST_PAUSE;
                 self.keep(vec![message.delivery]);
             }
-            None => shares.dry.push((lane, DRY)),
+            None => shares.missed(lane),
         }
         Ok(())
     }
@@ -184,15 +198,82 @@ impl Generation {
         self.tracker.start_over();
         let Some(shares) = &mut self.shares else { return Ok(()) };
         (shares.opened, shares.stirred) = (within, false);
-        for (lane, share) in shares.divided(free) {
+        let divided = shares.divided(free);
+        for (lane, share) in divided {
             let prefetch = u16::try_from(share).unwrap_or(u16::MAX);
             self.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let name = self.queue(lane).as_str().into();
             let options = BasicConsumeOptions::default();
-            self.consumers.push(self.channel.basic_consume(name, "".into(), options, FieldTable::default()).await?);
+            let consume = self.channel.basic_consume(name, "".into(), options, FieldTable::default());
+            let consumer = self.answered(lane, consume).await?;
+            self.consumers.push(consumer);
             self.granted += share;
         }
         self.last_arrival = Instant::now();
         Ok(())
+    }
+
+    /// What a lane answered. A queue without a leader answers nothing; the channel is then given up, for
+    /// nothing else is heard on it, and the next one leaves that lane alone. One that is gone is
+    /// declared again.
+    async fn answered<T>(&self, lane: PriorityLane, ask: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+        let answer = tokio::time::timeout(PATIENCE, ask)
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::other(format!("`{}` does not answer", self.queue(lane))).into()));
+        if let Err(error) = &answer
+            && topology::soft(error) != Some(AMQPSoftError::NOTFOUND)
+            && let Some(queue) = &self.source.work
+            && (self.is_up() || error.is_amqp_soft_error())
+        {
+            self.broker.lanes.leave_alone(&queue.name, lane);
+        }
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_lane_takes_no_turns_from_the_others() {
+        let mut shares = Shares::of(PriorityLane::ALL.to_vec());
+        let mut low = 0;
+        for _ in 0..100 {
+            shares.begin();
+            let mut next = shares.next();
+            if next == Some(PriorityLane::High) {
+                shares.missed(PriorityLane::High);
+                next = shares.next();
+            }
+            low += usize::from(next == Some(PriorityLane::Low));
+            shares.pulled();
+        }
+        assert_eq!(low, 20);
+    }
+
+    #[test]
+    fn a_credit_is_divided_by_weight_and_each_lane_gets_some() {
+        let shares = Shares::of(PriorityLane::ALL.to_vec());
+        let of = |free| {
+            let mut divided = shares.divided(free);
+            divided.sort_unstable();
+            divided.into_iter().map(|(_, share)| share).collect::<Vec<_>>()
+        };
+        assert_eq!(of(210), [160, 40, 10]);
+        assert_eq!(of(4), [2, 1, 1]);
+        assert_eq!(of(1), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_lane_that_had_nothing_is_asked_again_after_a_while() {
+        let mut shares = Shares::of(vec![PriorityLane::High, PriorityLane::Normal]);
+        assert_eq!(shares.next(), Some(PriorityLane::High));
+        shares.missed(PriorityLane::High);
+        for _ in 0..DRY {
+            assert_eq!(shares.next(), Some(PriorityLane::Normal));
+            shares.pulled();
+        }
+        assert_eq!(shares.next(), Some(PriorityLane::High));
     }
 }
