@@ -16,7 +16,7 @@ use spinor_consumers::{
     message::{self, header},
     state::{KeyFilter, KeyTaken, OnTaken, State, StateTarget, Subject},
 };
-use spinor_executors::{HeaderValue, Job, Json, Outcome, State as JobState, Unique};
+use spinor_executors::{HeaderValue, Job, Json, KindPattern, Outcome, State as JobState, Unique};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -172,7 +172,7 @@ pub async fn a_running_job_is_cancelled_by_its_own_wish_and_by_its_runs<F: Fixtu
     let (one, mut of_a_run) = (job("endless"), job("endless"));
     let run = Uuid::now_v7();
     of_a_run.run = Some(run);
-    stage.publish(&[one.clone()]).await;
+    stage.publish(std::slice::from_ref(&one)).await;
     started.notified().await;
     let broker = stage.broker.clone();
     pact.mark(&broker, Subject::Cancel(one.id), json!(true)).await;
@@ -323,7 +323,7 @@ pub async fn a_copy_of_a_claimed_attempt_does_not_run<F: Fixture>() {
         sent.expect("published");
     }
     let last = super::stage::job("noop");
-    stage.publish(&[last.clone()]).await;
+    stage.publish(std::slice::from_ref(&last)).await;
     let reports = [stage.report().await.job, stage.report().await.job];
     assert_eq!((reports, runs.load(Ordering::SeqCst)), ([job.id, last.id], 1));
     drop(pact);
@@ -353,6 +353,28 @@ pub async fn an_at_most_once_job_of_a_lost_consumer_is_lost_and_runs_no_second_t
     assert_eq!((report.job, report.state), (waiting.id, JobState::Succeeded));
     key_is_free(&pact).await;
     second.drain().await;
+}
+
+pub async fn an_at_most_once_job_that_comes_back_while_state_is_away_is_lost_and_not_forgotten<F: Fixture>() {
+    let pattern = KindPattern::new("turn").expect("a pattern");
+    let kind = KindSettings { pattern, at_most_once: true, ..every_kind() };
+    let once = || ConsumerSettings { kinds: vec![kind.clone()], ..settings(1) };
+    let turnstile = Turnstile::default();
+    let (mut fixture, pact, stage) = open::<F>(once(), turnstile.cast()).await;
+    let lost = job("turn");
+    stage.publish(std::slice::from_ref(&lost)).await;
+    turnstile.holds(1).await;
+    let broker = fixture.lose().await;
+    // This one has no State: it puts the job off, and what the broker then has is another message.
+    let mut second = Stage::on(broker.clone(), once(), turnstile.cast().noop(), None).await;
+    let after = job("noop");
+    second.publish(std::slice::from_ref(&after)).await;
+    assert_eq!(second.report().await.job, after.id);
+    second.drain().await;
+    let mut third = Stage::agreeing(broker.clone(), once(), turnstile.cast(), None, pact.agreed(&broker)).await;
+    let report = third.report().await;
+    assert_eq!((report.job, report.state), (lost.id, JobState::Lost));
+    third.drain().await;
 }
 
 async fn taken(pact: &Pact, job: Uuid) -> KeyTaken {

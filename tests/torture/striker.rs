@@ -79,14 +79,16 @@ impl<'a> Striker<'a> {
             Fault::OnceLoseConfirms => self.link(Fault::LoseConfirms, MANY + target, hold).await,
             Fault::StateKill => self.kill_server("state-kill", state(stage), hold).await,
             Fault::StateFreeze => self.freeze_server("state-freeze", state(stage), hold).await,
-            Fault::SearchKill => match &stage.search {
-                Some(search) => self.kill_server("search-kill", search, hold).await,
-                None => {}
-            },
-            Fault::SearchFreeze => match &stage.search {
-                Some(search) => self.freeze_server("search-freeze", search, hold).await,
-                None => {}
-            },
+            Fault::SearchKill => {
+                if let Some(search) = &stage.search {
+                    self.kill_server("search-kill", search, hold).await;
+                }
+            }
+            Fault::SearchFreeze => {
+                if let Some(search) = &stage.search {
+                    self.freeze_server("search-freeze", search, hold).await;
+                }
+            }
             Fault::DatabaseFreeze => self.freeze_server("database-freeze", database(stage), hold).await,
         }
     }

@@ -241,6 +241,9 @@ impl Slots {
         let mut copy = message::encode(&job, journaled);
         Past::of(&delivery.message.properties).write(&mut copy.properties.headers);
         copy.properties.headers.insert(header::UNKNOWN_SINCE.to_owned(), HeaderValue::Int(since));
+        if delivery.redelivered {
+            copy.properties.headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
+        }
         let to = Address::Delayed { queue: job.queue, after: UNKNOWN_KIND_DELAY.min(self.settings.unknown_kind_grace) };
         self.settle(
             delivery,

@@ -107,8 +107,6 @@ impl Slots {
         if start == Probation::Alone {
             permit = self.holding.alone().await;
             if permit.is_none() {
-                let mut delivery = delivery;
-                delivery.message.properties.headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
                 self.put_off(delivery, LATER);
                 return None;
             }
@@ -123,10 +121,15 @@ impl Slots {
         Some((held, past, permit))
     }
 
-    /// Back to its queue after a while, with all it tells of.
+    /// Back to its queue after a while, with all it tells of. The broker does not know that it is the
+    /// same: what may have been claimed says so itself, or it would be taken for a mere copy.
     pub(super) fn put_off(&self, delivery: Delivery, after: Duration) {
         let to = Address::Delayed { queue: delivery.queue.clone(), after };
-        let copy = Outgoing { to, message: delivery.message.clone(), must: true };
+        let mut message = delivery.message.clone();
+        if delivery.redelivered || delivery.started {
+            message.properties.headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
+        }
+        let copy = Outgoing { to, message, must: true };
         self.settle(delivery, Settlement { publish: vec![copy], ..Settlement::default() });
     }
 
