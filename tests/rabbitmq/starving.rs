@@ -39,7 +39,7 @@ async fn stands_still(credit: u32) {
     accepted(&broker, 0..1).await;
     assert_eq!(next_id(&broker, &mut subscription).await, "0");
     // Links and heartbeats go on, other channels are served, and nothing comes.
-    assert_eq!(server.ctl(&["eval", STAND_STILL]).await.trim(), "1");
+    assert_ne!(server.ctl(&["eval", STAND_STILL]).await.trim(), "0");
     subscription.credit(credit);
     accepted(&broker, 1..21).await;
     let first = timeout(NOTICED, next_id(&broker, &mut subscription)).await.expect("noticed in time");
