@@ -187,8 +187,6 @@ impl App {
             () = shutdown.drain.cancelled() => {}
             // A part that cannot go on ends the process: it would look alive and do nothing.
             () = failed.cancelled() => shutdown.drain.cancel(),
-            // Its consumers were told to end by a mark, and it does nothing else.
-            () = consuming.wait(), if self.only_consumes() => shutdown.drain.cancel(),
             // Nothing else is here, and all consumers were told to drain.
             () = consuming.wait(), if self.role.parts == CONSUMER => shutdown.drain.cancel(),
         }
@@ -300,11 +298,6 @@ impl App {
             });
         }
         tracker
-    }
-
-    fn only_consumes(&self) -> bool {
-        let Parts { api, consumer, recorder } = self.role.parts;
-        consumer && !api && !recorder
     }
 
     fn start_serving(

@@ -154,3 +154,17 @@ impl Fleet {
         tokio::time::timeout(RUN, self.drive(plans)).await.expect("the run ends in time")
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_of_more_than_256_kib_travels_by_reference_and_every_step_runs() {
+    let fleet = Fleet::start(&["a"]).await;
+    let words = "x".repeat(20_000);
+    let steps: Vec<String> = (0..20).map(|step| format!("\"RUN: echo {step} {words} | cut -c 1-2\"")).collect();
+    let (end, _) = fleet.run(&[file(&format!("- jobs: [{}]\n", steps.join(", ")))]).await;
+    assert_eq!((end.report.succeeded, end.steps.len()), (Some(true), 20), "{:?}", end.report.problems);
+    let record = fleet.results.run(end.report.run).await.expect("the record answers").expect("the run is there");
+    let plan = fleet.results.job(record.jobs[0].1.id).await.expect("the record answers").expect("the plan is there");
+    let job = plan.job.expect("it was announced");
+    assert!(job.args_ref.is_some_and(|blob| blob.size > 400_000) && job.args.text() == "null", "{job:?}");
+    fleet.end().await;
+}

@@ -16,7 +16,7 @@ use spinor_consumers::{
     replays::{Edit, ReplayError, Replayed, Replays},
     results::{DeadFilter, DeadLetter, Page},
 };
-use spinor_executors::Json as Args;
+use spinor_executors::{Job, Json as Args};
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
@@ -197,12 +197,20 @@ pub(super) async fn show(
 ) -> Answer<DeadRecord> {
     let id = id_of(path)?;
     let (message, letter) = state.results.letter(id).await?.ok_or_else(|| unknown(id))?;
-    let is_job = letter.attempt > 0 && message::decode(&message, &letter.queue, None, letter.at).is_ok();
-    let body = match std::str::from_utf8(&message.body) {
-        Ok(text) => text.to_owned(),
-        Err(_) => message.body.escape_ascii().to_string(),
+    let job = message::decode(&message, &letter.queue, None, letter.at).ok().filter(|_| letter.attempt > 0);
+    let is_job = job.is_some();
+    let apart = job.map(|decoded| Job { id: letter.job, ..decoded.job }).filter(|job| job.args_ref.is_some());
+    // Args that lie apart and cannot be read are shown as the message has them.
+    let apart = match apart {
+        Some(job) => state.blobs.fetch(job).await.ok().map(|job| job.args.bytes().clone()),
+        None => None,
     };
-    Ok(Json(DeadRecord { letter, properties: message.properties, bytes: message.body.len(), body, is_job }))
+    let shown = apart.unwrap_or_else(|| message.body.clone());
+    let body = match std::str::from_utf8(&shown) {
+        Ok(text) => text.to_owned(),
+        Err(_) => shown.escape_ascii().to_string(),
+    };
+    Ok(Json(DeadRecord { letter, properties: message.properties, bytes: shown.len(), body, is_job }))
 }
 
 /// `DELETE /dead`: all that match.

@@ -172,7 +172,7 @@ pub async fn a_running_job_is_cancelled_by_its_own_wish_and_by_its_runs<F: Fixtu
     let (one, mut of_a_run) = (job("endless"), job("endless"));
     let run = Uuid::now_v7();
     of_a_run.run = Some(run);
-    stage.publish(&[one.clone()]).await;
+    stage.publish(std::slice::from_ref(&one)).await;
     started.notified().await;
     let broker = stage.broker.clone();
     pact.mark(&broker, Subject::Cancel(one.id), json!(true)).await;
@@ -323,7 +323,7 @@ pub async fn a_copy_of_a_claimed_attempt_does_not_run<F: Fixture>() {
         sent.expect("published");
     }
     let last = super::stage::job("noop");
-    stage.publish(&[last.clone()]).await;
+    stage.publish(std::slice::from_ref(&last)).await;
     let reports = [stage.report().await.job, stage.report().await.job];
     assert_eq!((reports, runs.load(Ordering::SeqCst)), ([job.id, last.id], 1));
     drop(pact);

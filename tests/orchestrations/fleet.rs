@@ -8,6 +8,7 @@ use spinor::orchestrations::{
     view::{RunEnd, RunRequest, Runner as _, Update},
 };
 use spinor_consumers::{
+    blobs::Blobs,
     broker::{
         AnyBroker, Broker, QueueSpec,
         embedded::{Embedded, EmbeddedSettings},
@@ -92,15 +93,21 @@ impl Fleet {
         let executor = PlanExecutor::new(node, &journals).expect("a node has its journals");
         let mut registry = Registry::default();
         registry.add(PLAN_KIND, Arc::new(executor)).expect("the one kind");
-        let consumer = Consumer::new(Arc::new(settings), Arc::new(registry), self.broker.clone(), None);
+        let consumer =
+            Consumer::new(Arc::new(settings), Arc::new(registry), self.broker.clone(), None).with_blobs(self.blobs());
         let until = self.shutdown.clone();
         self.tasks.spawn(async move { consumer.run(until).await.expect("the node runs") });
+    }
+
+    fn blobs(&self) -> Blobs {
+        Blobs::in_results(Arc::new(self.results.clone().into()))
     }
 
     /// A driver that has less time than people.
     pub fn driver(&self) -> Driver<AnyBroker, Results> {
         let patience = Patience { unreachable: Duration::from_secs(1), ..Patience::default() };
-        Driver::new(self.broker.clone(), self.results.clone(), vec![]).with_patience(patience)
+        let driver = Driver::new(self.broker.clone(), self.results.clone(), vec![]);
+        driver.with_patience(patience).with_blobs(self.blobs())
     }
 
     /// Drives plans to their end.

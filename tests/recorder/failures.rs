@@ -239,7 +239,7 @@ const FIRST: [&str; 2] = [
 ];
 
 async fn a_record_of_the_first_schema_keeps_its_rows(record: &Record) {
-    for table in ["jobs", "attempts", "steps", "runs", "dead", "marks", "replays", "spinor_schema"] {
+    for table in ["jobs", "attempts", "steps", "runs", "dead", "marks", "replays", "blobs", "spinor_schema"] {
         record.execute(&format!("DROP TABLE {table}")).await;
     }
     let server = matches!(record.target, ResultsTarget::MySql(_));
@@ -274,7 +274,7 @@ async fn a_record_of_the_first_schema_keeps_its_rows(record: &Record) {
     upgraded.close().await;
     if server {
         // A server commits each change of a table: cut before the version was noted, it goes on.
-        record.execute("DELETE FROM spinor_schema WHERE version = 2").await;
+        record.execute("DELETE FROM spinor_schema WHERE version > 1").await;
         record.execute("DROP TABLE replays").await;
         let again = record.again().await;
         check(&again).await;

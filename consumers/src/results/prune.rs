@@ -231,10 +231,11 @@ impl Results {
             jobs.push(last.id);
         }
         if !dry && !rows.is_empty() {
+            let delete = "DELETE FROM dead WHERE job = ? AND replay = ? AND attempt = ?".into();
             let mut writing = self.0.database.begin().await?;
             for row in &rows {
                 let key = vec![Value::Id(row.id(0)?), Value::Int(row.int(2)?), Value::Int(row.int(3)?)];
-                writing.run(&self.0.statements.unbury, key).await?;
+                writing.run(&delete, key).await?;
             }
             writing.commit().await?;
         }

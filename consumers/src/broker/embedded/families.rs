@@ -81,7 +81,7 @@ impl Writer {
                 }
                 // The disk takes nothing now, and what follows will say so.
                 Err(error) => {
-                    tracing::warn!(queue = name, %error, "A lane cannot be made; its job takes the normal one.")
+                    tracing::warn!(queue = name, %error, "A lane cannot be made; its job takes the normal one.");
                 }
             }
         }

@@ -166,7 +166,11 @@ impl Inner {
     /// has one.
     pub(super) fn forget_lanes<'a>(&self, of: impl Iterator<Item = &'a Outgoing>) -> bool {
         let names: Vec<String> = of.filter_map(wanted).map(|(queue, lane)| name(queue, lane)).collect();
-        self.lanes.lanes.send_if_modified(|lanes| names.iter().fold(false, |some, name| lanes.remove(name) || some))
+        self.lanes.lanes.send_if_modified(|lanes| {
+            let before = lanes.len();
+            lanes.retain(|lane| !names.contains(lane));
+            lanes.len() < before
+        })
     }
 
     /// Declares a queue's lanes again, as far as they are known: it may be another server.
