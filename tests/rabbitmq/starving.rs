@@ -22,6 +22,16 @@ const FULL: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_has_work_and_hands_out_nothing_is_noticed_within_a_minute_and_subscribed_anew() {
+    stands_still(5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_does_not_answer_a_change_of_credit_is_noticed_within_a_minute_and_subscribed_anew() {
+    stands_still(50).await;
+}
+
+/// With another credit from then on the channel is asked something, and does not answer.
+async fn stands_still(credit: u32) {
     let server = PrivateServer::start("rabbitmq").await;
     let broker = connect(server.url(), "spinor").await;
     broker.declare(&[own("images")]).await.expect("declare");
@@ -29,7 +39,8 @@ async fn a_broker_that_has_work_and_hands_out_nothing_is_noticed_within_a_minute
     accepted(&broker, 0..1).await;
     assert_eq!(next_id(&broker, &mut subscription).await, "0");
     // Links and heartbeats go on, other channels are served, and nothing comes.
-    assert_eq!(server.ctl(&["eval", STAND_STILL]).await.trim(), "1");
+    assert_ne!(server.ctl(&["eval", STAND_STILL]).await.trim(), "0");
+    subscription.credit(credit);
     accepted(&broker, 1..21).await;
     let first = timeout(NOTICED, next_id(&broker, &mut subscription)).await.expect("noticed in time");
     server.ctl(&["eval", GO_ON]).await;

@@ -15,7 +15,7 @@ use std::{
 use lapin::{Connection, protocol::AMQPSoftError};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use uuid::Uuid;
 
@@ -175,7 +175,11 @@ impl Feed {
         self.take_from_lanes(this, connection).await?;
         loop {
             let credit = if self.out.is_some() { self.credit } else { 0 };
-            this.adjust(credit).await?;
+            // A channel that does not answer is as good as lost, and nobody would look while it is waited for.
+            match timeout(STUCK, this.adjust(credit)).await {
+                Ok(adjusted) => adjusted?,
+                Err(_) => return Ok(self.silent()),
+            }
             if let Some(ready) = self.ready.take() {
                 // The caller may have given up waiting.
                 let _ = ready.send(());
@@ -188,7 +192,10 @@ impl Feed {
             tokio::select! {
                 // A new credit is heard before an answer makes room for more under the old one.
                 biased;
-                wish = self.wishes.heard() => self.hear(this, wish).await?,
+                wish = self.wishes.heard() => match timeout(STUCK, self.hear(this, wish)).await {
+                    Ok(heard) => heard?,
+                    Err(_) => return Ok(self.silent()),
+                },
                 () = tracker.changed.notified() => {
                     let wait = tracker.answer(When::Now);
                     late = late.or_else(|| wait.then(|| Instant::now() + PATIENCE));
@@ -272,6 +279,11 @@ impl Feed {
             let (broker, queue) = (Arc::clone(&self.broker), queue.name.clone());
             self.broker.tasks.spawn(async move { broker.find_lanes(&queue).await });
         }
+    }
+
+    fn silent(&self) -> Ended {
+        tracing::warn!(queue = self.source.full, "The channel did not answer for 20 s: subscribing anew.");
+        Ended::Lost
     }
 
     async fn is_stuck(&self, this: &Generation, connection: &Connection) -> bool {
