@@ -256,9 +256,16 @@ impl Intake {
             arrivals.drain(..).for_each(|delivery| give_back(broker, self.boot, delivery));
             return;
         }
+        let paused = if line.paused.is_empty() {
+            Vec::new()
+        } else {
+            // They were on their way when it was paused.
+            arrivals.extract_if(.., |delivery| line.paused.contains(&delivery.queue)).collect()
+        };
         let now = Instant::now();
         line.waiting.extend(arrivals.drain(..).map(|delivery| (now, delivery)));
         drop(line);
+        paused.into_iter().for_each(|delivery| give_back(broker, self.boot, delivery));
         self.wake.notify_one();
     }
 
