@@ -187,11 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_no_message_can_carry_is_refused_with_the_node_named() {
+    fn a_plan_larger_than_any_args_is_refused_with_the_node_named() {
         let big =
-            format!("- targets: [a, b]\n  jobs: [{{RUN: \"{}\", assign: [a]}}, {{RUN: x}}]\n", "y".repeat(9 << 20));
-        let problems = compile(&[file(&big)], Nodes::default()).unwrap_err();
+            format!("- targets: [a, b]\n  jobs: [{{RUN: \"{}\", assign: [a]}}, {{RUN: x}}]\n", "y".repeat(65 << 20));
+        let problems = compile(&[file(&big)], Nodes::default()).map(|_| ()).unwrap_err();
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].starts_with("the plan of node `a` has 94"), "{problems:?}");
+        assert!(problems[0].starts_with("the plan of node `a` has 681"), "{problems:?}");
     }
 }

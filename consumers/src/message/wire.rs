@@ -289,6 +289,7 @@ mod tests {
     #[test]
     fn args_that_lie_elsewhere_are_not_carried_and_a_wrong_reference_is_rubbish() -> Result<(), Rubbish> {
         let mut job = Job::new("noop", "q", Json::new("[1]").map_err(|error| Rubbish(error.to_string()))?);
+        job.created = Timestamp::from_second(1).map_err(|error| Rubbish(error.to_string()))?;
         job.args_ref = Some(BlobRef { sha256: Sha256([7; 32]), size: 3 });
         let mut message = encode(&job, false);
         assert_eq!(&message.body[..], b"null");
