@@ -15,7 +15,7 @@ pub enum Fault {
     AckBeforeConfirm,
     /// A message that the broker returned counts as published.
     DropOnReturn,
-    /// What follows a delivery is published twice.
+    /// What follows a delivery is published twice, and no copy is asked for its claim, which would tell.
     SettleTwice,
     /// What a dead consumer held is dropped instead of going home.
     ForgottenHold,

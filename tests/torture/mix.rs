@@ -42,9 +42,9 @@ const ENDLESS: &str = "sleep 15";
 /// One job of the mix; `many`: there are several consumers, and some run theirs at most once.
 pub fn draw(draw: &mut Draw, many: bool) -> Offer {
     match draw.below(100) {
-        0..48 => script("short", "", draw).wanted(1, "succeeded"),
-        48..58 => script("50 ms", "sleep 0.05", draw).wanted(1, "succeeded"),
-        58..62 => {
+        0..46 => script("short", "", draw).wanted(1, "succeeded"),
+        46..56 => script("50 ms", "sleep 0.05", draw).wanted(1, "succeeded"),
+        56..60 => {
             let mut offer = script("at most once", "sleep 0.$TENTHS", draw).wanted(1, "succeeded");
             if many {
                 offer.job.queue = Some(ONCE_QUEUE.to_owned());
@@ -52,13 +52,13 @@ pub fn draw(draw: &mut Draw, many: bool) -> Offer {
             }
             offer
         }
-        62..64 => script("cancelled", if many { ENDLESS } else { NOT_SO_LONG }, draw).cancelled(Duration::from_secs(1)),
-        64..66 => {
+        60..62 => script("cancelled", if many { ENDLESS } else { NOT_SO_LONG }, draw).cancelled(Duration::from_secs(1)),
+        62..64 => {
             let mut offer = script("cancelled before its time", "", draw).cancelled(Duration::ZERO);
             offer.job.delay = Some("10s".to_owned());
             offer
         }
-        66..71 => script("seconds", if many { LONG } else { NOT_SO_LONG }, draw).wanted(1, "succeeded"),
+        64..71 => script("seconds", if many { LONG } else { NOT_SO_LONG }, draw).wanted(1, "succeeded"),
         71..80 => {
             script("fails first", &format!("{ONCE} && {{ say E; exit 3; }}"), draw).retried(3).wanted(4, "succeeded")
         }

@@ -83,6 +83,8 @@ pub const AT_CONSUMERS: &[Fault] = &[
     Fault::LoseConfirms,
     Fault::LoseRequests,
     Fault::Kill,
+    Fault::Kill,
+    Fault::Kill,
 ];
 
 /// Faults that strike what consumers lean on.

@@ -195,23 +195,25 @@ impl Slots {
             self.settle(delivery, again);
             return None;
         }
-        if self.is_recorded(&key).await {
+        if self.is_recorded(&key).await == Some(true) {
             self.settle(delivery, Settlement::default());
             return None;
         }
         Some(delivery)
     }
 
-    /// Does the record say that it was answered? One that does not answer says no.
-    async fn is_recorded(&self, key: &AttemptKey) -> bool {
+    /// Does the record say that it was answered? `None`: it does not answer; one that was never open says no.
+    async fn is_recorded(&self, key: &AttemptKey) -> Option<bool> {
         let unasked = || self.unasked.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = unasked().is_none_or(|until| until <= Instant::now());
-        let Some(results) = self.record.get().filter(|_| asked) else { return false };
+        let Some(results) = self.record.get() else { return Some(false) };
+        if unasked().is_some_and(|until| until > Instant::now()) {
+            return None;
+        }
         match timeout(LOOK_UP, results.answered(&[*key])).await {
-            Ok(Ok(found)) => found.contains(key),
+            Ok(Ok(found)) => Some(found.contains(key)),
             _ => {
                 *unasked() = Some(Instant::now() + NO_LOOK);
-                false
+                None
             }
         }
     }

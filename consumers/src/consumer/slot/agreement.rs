@@ -32,6 +32,8 @@ const AWAY: [u64; 6] = [1, 1, 5, 5, 5, 15];
 const LONGEST: Duration = Duration::from_secs(15);
 /// At most one job over a limit goes back each such time: they shall not fill the broker with copies.
 const PACE: Duration = Duration::from_millis(5);
+/// An at-most-once job that may have run is lost after this long without a report.
+const DOUBT: Duration = Duration::from_secs(15);
 /// What needs State comes again after this long while it is away.
 const STATE_AWAY: Duration = Duration::from_secs(5);
 
@@ -109,7 +111,7 @@ impl Slots {
         };
         let once = kind.is_some_and(|kind| kind.at_most_once);
         // A job that stayed away was published anew; a death between that and the ack left two of it.
-        let copy = claimed || job.attempt > 1 || delivery.redelivered;
+        let copy = (claimed || job.attempt > 1 || delivery.redelivered) && !planted(Fault::SettleTwice);
         if limits.is_empty() && !once && !copy {
             return Some((delivery, Agreement::default()));
         }
@@ -216,6 +218,19 @@ impl Slots {
                 None
             }
             Ok(Claimed::Taken { by }) => {
+                // Whoever claimed it may only have lost its link, and report once that is back.
+                let doubted = delivery.message.properties.headers.contains_key(header::DOUBTED);
+                match self.is_recorded(&(job.id, job.replay, job.attempt)).await {
+                    Some(true) => {
+                        self.settle(delivery, Settlement::default());
+                        return None;
+                    }
+                    Some(false) if doubted => {}
+                    _ => {
+                        self.doubt(delivery);
+                        return None;
+                    }
+                }
                 let why = format!("it runs at most once, and may have run: execution {by} left no report");
                 let report = self.blank(job, journaled, Uuid::nil(), Timestamp::now());
                 let mut report = verdict::unrun(report, JobState::Lost, Cause::Crash, why);
@@ -231,6 +246,14 @@ impl Slots {
                 None
             }
         }
+    }
+
+    /// It looks again before it is lost.
+    fn doubt(&self, mut delivery: Delivery) {
+        for name in [header::DOUBTED, header::AGAIN] {
+            delivery.message.properties.headers.insert(name.to_owned(), HeaderValue::Bool(true));
+        }
+        self.put_off(delivery, DOUBT);
     }
 
     /// State, unless it is away or was a moment ago.
