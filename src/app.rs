@@ -174,6 +174,7 @@ impl App {
         let stop_serving = CancellationToken::new();
         let failed = CancellationToken::new();
         let (recording, recorder) = self.start_recording(&stop_recording, &failed)?;
+        self.forget_the_dead().await;
         // Nobody waits for who follows the marks: it ends with the API.
         let following = TaskTracker::new();
         let marks = Marks::follow(self.broker.clone(), Arc::clone(&self.state), &following, stop_serving.clone());
@@ -219,6 +220,20 @@ impl App {
         );
         anyhow::ensure!(!failed.is_cancelled(), "a part could not go on; the log says which and why");
         Ok(())
+    }
+
+    /// The owner of the embedded broker is the only process with its consumers: what others left behind
+    /// ended with them, and must not count as running.
+    async fn forget_the_dead(&self) {
+        let Some(state) = self.state.get().filter(|_| !self.config.is_remote() && self.role.record.is_none()) else {
+            return;
+        };
+        // A store that does not answer now forgets them by itself, a minute after their last beat.
+        for present in state.consumers().await.unwrap_or_default() {
+            if present.beat.pid != std::process::id() {
+                let _ = state.leave(&present.beat.consumer).await;
+            }
+        }
     }
 
     fn start_recording(

@@ -92,7 +92,12 @@ impl Marks {
     /// Waits until the store was read once, but no longer than this; tells whether it was. Marks that
     /// follow no store are whole as they are.
     pub async fn loaded(&self, patience: Duration) -> bool {
-        !self.followed || timeout(patience, self.loaded.cancelled()).await.is_ok()
+        self.is_whole() || timeout(patience, self.loaded.cancelled()).await.is_ok()
+    }
+
+    /// Was the store read once? Then what is not said there holds for certain.
+    pub fn is_whole(&self) -> bool {
+        !self.followed || self.loaded.is_cancelled()
     }
 
     /// Counts the changes this process has seen.

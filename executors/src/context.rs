@@ -81,6 +81,8 @@ pub struct Context {
     pub keep_output: usize,
     /// How long after being asked its processes are ended the hard way.
     pub soft_to_hard: Duration,
+    /// The same when its time limit is why; that of others when `None`.
+    pub limit_to_hard: Option<Duration>,
     /// What its processes may use.
     pub bounds: Bounds,
     /// May an execution before this one have happened and left no report?
@@ -111,6 +113,7 @@ impl Context {
             execution,
             keep_output: 32 * 1024,
             soft_to_hard: Duration::from_secs(10),
+            limit_to_hard: None,
             bounds: Bounds::default(),
             maybe_rerun: false,
             token: CancellationToken::new(),
@@ -126,6 +129,7 @@ impl Context {
             execution: self.execution,
             keep_output: self.keep_output,
             soft_to_hard: self.soft_to_hard,
+            limit_to_hard: self.limit_to_hard,
             bounds: self.bounds,
             maybe_rerun: self.maybe_rerun,
             token: self.token.clone(),
@@ -143,6 +147,14 @@ impl Context {
     /// Why it should end; `None` while it should not.
     pub fn why_cancelled(&self) -> Option<Cancelled> {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long its processes have from being asked to end to being ended, for the reason there is.
+    pub fn patience(&self) -> Duration {
+        match self.why_cancelled() {
+            Some(Cancelled::Timeout) => self.limit_to_hard.unwrap_or(self.soft_to_hard),
+            _ => self.soft_to_hard,
+        }
     }
 
     /// A handle that asks this execution to end.

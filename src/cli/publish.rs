@@ -49,6 +49,9 @@ pub struct Publish {
     /// Start no sooner than this long from now
     #[arg(long, value_name = "DURATION")]
     delay: Option<String>,
+    /// 7 to 9: before others; 0 to 2: after them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
+    priority: Option<u8>,
     /// Only if no other job has this key
     #[arg(long, value_name = "KEY")]
     unique: Option<String>,
@@ -115,6 +118,7 @@ impl Publish {
         job.queue = Some(self.queue.clone());
         job.args = self.read_args()?;
         job.delay.clone_from(&self.delay);
+        job.priority = self.priority;
         job.limits.clone_from(&self.limits);
         job.unique = self.unique();
         let client = global.client()?;

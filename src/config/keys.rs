@@ -481,4 +481,6 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 100
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+        // `.` and `..` mean something else in every path.
+        && text.chars().any(|c| c != '.')
 }

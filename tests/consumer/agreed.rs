@@ -342,7 +342,8 @@ pub async fn an_at_most_once_job_of_a_lost_consumer_is_lost_and_runs_no_second_t
     turnstile.holds(1).await;
     stage.publish(std::slice::from_ref(&waiting)).await;
     let broker = fixture.lose().await;
-    let mut second = Stage::agreeing(broker.clone(), once(), turnstile.cast(), None, pact.agreed(&broker)).await;
+    let two = ConsumerSettings { slots: 2, ..once() };
+    let mut second = Stage::agreeing(broker.clone(), two, turnstile.cast(), None, pact.agreed(&broker)).await;
     let report = second.report().await;
     assert_eq!((report.job, report.state, report.execution), (lost.id, JobState::Lost, Uuid::nil()));
     assert!(report.failure.is_some_and(|failure| failure.message.contains("may have run")));

@@ -279,6 +279,10 @@ impl Slots {
         let mut context = Context::new(execution, Some(emissions));
         context.keep_output = self.settings.keep_output;
         context.soft_to_hard = self.settings.soft_to_hard;
+        let limits = job.timeout.or_else(|| self.kind(&job.kind).and_then(|kind| kind.timeout));
+        // One limit for both: its processes are asked then, and have the usual time to go.
+        context.limit_to_hard =
+            limits.map(|limits| limits.hard.saturating_sub(limits.soft)).filter(|rest| !rest.is_zero());
         context.maybe_rerun = maybe_rerun;
         context.bounds = self.kind(&job.kind).map_or_else(Bounds::default, |kind| kind.bounds);
         if let Err(copy) = self.running.start(key, delivery, context.canceller()) {
@@ -289,7 +293,6 @@ impl Slots {
         if let Some(mark) = self.wish(&job) {
             context.canceller().cancel(Cancelled::Person(wish_text(&mark)));
         }
-        let limits = job.timeout.or_else(|| self.kind(&job.kind).and_then(|kind| kind.timeout));
         let progressed = Notify::new();
         let mut keeper = Keeper {
             settings: &self.settings,

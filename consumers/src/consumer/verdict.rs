@@ -68,7 +68,14 @@ pub fn settlement(report: &mut Report, job: &Job, again_after: Option<Duration>,
         publish.push(reply(reply_to, report, job));
     }
     if planted(Fault::SettleTwice) {
-        publish.extend(publish.clone());
+        // The second a while later, or it meets the first while that runs.
+        let later = |mut out: Outgoing| {
+            if let Address::Delayed { after, .. } = &mut out.to {
+                *after += Duration::from_secs(3);
+            }
+            out
+        };
+        publish.extend(publish.clone().into_iter().map(later));
     }
     Settlement { lines: vec![line], publish, verdict: Verdict::Ack }
 }

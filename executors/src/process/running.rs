@@ -73,7 +73,7 @@ impl Running {
                 Over::Closed => (EndedBy::Itself, Vec::new()),
                 Over::Held => (EndedBy::Itself, self.end(self.holders()?, context.soft_to_hard, context).await?),
             },
-            by = asked_to_end => (by, self.end(tree, context.soft_to_hard, context).await?),
+            by = asked_to_end => (by, self.end(tree, context.patience(), context).await?),
             // No grace: it would go on taking memory from everybody else.
             (used, limit) = context.bounds.exceeded(&tree) => {
                 (EndedBy::Memory { used, limit }, self.end(tree.clone(), Duration::ZERO, context).await?)

@@ -109,6 +109,12 @@ impl Slots {
             _ if job.limits.is_empty() => Vec::new(),
             _ => self.limits(job.limits.iter()),
         };
+        let named = !job.limits.is_empty() || kind.is_some_and(|kind| !kind.limits.is_empty());
+        if named && !self.agreed.marks.is_whole() {
+            // A command may have bounded them in a store that was never read.
+            self.put_off(delivery, STATE_AWAY);
+            return None;
+        }
         let once = kind.is_some_and(|kind| kind.at_most_once);
         // A job that stayed away was published anew; a death between that and the ack left two of it.
         let copy = (claimed || job.attempt > 1 || delivery.redelivered) && !planted(Fault::SettleTwice);
