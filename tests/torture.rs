@@ -33,7 +33,7 @@ use striker::Striker;
 
 const SEED: u64 = 0x5EED_0004;
 /// After the last strike all must be quiet within this.
-const QUIET: Duration = Duration::from_secs(150);
+const QUIET: Duration = Duration::from_secs(240);
 /// A planted fault shows sooner.
 const SHOWN: Duration = Duration::from_secs(40);
 
@@ -127,8 +127,12 @@ async fn rabbitmq(form: &Form) -> Vec<Problem> {
     let stage = Stage::rabbitmq(form.planted).await;
     let long = form.seconds.is_some();
     let servers = if long { [plan::AT_SERVERS, plan::SLOW].concat() } else { plan::AT_SERVERS.to_vec() };
+    let consumers = match form.planted {
+        Some("forgotten-hold") => [plan::AT_CONSUMERS, plan::AT_HOLDERS].concat(),
+        _ => plan::AT_CONSUMERS.to_vec(),
+    };
     let plans = vec![
-        Plan::new(form.seed, plan::AT_CONSUMERS, stage::MANY, long),
+        Plan::new(form.seed, &consumers, stage::MANY, long),
         Plan::new(form.seed.rotate_left(17), &servers, stage::MANY, long),
         Plan::new(form.seed.rotate_left(29), plan::AT_THE_SIDES, stage::ONCE, long),
     ];

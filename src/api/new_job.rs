@@ -241,6 +241,7 @@ mod tests {
             (r#"{"args":{}}"#, "kind"),
             (r#"{"kind":""}"#, "kind"),
             (r#"{"kind":"a b"}"#, "kind"),
+            (r#"{"kind":".."}"#, "kind"),
             (r#"{"kind":"noop","queue":"a/b"}"#, "queue"),
             (r#"{"kind":"noop","queue":"images.high"}"#, "queue"),
             (r#"{"kind":"noop","id":"x"}"#, "id"),

@@ -83,9 +83,10 @@ pub const AT_CONSUMERS: &[Fault] = &[
     Fault::LoseConfirms,
     Fault::LoseRequests,
     Fault::Kill,
-    Fault::Kill,
-    Fault::Kill,
 ];
+
+/// Strikes at holders, beside those: one of them meets a job that is held.
+pub const AT_HOLDERS: &[Fault] = &[Fault::Kill, Fault::Kill, Fault::Kill];
 
 /// Faults that strike what consumers lean on.
 pub const AT_SERVERS: &[Fault] = &[

@@ -19,7 +19,7 @@ use crate::support::{eventually, process::Spinor, proxy::CutProxy, servers::Priv
 /// A bound against hanging, no measure.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Nothing has moved for so long: what is not done now never will be. Longer than any pause of ours.
-const STILL: Duration = Duration::from_secs(35);
+const STILL: Duration = Duration::from_secs(80);
 /// So many consumers run everything; after them come as many as [`ONCE`], which run theirs at most once.
 pub const MANY: usize = 3;
 pub const ONCE: usize = 2;

@@ -40,6 +40,7 @@ async fn cancelled_when_ready(script: &str, why: Cancelled) -> Ended {
     let (to, mut from) = mpsc::channel(16);
     let mut context = Context::new(Uuid::now_v7(), Some(to));
     context.soft_to_hard = Duration::from_millis(300);
+    context.limit_to_hard = Some(Duration::from_secs(20));
     let canceller = context.canceller();
     let cancel = async {
         while let Some(emission) = from.recv().await {
@@ -154,9 +155,18 @@ async fn a_process_that_is_asked_may_clean_up_and_say_so() {
 }
 
 #[tokio::test]
+async fn past_its_soft_limit_a_process_has_until_its_hard_one_and_a_cancelled_one_has_not() {
+    let script = "trap 'sleep 1; echo bye; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
+    let ended = cancelled_when_ready(script, Cancelled::Timeout).await;
+    assert_eq!(ended.exit.and_then(|exit| exit.code), Some(7));
+    let ended = cancelled_when_ready(script, Cancelled::Drain).await;
+    assert_eq!(ended.exit.and_then(|exit| exit.signal), Some(9));
+}
+
+#[tokio::test]
 async fn what_ignores_sigterm_is_killed_with_all_its_children() {
     let script = "trap '' TERM; sleep 300 & echo $!; while :; do sleep 0.05; done";
-    let ended = cancelled_when_ready(script, Cancelled::Timeout).await;
+    let ended = cancelled_when_ready(script, Cancelled::Drain).await;
     assert_eq!(ended.exit.and_then(|exit| exit.signal), Some(9));
     assert_eq!(ended.left, Vec::<String>::new());
     assert!(is_gone(ended.stdout.head.lines().next().expect("its child's number")));
