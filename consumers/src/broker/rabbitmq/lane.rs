@@ -44,6 +44,9 @@ pub struct Parcel {
     pub job: bool,
 }
 
+/// A channel on which the server refused something is used for so long after it was opened.
+const DOUBT: Duration = Duration::from_millis(500);
+
 /// How one parcel ended.
 pub type Sent = Result<(), PublishError>;
 
@@ -51,6 +54,8 @@ pub type Sent = Result<(), PublishError>;
 pub struct Lane {
     state: watch::Receiver<State>,
     channel: Option<Channel>,
+    /// When the channel was opened.
+    opened: Instant,
     patience: Duration,
 }
 
@@ -59,8 +64,8 @@ type Publishing<'a> = Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm
 impl Lane {
     /// A lane over a connection; `patience` is how long a flush waits for a broker that is away, and
     /// for its confirms: two thirds of it the first time, the rest when it is sent again.
-    pub const fn new(state: watch::Receiver<State>, patience: Duration) -> Self {
-        Self { state, channel: None, patience }
+    pub fn new(state: watch::Receiver<State>, patience: Duration) -> Self {
+        Self { state, channel: None, opened: Instant::now(), patience }
     }
 
     /// Waits until publishing is possible; false means that it never will be again.
@@ -81,7 +86,10 @@ impl Lane {
         let end = Instant::now() + self.patience;
         for (again, confirmed) in [(false, end - self.patience / 3), (true, end)] {
             match self.attempt(parcels, &mut results, again, (end, confirmed)).await {
-                Ok(()) => return finished(results, &last),
+                Ok(refused) => {
+                    self.doubt(refused);
+                    return finished(results, &last);
+                }
                 Err(failed) => last = Failed { sent: last.sent || failed.sent, ..failed },
             }
             self.channel = None;
@@ -103,16 +111,25 @@ impl Lane {
         finished(results, &last)
     }
 
-    /// Sends what has no result yet. `Err` means that some are still without one. `until`: when the
-    /// channel must be open, and when the confirms must be in; what goes out late gets a third of
-    /// the patience for them even so.
+    /// A channel looks for a queue's leader when it first publishes to it, and when that one is on a
+    /// lost node RabbitMQ refuses all that follows on this channel. So after a refusal the next flush
+    /// gets a new one; not at once again, because a queue that is full refuses on any.
+    fn doubt(&mut self, refused: bool) {
+        if refused && self.opened.elapsed() > DOUBT {
+            self.channel = None;
+        }
+    }
+
+    /// Sends what has no result yet; true when the server refused some. `Err` means that some are
+    /// still without one. `until`: when the channel must be open, and when the confirms must be in;
+    /// what goes out late gets a third of the patience for them even so.
     async fn attempt(
         &mut self,
         parcels: &[Parcel],
         results: &mut [Option<Sent>],
         again: bool,
         until: (Instant, Instant),
-    ) -> Result<(), Failed> {
+    ) -> Result<bool, Failed> {
         let channel = match timeout_at(until.0, self.open()).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(why)) => return Err(Failed { why, refused_one: false, sent: false }),
@@ -134,7 +151,7 @@ impl Lane {
         let connection = up(&mut self.state).await.ok_or("the broker was closed")?;
         let channel = connection.create_channel().await.map_err(|error| error.to_string())?;
         channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| error.to_string())?;
-        self.channel = Some(channel.clone());
+        (self.channel, self.opened) = (Some(channel.clone()), Instant::now());
         Ok(channel)
     }
 }
@@ -209,15 +226,16 @@ impl<'a> Flight<'a> {
         }
     }
 
-    /// Gives a result to each that has an answer; `in_time` is false when the wait was cut short.
+    /// Gives a result to each that has an answer; true when the server refused some. `in_time` is false
+    /// when the wait was cut short.
     fn judge(
         mut self,
         parcels: &[Parcel],
         open: &[usize],
         results: &mut [Option<Sent>],
         in_time: bool,
-    ) -> Result<(), Failed> {
-        let mut returned = Vec::new();
+    ) -> Result<bool, Failed> {
+        let (mut returned, mut refused) = (Vec::new(), false);
         let mut failed =
             (!in_time).then(|| Failed { why: "no confirm in time".to_owned(), refused_one: false, sent: true });
         for (at, place) in open.iter().enumerate() {
@@ -226,6 +244,7 @@ impl<'a> Flight<'a> {
             match self.answers[at].take().or(late) {
                 Some(Ok(Confirmation::Nack(message))) => {
                     returned.extend(message);
+                    refused = true;
                     results[*place] =
                         Some(Err(PublishError::Refused(format!("`{}` takes no more for now", parcels[*place].to))));
                 }
@@ -243,7 +262,7 @@ impl<'a> Flight<'a> {
         for message in returned.iter().filter(|_| !planted(Fault::DropOnReturn)) {
             unroutable(message, parcels, results);
         }
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(refused), Err)
     }
 }
 
