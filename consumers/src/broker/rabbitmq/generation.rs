@@ -111,6 +111,18 @@ impl Generation {
         let _ = tokio::time::timeout(FAREWELL / 3, close).await;
     }
 
+    /// Gives the channel up, by word: one that is dropped while the server owes it an answer to a
+    /// subscribe stays open, and what that subscription is then given is in nobody's hand.
+    pub fn give_up(&self) {
+        if self.is_up() {
+            let (channel, stop) = (self.channel.clone(), self.broker.stop.clone());
+            self.broker.tasks.spawn(async move {
+                // Whatever it ends with, the connection's end closes it too.
+                let _ = stop.run_until_cancelled(channel.close(200, "given up".into())).await;
+            });
+        }
+    }
+
     /// Brings the consumers in line with the credit.
     pub async fn adjust(&mut self, credit: u32) -> lapin::Result<()> {
         let within = within(credit);
