@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     ledgers::{self, Attempt, Left, Line, Row},
     mix::{NODE, ONCE_QUEUE, QUEUE},
-    part::Part,
+    part::{LOGS, Part},
 };
 use crate::support::{eventually, process::Spinor, proxy::CutProxy, servers::PrivateServer, site::Site, witness};
 
@@ -173,6 +173,15 @@ impl Stage {
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
+        self.note_where_they_are().await;
+    }
+
+    /// For the reader of a problem: which queues hold something when it does not become quiet.
+    async fn note_where_they_are(&self) {
+        let Some(broker) = &self.broker else { return };
+        let queues =
+            broker.ctl(&["list_queues", "name", "messages_ready", "messages_unacknowledged", "consumers"]).await;
+        fs::write(self.spinor.join(LOGS).join("queues"), queues).expect("written");
     }
 
     async fn ended(&self) -> (usize, usize) {
@@ -259,7 +268,9 @@ fn installation(servers: &str, planted: Option<&str>) -> Spinor {
         spinor.set("PLANTED_FAULT", fault);
     }
     fs::write(spinor.join("executions"), "").expect("a ledger");
-    fs::create_dir(spinor.join("tries")).expect("a directory");
+    for name in ["tries", LOGS] {
+        fs::create_dir(spinor.join(name)).expect("a directory");
+    }
     spinor
 }
 
