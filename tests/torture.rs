@@ -138,12 +138,8 @@ async fn rabbitmq(form: &Form) -> Ran {
     let stage = Stage::rabbitmq(form.planted).await;
     let long = form.seconds.is_some();
     let servers = if long { [plan::AT_SERVERS, plan::SLOW].concat() } else { plan::AT_SERVERS.to_vec() };
-    let consumers = match form.planted {
-        Some("forgotten-hold") => [plan::AT_CONSUMERS, plan::AT_HOLDERS].concat(),
-        _ => plan::AT_CONSUMERS.to_vec(),
-    };
     let plans = vec![
-        Plan::new(form.seed, &consumers, stage::MANY, long),
+        Plan::new(form.seed, plan::AT_CONSUMERS, stage::MANY, long),
         Plan::new(form.seed.rotate_left(17), &servers, stage::MANY, long),
         Plan::new(form.seed.rotate_left(29), plan::AT_THE_SIDES, stage::ONCE, long),
     ];
@@ -161,7 +157,8 @@ async fn torture(broker: &str, stage: &Stage, form: &Form, plans: Vec<Plan>, pub
             let draw = Draw::new(form.seed.wrapping_add(number));
             publisher.publish(stage.client(), draw, stop.clone())
         };
-        futures_util::future::join_all((0..publishers).map(one)).await;
+        let all = futures_util::future::join_all((0..publishers).map(one));
+        tokio::join!(all, publisher.look(stage.client(), stop.clone()));
     };
     let until = form.seconds.map(|seconds| begun + Duration::from_secs(seconds));
     let striking = async {

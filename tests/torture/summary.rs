@@ -52,13 +52,14 @@ pub fn of(
 }
 
 /// What is kept of a run: the ledgers, and what its parts said.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 9] = [
     "summary.json",
     "accepted.ndjson",
     "cancels.ndjson",
     "executions",
     "jobs.ndjson",
     "attempts.ndjson",
+    "letters.ndjson",
     "fault-log.ndjson",
     "left.ndjson",
 ];
