@@ -4,7 +4,8 @@
 # the exit code is 0 when nothing was wrong.
 #   deploy/torture.sh --broker rabbitmq|embedded [--seconds N] [--seed N] [--root CHROOT] [--out DIR]
 # Without --seconds it is the short form, which `make test` runs too. --root: the RabbitMQ of a chroot
-# (deploy/test-newest.sh --chroot makes one; needs root). --out: where the ledgers are copied.
+# (deploy/test-newest.sh --chroot makes one; needs root). Each run keeps its ledgers and logs in a
+# directory of its own, under --out (else under TMPDIR); a failure names it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -15,7 +15,7 @@ mod stage;
 mod striker;
 mod summary;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use tokio::{
     sync::Mutex,
@@ -66,73 +66,80 @@ impl Form {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_one_process_under_a_plan_of_faults_loses_no_job_and_records_each_once() {
-    let problems = embedded(&Form::asked()).await;
-    assert!(problems.is_empty(), "{} problems, the first: {:#?}", problems.len(), first(&problems));
+    embedded(&Form::asked()).await.assert_clean();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_consumers_on_rabbitmq_under_a_plan_of_faults_lose_no_job_and_record_each_once() {
-    let problems = rabbitmq(&Form::asked()).await;
-    assert!(problems.is_empty(), "{} problems, the first: {:#?}", problems.len(), first(&problems));
+    rabbitmq(&Form::asked()).await.assert_clean();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_an_ack_before_the_confirm_is_found() {
-    assert_found(&rabbitmq(&Form::planted("ack-before-confirm")).await, Rule::Lost);
+    rabbitmq(&Form::planted("ack-before-confirm")).await.assert_found(Rule::Lost);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_a_returned_message_that_counts_as_published_is_found() {
-    assert_found(&rabbitmq(&Form::planted("drop-on-return")).await, Rule::Lost);
+    rabbitmq(&Form::planted("drop-on-return")).await.assert_found(Rule::Lost);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_a_hold_that_is_forgotten_when_its_holder_dies_is_found() {
-    assert_found(&rabbitmq(&Form::planted("forgotten-hold")).await, Rule::Lost);
+    rabbitmq(&Form::planted("forgotten-hold")).await.assert_found(Rule::Lost);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_a_cancel_that_is_not_obeyed_is_found() {
-    assert_found(&rabbitmq(&Form::planted("lost-cancel")).await, Rule::LostCancel);
+    rabbitmq(&Form::planted("lost-cancel")).await.assert_found(Rule::LostCancel);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_a_settle_done_twice_is_found() {
-    assert_found(&embedded(&Form::planted("settle-twice")).await, Rule::Unexplained);
+    embedded(&Form::planted("settle-twice")).await.assert_found(Rule::Unexplained);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_a_retry_without_bound_is_found() {
-    assert_found(&embedded(&Form::planted("retry-without-bound")).await, Rule::BeyondPolicy);
+    embedded(&Form::planted("retry-without-bound")).await.assert_found(Rule::BeyondPolicy);
 }
 
-fn assert_found(problems: &[Problem], rule: Rule) {
-    let found = problems.iter().filter(|problem| problem.rule == rule).count();
-    assert!(found > 0, "{rule:?} was not found among {:#?}", first(problems));
+/// A run that is over, and where its ledgers are.
+struct Ran {
+    problems: Vec<Problem>,
+    kept: PathBuf,
 }
 
-fn first(problems: &[Problem]) -> Vec<&Problem> {
-    problems.iter().take(20).collect()
+impl Ran {
+    fn assert_clean(&self) {
+        assert!(self.problems.is_empty(), "{} problems, {}", self.problems.len(), self.first());
+    }
+
+    fn assert_found(&self, rule: Rule) {
+        let found = self.problems.iter().filter(|problem| problem.rule == rule).count();
+        assert!(found > 0, "{rule:?} was not found; {}", self.first());
+    }
+
+    fn first(&self) -> String {
+        let first: Vec<&Problem> = self.problems.iter().take(20).collect();
+        format!("ledgers and logs are kept in {}; the first problems: {first:#?}", self.kept.display())
+    }
 }
 
-async fn embedded(form: &Form) -> Vec<Problem> {
+async fn embedded(form: &Form) -> Ran {
     let _alone = EMBEDDED.lock().await;
     let stage = Stage::embedded(form.planted).await;
     let plans = vec![Plan::new(form.seed, plan::AT_THE_PROCESS, 1, form.seconds.is_some())];
     torture("embedded", &stage, form, plans, 1).await
 }
 
-async fn rabbitmq(form: &Form) -> Vec<Problem> {
+async fn rabbitmq(form: &Form) -> Ran {
     let _alone = RABBITMQ.lock().await;
     let stage = Stage::rabbitmq(form.planted).await;
     let long = form.seconds.is_some();
     let servers = if long { [plan::AT_SERVERS, plan::SLOW].concat() } else { plan::AT_SERVERS.to_vec() };
-    let consumers = match form.planted {
-        Some("forgotten-hold") => [plan::AT_CONSUMERS, plan::AT_HOLDERS].concat(),
-        _ => plan::AT_CONSUMERS.to_vec(),
-    };
     let plans = vec![
-        Plan::new(form.seed, &consumers, stage::MANY, long),
+        Plan::new(form.seed, plan::AT_CONSUMERS, stage::MANY, long),
         Plan::new(form.seed.rotate_left(17), &servers, stage::MANY, long),
         Plan::new(form.seed.rotate_left(29), plan::AT_THE_SIDES, stage::ONCE, long),
     ];
@@ -140,7 +147,7 @@ async fn rabbitmq(form: &Form) -> Vec<Problem> {
 }
 
 /// Publishes and strikes, heals, waits, and asks the oracle.
-async fn torture(broker: &str, stage: &Stage, form: &Form, plans: Vec<Plan>, publishers: u64) -> Vec<Problem> {
+async fn torture(broker: &str, stage: &Stage, form: &Form, plans: Vec<Plan>, publishers: u64) -> Ran {
     let begun = Instant::now();
     let publisher = Publisher::new(stage.spinor.path(), stage.broker.is_some());
     let striker = Striker::new(stage);
@@ -150,7 +157,8 @@ async fn torture(broker: &str, stage: &Stage, form: &Form, plans: Vec<Plan>, pub
             let draw = Draw::new(form.seed.wrapping_add(number));
             publisher.publish(stage.client(), draw, stop.clone())
         };
-        futures_util::future::join_all((0..publishers).map(one)).await;
+        let all = futures_util::future::join_all((0..publishers).map(one));
+        tokio::join!(all, publisher.look(stage.client(), stop.clone()));
     };
     let until = form.seconds.map(|seconds| begun + Duration::from_secs(seconds));
     let striking = async {
@@ -169,6 +177,7 @@ async fn torture(broker: &str, stage: &Stage, form: &Form, plans: Vec<Plan>, pub
     tokio::join!(publishing, striking, looking);
     let struck = begun.elapsed();
     stage.quiet(publisher.sure(), if form.planted.is_some() { SHOWN } else { QUIET }).await;
+    let quiet = begun.elapsed().saturating_sub(struck);
     for part in stage.parts() {
         striker.look_after(part).await;
     }
@@ -176,9 +185,9 @@ async fn torture(broker: &str, stage: &Stage, form: &Form, plans: Vec<Plan>, pub
     stage.end(&boots, striker.left()).await;
     let ledgers = Ledgers::read(stage.spinor.path());
     let problems = oracle::problems(&ledgers);
-    let summary = summary::of(broker, form, &ledgers, &problems, struck, begun.elapsed());
-    summary::publish(&summary, stage.spinor.path());
-    problems
+    let summary = summary::of(broker, form, &ledgers, &problems, struck, quiet);
+    let kept = summary::keep(&summary, stage.spinor.path());
+    Ran { problems, kept }
 }
 
 /// One hand deals strikes: its deck once, or until the end of the long form.

@@ -100,6 +100,13 @@ pub struct Attempt {
     pub maybe_rerun: bool,
 }
 
+/// A dead letter: a job that was taken out of the way, and why.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Letter {
+    pub job: Uuid,
+    pub reason: String,
+}
+
 /// Something that was done to a part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Strike {
@@ -126,6 +133,7 @@ pub struct Ledgers {
     pub lines: Vec<Line>,
     pub jobs: Vec<Row>,
     pub attempts: Vec<Attempt>,
+    pub letters: Vec<Letter>,
     pub strikes: Vec<Strike>,
     pub left: Vec<Left>,
 }
@@ -145,6 +153,7 @@ impl Ledgers {
             lines,
             jobs: read(&from.join("jobs.ndjson")),
             attempts: read(&from.join("attempts.ndjson")),
+            letters: read(&from.join("letters.ndjson")),
             strikes: read(&from.join("fault-log.ndjson")),
             left: read(&from.join("left.ndjson")),
         }

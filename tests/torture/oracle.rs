@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::ledgers::{Accepted, Attempt, Cancel, Ledgers, Line, Seconds, Strike};
+use super::ledgers::{Accepted, Attempt, Cancel, Ledgers, Letter, Line, Seconds, Strike};
 
 const FINAL: [&str; 7] = ["succeeded", "failed", "discarded", "cancelled", "expired", "dead", "lost"];
 /// An execution's answer may be on its way so long when nothing is in its way.
@@ -21,6 +21,9 @@ const HAND: Seconds = 6.0;
 const LONGEST: Seconds = 60.0;
 /// A cancel is obeyed within this: consumers ask State every 3 s, and a process gets its moment to end.
 const OBEYED: Seconds = 10.0;
+/// A job may be parked when so many of its executions ended with their consumer: twice beside others,
+/// and twice alone.
+const PARKED: usize = 4;
 /// The jobs' clock has hundredths, and a fault is written down around its signal.
 const SLACK: Seconds = 0.5;
 
@@ -65,6 +68,7 @@ pub fn problems(ledgers: &Ledgers) -> Vec<Problem> {
     let starts = group(ledgers.lines.iter().filter(|line| line.start).map(|line| (line.job, line)));
     let rows = group(ledgers.jobs.iter().map(|row| (row.job, row.state.as_str())));
     let attempts = group(ledgers.attempts.iter().map(|row| (row.job, row)));
+    let letters = group(ledgers.letters.iter().map(|letter| (letter.job, letter)));
     let cancels: BTreeMap<Uuid, &Cancel> = ledgers.cancels.iter().map(|cancel| (cancel.job, cancel)).collect();
     let mut problems = Vec::new();
     let mut known = BTreeSet::new();
@@ -76,13 +80,14 @@ pub fn problems(ledgers: &Ledgers) -> Vec<Problem> {
             ends: &ends,
             rows: of(&rows, accepted.id),
             attempts: of(&attempts, accepted.id),
+            letters: of(&letters, accepted.id),
             cancel: cancels.get(&accepted.id).copied(),
             strikes: &ledgers.strikes,
             problems: &mut problems,
         }
         .judge();
     }
-    let seen = starts.keys().chain(rows.keys()).chain(attempts.keys()).collect::<BTreeSet<_>>();
+    let seen = starts.keys().chain(rows.keys()).chain(attempts.keys()).chain(letters.keys()).collect::<BTreeSet<_>>();
     let strangers = seen.into_iter().filter(|job| !known.contains(*job));
     problems.extend(strangers.map(|job| Problem { rule: Rule::Invented, text: format!("{job} was never published") }));
     problems.extend(ledgers.left.iter().map(|left| Problem { rule: Rule::Left, text: left.what.clone() }));
@@ -96,6 +101,7 @@ struct Case<'a> {
     ends: &'a BTreeMap<(Uuid, u32), Seconds>,
     rows: &'a [&'a str],
     attempts: &'a [&'a Attempt],
+    letters: &'a [&'a Letter],
     cancel: Option<&'a Cancel>,
     strikes: &'a [Strike],
     problems: &'a mut Vec<Problem>,
@@ -109,6 +115,7 @@ impl Case<'_> {
 
     fn judge(mut self) {
         self.has_its_end();
+        self.has_no_letter_without_reason();
         self.ends_once();
         self.keeps_to_its_policy();
         self.obeys();
@@ -142,7 +149,23 @@ impl Case<'_> {
         match state {
             "cancelled" => self.cancel.is_some(),
             "lost" => self.accepted.at_most_once && self.something_was_struck(),
+            "dead" => !self.letters.is_empty() && self.may_be_parked(),
             _ => false,
+        }
+    }
+
+    /// It looks like a job that kills its consumers.
+    fn may_be_parked(&self) -> bool {
+        let struck = self.starts.iter().filter(|line| self.is_struck(line));
+        struck.map(|line| line.execution).collect::<BTreeSet<_>>().len() >= PARKED
+    }
+
+    fn has_no_letter_without_reason(&mut self) {
+        let parked = self.rows == ["dead"] && self.may_be_parked();
+        for letter in self.letters {
+            if !parked || !letter.reason.starts_with("crashes:") {
+                self.says(Rule::Left, &format!("a dead letter: {}; {}", letter.reason, self.history()));
+            }
         }
     }
 
@@ -190,7 +213,9 @@ impl Case<'_> {
     fn ends_once(&mut self) {
         let finals: BTreeSet<&str> =
             self.attempts.iter().map(|row| row.state.as_str()).filter(|state| FINAL.contains(state)).collect();
-        if finals.len() > 1 {
+        // Given up as lost, and then its consumer was heard again: its row stands beside, the state stays.
+        let late = finals.contains("lost") && finals.len() == 2 && self.rows == ["lost"] && self.may_end_as("lost");
+        if finals.len() > 1 && !late {
             self.says(Rule::SecondEnd, &format!("executions ended it as {finals:?}"));
         }
     }
@@ -227,13 +252,14 @@ impl Case<'_> {
         if repeats == 0 {
             return;
         }
-        // A struck execution may come again, and so may what it published: each attempt once more.
-        let struck = self.starts.iter().filter(|line| self.is_struck(line)).count();
+        // With each strike at an execution it may come again, and so may what it published: each
+        // attempt once more.
+        let struck: usize = self.starts.iter().map(|line| self.strikes_at(line)).sum();
         let doors = usize::from(self.its_publish_was_struck());
         let explained = (struck + doors) * self.accepted.attempts.max(1) as usize;
         if repeats > explained {
             let text = format!(
-                "{repeats} executions more than its attempts, {explained} explained by {struck} struck ones: {}",
+                "{repeats} executions more than its attempts, {explained} explained by {struck} strikes: {}",
                 self.history()
             );
             self.says(Rule::Unexplained, &text);
@@ -256,9 +282,18 @@ impl Case<'_> {
         let cut = self.starts.iter().filter(|line| !recorded(line));
         cut.into_iter().any(|cut| {
             let mut others = self.starts.iter().filter(|line| recorded(line));
-            let double = others.clone().any(|line| line.at <= cut.at && self.is_struck(line));
+            let double = others.clone().any(|line| {
+                self.is_struck(line) && (line.at <= cut.at || self.waited_behind_a_lost_link(line, cut.at))
+            });
             !double && others.any(|line| line.at > cut.at)
         })
+    }
+
+    /// It came before that time over a link that was lost, and started all the same, later.
+    fn waited_behind_a_lost_link(&self, line: &Line, before: Seconds) -> bool {
+        let mine = |strike: &&Strike| loses_link(strike) && strike.pid.is_none_or(|pid| pid == line.consumer);
+        let mut strikes = self.strikes.iter().filter(mine);
+        strikes.any(|strike| strike.begun <= before + SLACK && strike.ended + HAND >= line.at)
     }
 
     /// Executions above one for each attempt (of a plan: of its most repeated step).
@@ -280,8 +315,13 @@ impl Case<'_> {
         executions.len().saturating_sub(attempts.len().max(1))
     }
 
-    /// Was its consumer, or its way to the broker, struck while it ran or while its answer was on its way?
     fn is_struck(&self, line: &Line) -> bool {
+        self.strikes_at(line) > 0
+    }
+
+    /// How often its consumer, or its way to the broker, was struck while it ran or while its answer
+    /// was on its way.
+    fn strikes_at(&self, line: &Line) -> usize {
         let begun = line.at - SLACK;
         let end = self.ends.get(&(line.execution, line.step));
         let mut until = end.map_or(line.at + LONGEST, |end| end + SETTLE);
@@ -295,14 +335,15 @@ impl Case<'_> {
             }
         }
         let overlaps = |strike: &Strike, after: Seconds| strike.begun <= until && strike.ended + after >= begun;
-        self.strikes.iter().any(|strike| match strike.fault.as_str() {
+        let hits = |strike: &&Strike| match strike.fault.as_str() {
             "kill" | "freeze" if mine(strike) => overlaps(strike, SLACK),
             // A stop in good order explains a repetition only where answers had to wait.
             "restart" if mine(strike) => delayed && overlaps(strike, SLACK),
             "cut" | "tear" | "lose-confirms" | "lose-requests" if mine(strike) => overlaps(strike, HAND),
             "broker-kill" | "broker-freeze" | "close-connections" => overlaps(strike, HAND),
             _ => false,
-        })
+        };
+        self.strikes.iter().filter(hits).count()
     }
 
     /// A publish whose confirm is lost is sent again under the same id.
@@ -329,18 +370,14 @@ impl Case<'_> {
 
 /// Does it keep answers from being taken?
 fn delays(strike: &Strike) -> bool {
+    loses_link(strike) || matches!(strike.fault.as_str(), "memory-alarm" | "disk-alarm" | "unbind")
+}
+
+/// Does it end connections to the broker?
+fn loses_link(strike: &Strike) -> bool {
     matches!(
         strike.fault.as_str(),
-        "broker-kill"
-            | "broker-freeze"
-            | "close-connections"
-            | "memory-alarm"
-            | "disk-alarm"
-            | "unbind"
-            | "cut"
-            | "tear"
-            | "lose-confirms"
-            | "lose-requests"
+        "broker-kill" | "broker-freeze" | "close-connections" | "cut" | "tear" | "lose-confirms" | "lose-requests"
     )
 }
 

@@ -1,16 +1,19 @@
 //! One process of the installation: started again after each strike, under its own name.
 
-use std::time::Duration;
+use std::{fs::OpenOptions, io::Write as _, path::PathBuf, time::Duration};
 
 use crate::support::process::{Process, Spinor};
 
 /// A process that is told to end, or killed, is gone within this.
 const GONE: Duration = Duration::from_secs(60);
+/// Where the logs of all parts are, one file each.
+pub const LOGS: &str = "logs";
 
 /// A process that has to be there, dead or alive.
 pub struct Part {
     pub name: String,
     arguments: Vec<String>,
+    log: PathBuf,
     process: Option<Process>,
     pid: u32,
 }
@@ -19,13 +22,15 @@ impl Part {
     /// Starts it.
     pub fn start(name: &str, spinor: &Spinor, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
-        let mut part = Self { name: name.to_owned(), arguments, process: None, pid: 0 };
+        let log = spinor.join(LOGS).join(format!("{name}.log"));
+        let mut part = Self { name: name.to_owned(), arguments, log, process: None, pid: 0 };
         part.again(spinor);
         part
     }
 
     /// Starts it again.
     pub fn again(&mut self, spinor: &Spinor) {
+        self.keep_log();
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let process = spinor.start(&arguments);
         self.pid = process.id();
@@ -61,7 +66,7 @@ impl Part {
         let process = self.process.as_mut().expect("it was started");
         process.kill9();
         process.wait(GONE).await;
-        self.process = None;
+        self.keep_log();
     }
 
     /// SIGTERM, and its end: what its exit code was.
@@ -69,8 +74,15 @@ impl Part {
         let process = self.process.as_mut()?;
         process.terminate();
         let code = process.wait(GONE).await.code();
-        self.process = None;
+        self.keep_log();
         code
+    }
+
+    /// Lets the process that has ended go; what it said stays in the part's log.
+    fn keep_log(&mut self) {
+        let Some(process) = self.process.take() else { return };
+        let mut log = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log");
+        write!(log, "--- process {}\n{}", self.pid, process.stderr()).expect("written");
     }
 
     /// SIGSTOP.

@@ -72,21 +72,21 @@ pub struct Planned {
     pub hold: Duration,
 }
 
-/// Faults that strike consumers.
+/// Faults that strike consumers; so many kills, because some have to meet a job that is held.
 pub const AT_CONSUMERS: &[Fault] = &[
     Fault::Kill,
     Fault::Freeze,
+    Fault::Kill,
     Fault::Cut,
     Fault::Kill,
     Fault::Tear,
+    Fault::Kill,
     Fault::Restart,
+    Fault::Kill,
     Fault::LoseConfirms,
     Fault::LoseRequests,
     Fault::Kill,
 ];
-
-/// Strikes at holders, beside those: one of them meets a job that is held.
-pub const AT_HOLDERS: &[Fault] = &[Fault::Kill, Fault::Kill, Fault::Kill];
 
 /// Faults that strike what consumers lean on.
 pub const AT_SERVERS: &[Fault] = &[

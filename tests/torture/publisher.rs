@@ -3,8 +3,8 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write as _,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    path::Path,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use spinor::{
     api::{Asked, new_job::NewJob},
     client::Client,
 };
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -28,20 +28,20 @@ const BATCH: usize = 10;
 const PACE: Duration = Duration::from_millis(150);
 /// Publishing may wait for a broker that takes nothing; this is beyond its own bound.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// So many more accepted than executed, and a publisher waits.
-const AHEAD: usize = 200;
+/// So many wait in the queues, and a publisher waits.
+const AHEAD: u64 = 200;
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 /// A cancel that was not accepted is asked for again after this long, so many times in all.
 const AGAIN: Duration = Duration::from_secs(1);
 const TRIES: u32 = 4;
-/// About the length of a job's two lines.
-const LINES: usize = 2 * 135;
 
 /// Publishers of one run and their common ledger.
 pub struct Publisher {
-    executions: PathBuf,
     ledger: std::sync::Mutex<File>,
     cancels: std::sync::Mutex<File>,
     sure: AtomicUsize,
+    waiting: AtomicU64,
     many: bool,
 }
 
@@ -58,12 +58,23 @@ impl Publisher {
     pub fn new(into: &Path, many: bool) -> Self {
         let open = |name| OpenOptions::new().create(true).append(true).open(into.join(name)).expect("a ledger").into();
         let (ledger, cancels) = (open("accepted.ndjson"), open("cancels.ndjson"));
-        Self { executions: into.join("executions"), ledger, cancels, sure: AtomicUsize::new(0), many }
+        Self { ledger, cancels, sure: AtomicUsize::new(0), waiting: AtomicU64::new(0), many }
     }
 
     /// How many the broker surely has.
     pub fn sure(&self) -> usize {
         self.sure.load(Ordering::Relaxed)
+    }
+
+    /// Looks how many jobs wait, until it is told to stop.
+    pub async fn look(&self, client: Client, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            // Without an answer what was seen last counts.
+            if let Ok(Ok(queues)) = timeout(PATIENCE, client.queues()).await {
+                self.waiting.store(queues.iter().map(|queue| queue.stats.ready).sum(), Ordering::Relaxed);
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// Publishes until it is told to stop; what is under way is finished.
@@ -76,9 +87,8 @@ impl Publisher {
             let (due, later) = wishes.into_iter().partition(|wish: &Wish| wish.at <= Instant::now());
             wishes = later;
             let asking = futures_util::future::join_all(Vec::into_iter(due).map(|wish| self.cancel(&client, wish)));
-            let executed = std::fs::metadata(&self.executions).map_or(0, |file| file.len() as usize / LINES);
             let offering = async {
-                if self.sure() > executed + AHEAD || stop.is_cancelled() {
+                if self.waiting.load(Ordering::Relaxed) > AHEAD || stop.is_cancelled() {
                     return Vec::new();
                 }
                 self.offer(&client, (0..BATCH).map(|_| mix::draw(&mut draw, self.many)).collect()).await

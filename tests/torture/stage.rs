@@ -10,9 +10,9 @@ use tokio::{sync::Mutex, time::Instant};
 use uuid::Uuid;
 
 use super::{
-    ledgers::{self, Attempt, Left, Line, Row},
+    ledgers::{self, Attempt, Left, Letter, Line, Row},
     mix::{NODE, ONCE_QUEUE, QUEUE},
-    part::Part,
+    part::{LOGS, Part},
 };
 use crate::support::{eventually, process::Spinor, proxy::CutProxy, servers::PrivateServer, site::Site, witness};
 
@@ -173,6 +173,15 @@ impl Stage {
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
+        self.note_where_they_are().await;
+    }
+
+    /// For the reader of a problem: which queues hold something when it does not become quiet.
+    async fn note_where_they_are(&self) {
+        let Some(broker) = &self.broker else { return };
+        let columns = ["name", "state", "leader", "messages_ready", "messages_unacknowledged", "consumers"];
+        let queues = broker.ctl(&[&["list_queues"], columns.as_slice()].concat()).await;
+        fs::write(self.spinor.join(LOGS).join("queues"), queues).expect("written");
     }
 
     async fn ended(&self) -> (usize, usize) {
@@ -202,11 +211,10 @@ impl Stage {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         left.extend(alive().into_iter().map(|pid| Left { what: format!("process {pid} of a job is alive") }));
-        let letters: Vec<(String,)> = self.select("SELECT reason FROM dead").await;
-        left.extend(letters.into_iter().map(|(why,)| Left { what: format!("a dead letter: {why}") }));
         ledgers::write(&self.spinor.join("left.ndjson"), &left);
         ledgers::write(&self.spinor.join("jobs.ndjson"), &self.jobs().await);
         ledgers::write(&self.spinor.join("attempts.ndjson"), &self.attempts().await);
+        ledgers::write(&self.spinor.join("letters.ndjson"), &self.letters().await);
     }
 
     /// The lives of consumers that ran something.
@@ -218,6 +226,11 @@ impl Stage {
     async fn jobs(&self) -> Vec<Row> {
         let rows: Vec<(Vec<u8>, String)> = self.select("SELECT id, state FROM jobs").await;
         rows.into_iter().map(|(job, state)| Row { job: id(&job), state }).collect()
+    }
+
+    async fn letters(&self) -> Vec<Letter> {
+        let rows: Vec<(Vec<u8>, String)> = self.select("SELECT job, reason FROM dead").await;
+        rows.into_iter().map(|(job, reason)| Letter { job: id(&job), reason }).collect()
     }
 
     async fn attempts(&self) -> Vec<Attempt> {
@@ -259,7 +272,9 @@ fn installation(servers: &str, planted: Option<&str>) -> Spinor {
         spinor.set("PLANTED_FAULT", fault);
     }
     fs::write(spinor.join("executions"), "").expect("a ledger");
-    fs::create_dir(spinor.join("tries")).expect("a directory");
+    for name in ["tries", LOGS] {
+        fs::create_dir(spinor.join(name)).expect("a directory");
+    }
     spinor
 }
 

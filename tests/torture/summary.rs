@@ -1,15 +1,17 @@
-//! What a run tells people: one JSON object, and the ledgers where they were asked for.
+//! What a run tells people: one JSON object, and a directory with the ledgers and logs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Form, ledgers::Ledgers, oracle::Problem, rules};
+use super::{Form, ledgers::Ledgers, oracle::Problem, part::LOGS, rules};
+use crate::support::scratch;
 
 /// The ledgers in figures.
 pub fn of(
@@ -18,7 +20,7 @@ pub fn of(
     ledgers: &Ledgers,
     problems: &[Problem],
     struck: Duration,
-    all: Duration,
+    quiet: Duration,
 ) -> Value {
     let mut strikes: BTreeMap<&str, usize> = BTreeMap::new();
     ledgers.strikes.iter().for_each(|strike| *strikes.entry(&strike.fault).or_default() += 1);
@@ -33,7 +35,7 @@ pub fn of(
         "seed": form.seed,
         "planted": form.planted,
         "struck_s": struck.as_secs(),
-        "whole_s": all.as_secs(),
+        "quiet_after_s": quiet.as_secs(),
         "accepted": ledgers.accepted.iter().filter(|job| job.sure).count(),
         "uncertain": ledgers.accepted.iter().filter(|job| !job.sure).count(),
         "cancels": ledgers.cancels.iter().filter(|cancel| cancel.sure).count(),
@@ -49,23 +51,35 @@ pub fn of(
     })
 }
 
-/// Prints it, writes it beside the ledgers, and copies these where `SPINOR_TORTURE_OUT` says.
-pub fn publish(summary: &Value, directory: &Path) {
+/// What is kept of a run: the ledgers, and what its parts said.
+const KEPT: [&str; 9] = [
+    "summary.json",
+    "accepted.ndjson",
+    "cancels.ndjson",
+    "executions",
+    "jobs.ndjson",
+    "attempts.ndjson",
+    "letters.ndjson",
+    "fault-log.ndjson",
+    "left.ndjson",
+];
+
+/// Prints it, and copies it with the ledgers and logs into a directory of its own, which outlives
+/// the run whatever becomes of it: under `SPINOR_TORTURE_OUT`, else beside the other scratch data.
+pub fn keep(summary: &Value, from: &Path) -> PathBuf {
     let text = serde_json::to_string_pretty(summary).expect("JSON");
     println!("{text}");
-    std::fs::write(directory.join("summary.json"), &text).expect("written");
-    let Some(out) = std::env::var_os("SPINOR_TORTURE_OUT") else { return };
-    std::fs::create_dir_all(&out).expect("a directory");
-    for name in [
-        "summary.json",
-        "accepted.ndjson",
-        "cancels.ndjson",
-        "executions",
-        "jobs.ndjson",
-        "attempts.ndjson",
-        "fault-log.ndjson",
-        "left.ndjson",
-    ] {
-        std::fs::copy(directory.join(name), Path::new(&out).join(name)).expect("copied");
+    fs::write(from.join("summary.json"), &text).expect("written");
+    let parent = std::env::var_os("SPINOR_TORTURE_OUT").map_or_else(scratch::parent, PathBuf::from);
+    let what = summary["planted"].as_str().unwrap_or("plain");
+    let broker = summary["broker"].as_str().expect("a broker");
+    let kept = parent.join(format!("torture-{broker}-{what}-{}-{}", summary["seed"], Uuid::now_v7().simple()));
+    fs::create_dir_all(kept.join(LOGS)).expect("a directory");
+    for name in KEPT {
+        fs::copy(from.join(name), kept.join(name)).expect("copied");
     }
+    for log in fs::read_dir(from.join(LOGS)).expect("the logs").map(|entry| entry.expect("an entry")) {
+        fs::copy(log.path(), kept.join(LOGS).join(log.file_name())).expect("copied");
+    }
+    kept
 }

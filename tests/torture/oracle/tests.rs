@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::torture::ledgers::{Cancel, Left, Row};
+use crate::torture::ledgers::{Cancel, Left, Letter, Row};
 
 /// One job of two attempts that ran as it should: at 10 s and at 12 s, by consumer 7.
 fn balanced() -> Ledgers {
@@ -153,6 +153,16 @@ fn the_cut_double_of_an_execution_whose_report_arrived_leaves_nothing_to_mark() 
 }
 
 #[test]
+fn one_that_waited_in_hand_behind_a_lost_link_may_start_after_its_double() {
+    let mut ledgers = balanced();
+    executed(&mut ledgers, 9.0, 8, None);
+    struck(&mut ledgers, "kill", Some(8), 9.2, 9.3);
+    assert_eq!(broken(&ledgers), [Rule::Unmarked]);
+    struck(&mut ledgers, "cut", Some(7), 8.2, 9.1);
+    assert_eq!(broken(&ledgers), []);
+}
+
+#[test]
 fn an_answer_that_an_alarm_held_back_dies_with_its_consumer() {
     let mut ledgers = balanced();
     executed(&mut ledgers, 10.8, 8, Some((1, "retrying", true)));
@@ -211,6 +221,28 @@ fn a_plan_goes_on_where_it_was_cut_and_repeats_no_step_for_nothing() {
 }
 
 #[test]
+fn a_job_is_parked_only_after_its_consumers_were_killed_again_and_again_and_its_letter_is_kept() {
+    let mut ledgers = balanced();
+    let job = ledgers.accepted[0].id;
+    ledgers.lines.clear();
+    ledgers.attempts.clear();
+    ledgers.jobs[0].state = "dead".into();
+    for death in 1..PARKED as u32 {
+        executed(&mut ledgers, f64::from(10 * death), death, None);
+        struck(&mut ledgers, "kill", Some(death), f64::from(10 * death) + 0.2, f64::from(10 * death) + 0.3);
+    }
+    ledgers.letters.push(Letter { job, reason: "crashes: 2 consumers died".into() });
+    assert_eq!(broken(&ledgers), [Rule::WrongEnd, Rule::Left], "one death too few");
+    executed(&mut ledgers, 90.0, 9, None);
+    struck(&mut ledgers, "kill", Some(9), 90.2, 90.3);
+    assert_eq!(problems(&ledgers), []);
+    ledgers.letters[0].reason = "no consumer serves it".into();
+    assert_eq!(broken(&ledgers), [Rule::Left]);
+    ledgers.letters.clear();
+    assert_eq!(broken(&ledgers), [Rule::WrongEnd], "nothing is left of it");
+}
+
+#[test]
 fn what_is_left_at_the_end_is_a_problem() {
     let mut ledgers = balanced();
     ledgers.left.push(Left { what: "process 12 is alive".into() });
@@ -250,6 +282,38 @@ fn a_cancel_that_was_accepted_is_obeyed_within_its_bound() {
     let mut nobody = cancelled(9.0, "cancelled");
     nobody.cancels.clear();
     assert_eq!(broken(&nobody), [Rule::WrongEnd]);
+}
+
+#[test]
+fn one_that_was_given_up_as_lost_may_report_late_and_stays_lost() {
+    let mut late = cancelled(9.0, "succeeded");
+    late.cancels.clear();
+    late.accepted[0].at_most_once = true;
+    late.jobs[0].state = "lost".into();
+    let mut given_up = late.attempts[0].clone();
+    (given_up.state, given_up.execution) = ("lost".into(), Uuid::nil());
+    late.attempts.push(given_up);
+    assert_eq!(broken(&late), [Rule::WrongEnd, Rule::SecondEnd], "nothing was struck");
+    struck(&mut late, "freeze", Some(7), 10.2, 53.0);
+    assert_eq!(problems(&late), []);
+    late.jobs[0].state = "succeeded".into();
+    assert_eq!(broken(&late), [Rule::SecondEnd], "the state moved on from its end");
+}
+
+#[test]
+fn each_strike_explains_one_more_execution() {
+    let mut ledgers = balanced();
+    for (at, consumer) in [(20.0, 8), (21.0, 9)] {
+        executed(&mut ledgers, at, consumer, Some((1, "retrying", true)));
+    }
+    ledgers.accepted[0].attempts = 1;
+    ledgers.attempts.retain(|row| row.attempt == 1);
+    ledgers.attempts[0].state = "succeeded".into();
+    ledgers.lines.retain(|line| (line.at - 12.0).abs() > 0.6);
+    struck(&mut ledgers, "close-connections", None, 10.1, 10.2);
+    assert_eq!(broken(&ledgers), [Rule::Unexplained]);
+    struck(&mut ledgers, "kill", Some(7), 10.3, 10.4);
+    assert_eq!(problems(&ledgers), []);
 }
 
 #[test]
