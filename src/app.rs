@@ -8,6 +8,7 @@ pub mod check;
 mod connect;
 mod consumers;
 pub mod marks;
+mod programs;
 mod scaling;
 
 use std::{
@@ -303,7 +304,8 @@ impl App {
             if self.is_scaled(settings) {
                 continue;
             }
-            let consumer = consumers::start(settings, registry, &self.broker, &self.record, &self.blobs, agreed);
+            let consumer =
+                consumers::start(&self.config, settings, registry, &self.broker, &self.record, &self.blobs, agreed);
             let (shutdown, failed) = (shutdown.clone(), failed.clone());
             tracker.spawn(async move {
                 if let Err(error) = consumer.run(shutdown).await {

@@ -11,6 +11,7 @@ mod check;
 mod endpoint;
 mod layers;
 mod measure;
+mod programs;
 mod raw;
 mod secrets;
 
@@ -28,6 +29,7 @@ use spinor_executors::{KindPattern, RetryPolicy, State, Timeout};
 
 pub use endpoint::Endpoint;
 pub use measure::{duration, duration_text, rate, rate_text};
+pub use programs::{Processes, ProgramConfig};
 
 /// Everything a process needs to know before it starts.
 #[derive(Clone, Debug, PartialEq)]
@@ -228,6 +230,8 @@ pub struct KindConfig {
     pub limits: Option<Vec<String>>,
     /// Do they never run a second time?
     pub at_most_once: Option<bool>,
+    /// The program that runs them; it counts for its own pattern only.
+    pub program: Option<ProgramConfig>,
 }
 
 /// The part `api`.
@@ -306,6 +310,7 @@ impl Config {
             files: kind.files.or(limits.files),
             limits: kind.limits.clone().or(limits.limits),
             at_most_once: kind.at_most_once.or(limits.at_most_once),
+            program: None,
         })
     }
 }

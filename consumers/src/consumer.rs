@@ -30,6 +30,7 @@ use std::{
 use spinor_executors::{
     Bounds, Cancelled, Origin, Registry, RetryPolicy, Timeout,
     pool::{self, Running},
+    programs::Drafts,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -119,6 +120,7 @@ pub struct Consumer {
     record: Record,
     agreed: Agreed,
     blobs: Blobs,
+    drafts: Option<Arc<dyn Drafts>>,
     boot: Uuid,
 }
 
@@ -153,7 +155,16 @@ impl Consumer {
     ) -> Self {
         let record = Record::new(results.map_or_else(OnceLock::new, OnceLock::from));
         let blobs = Blobs::in_results(Arc::clone(&record));
-        Self { settings, registry, broker, record, agreed: Agreed::default(), blobs, boot: Uuid::now_v7() }
+        Self {
+            settings,
+            registry,
+            broker,
+            record,
+            agreed: Agreed::default(),
+            blobs,
+            drafts: None,
+            boot: Uuid::now_v7(),
+        }
     }
 
     /// The same with what it shares with all others.
@@ -174,6 +185,12 @@ impl Consumer {
         Self { blobs, ..self }
     }
 
+    /// The same with who reads the jobs that its jobs publish.
+    #[must_use]
+    pub fn with_drafts(self, drafts: Arc<dyn Drafts>) -> Self {
+        Self { drafts: Some(drafts), ..self }
+    }
+
     /// Declares its queues, consumes until told to stop, drains. A broker out of reach is waited for,
     /// at the start as later; `Err` only when waiting does not help.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), BrokerError> {
@@ -188,6 +205,7 @@ impl Consumer {
         // Told by the process, or by a mark.
         let drain = shutdown.drain.child_token();
         let obeying = Obeying { consumer: &self, intake: &intake, slots: &slots, tracker: &tracker, drain: &drain };
+        self.registry.open();
         let start = async {
             // What was cancelled or paused before is known before the first job comes.
             if !self.agreed.marks.loaded(MARKS).await {
@@ -225,6 +243,7 @@ impl Consumer {
             never = obeying.obey() => match never {},
             never = beating::beat(&self, &intake, &slots, &permits) => match never {},
         }
+        self.registry.close().await;
         background.1.cancel();
         background.0.close();
         let left = async {

@@ -59,13 +59,13 @@ mod tests {
     fn a_node_serves_plans_and_others_do_not() {
         let mut registry = Registry::new();
         builtin(&mut registry, None).expect("nothing is registered yet");
-        assert_eq!(registry.kinds().collect::<Vec<_>>(), ["command", "http", "noop", "wait"]);
+        assert_eq!(registry.kinds(), ["command", "http", "noop", "wait"]);
         assert!(builtin(&mut registry, None).is_err_and(|error| error.to_string().contains("`noop`")));
         let journals = std::env::temp_dir().join(format!("spinor-builtin-{}", uuid::Uuid::now_v7()));
         let mut registry = Registry::new();
         builtin(&mut registry, Some(Node { name: "n1", journals: &journals })).expect("a directory can be made");
         assert!(journals.is_dir());
-        assert_eq!(registry.kinds().collect::<Vec<_>>(), BUILTIN_KINDS);
+        assert_eq!(registry.kinds(), BUILTIN_KINDS);
         std::fs::remove_dir(&journals).expect("it is empty");
     }
 }

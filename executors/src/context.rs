@@ -14,7 +14,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Bounds, Cause, Exit, Failure, Output, StepReport, Usage};
+use crate::{
+    Bounds, Cause, Exit, Failure, Output, Ready, StepReport, Timeout, Usage,
+    programs::{Draft, Drafts},
+};
 
 /// Which of a process's streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +86,10 @@ pub struct Context {
     pub soft_to_hard: Duration,
     /// The same when its time limit is why; that of others when `None`.
     pub limit_to_hard: Option<Duration>,
+    /// The time limits it runs under, for who wants to know them.
+    pub limits: Option<Timeout>,
+    /// Will a failure be final?
+    pub last_attempt: bool,
     /// What its processes may use.
     pub bounds: Bounds,
     /// May an execution before this one have happened and left no report?
@@ -90,6 +97,8 @@ pub struct Context {
     token: CancellationToken,
     why: Arc<Mutex<Option<Cancelled>>>,
     emissions: Option<mpsc::Sender<Emission>>,
+    drafts: Option<Arc<dyn Drafts>>,
+    ready: Mutex<Ready>,
     kept: Mutex<Kept>,
 }
 
@@ -104,6 +113,8 @@ pub struct Kept {
     pub exit: Option<Exit>,
     /// What it used.
     pub usage: Option<Usage>,
+    /// Jobs that leave with its success.
+    pub publish: Vec<Draft>,
 }
 
 impl Context {
@@ -114,11 +125,15 @@ impl Context {
             keep_output: 32 * 1024,
             soft_to_hard: Duration::from_secs(10),
             limit_to_hard: None,
+            limits: None,
+            last_attempt: false,
             bounds: Bounds::default(),
             maybe_rerun: false,
             token: CancellationToken::new(),
             why: Arc::default(),
             emissions,
+            drafts: None,
+            ready: Mutex::default(),
             kept: Mutex::default(),
         }
     }
@@ -130,13 +145,39 @@ impl Context {
             keep_output: self.keep_output,
             soft_to_hard: self.soft_to_hard,
             limit_to_hard: self.limit_to_hard,
+            limits: self.limits,
+            last_attempt: self.last_attempt,
             bounds: self.bounds,
             maybe_rerun: self.maybe_rerun,
             token: self.token.clone(),
             why: Arc::clone(&self.why),
             emissions: self.emissions.clone(),
+            drafts: self.drafts.clone(),
+            ready: Mutex::default(),
             kept: Mutex::default(),
         }
+    }
+
+    /// The same with who reads the jobs it publishes.
+    #[must_use]
+    pub fn with_drafts(mut self, drafts: Option<Arc<dyn Drafts>>) -> Self {
+        self.drafts = drafts;
+        self
+    }
+
+    /// Who reads the jobs it publishes; `None` where it cannot publish.
+    pub(crate) fn drafts(&self) -> Option<&Arc<dyn Drafts>> {
+        self.drafts.as_ref()
+    }
+
+    /// Brings along what its executor made ready.
+    pub fn bring(&self, ready: Ready) {
+        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+    }
+
+    /// Takes what was brought.
+    pub(crate) fn take_ready(&self) -> Ready {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Resolves when the execution should end.

@@ -21,8 +21,9 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 pub use self::bounds::Bounds;
-pub(crate) use self::capture::readable;
+pub(crate) use self::capture::{Capture, readable};
 pub use self::start::StartError;
+pub(crate) use self::start::{Hold, STREAMS, Spoken, exit, speak};
 pub(crate) use self::tree::Tree;
 use self::{
     running::Running,
@@ -67,7 +68,8 @@ impl Spawn {
         Self { program: "/bin/sh".to_owned(), args: vec!["-c".to_owned(), script.into()], ..Self::default() }
     }
 
-    fn marker(&self, execution: Uuid) -> String {
+    /// What marks its processes.
+    pub(crate) fn marker(&self, execution: Uuid) -> String {
         match self.part {
             None => format!("{}/{execution}", boot()),
             Some(part) => format!("{}/{execution}.{part}", boot()),
@@ -145,7 +147,7 @@ impl Ended {
 }
 
 /// The last line that says something.
-fn last_line(output: &Output) -> Option<&str> {
+pub(crate) fn last_line(output: &Output) -> Option<&str> {
     let last = if output.tail.is_empty() { &output.head } else { &output.tail };
     last.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(|line| {
         let end = line.char_indices().nth(300).map_or(line.len(), |(at, _)| at);

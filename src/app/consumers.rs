@@ -10,7 +10,7 @@ use spinor_consumers::{
 use spinor_executors::{Bounds, KindPattern, Node, Origin, Registry, builtin, guardian::Guardian, plan::PLAN_KIND};
 use uuid::Uuid;
 
-use super::Role;
+use super::{Role, programs};
 use crate::{
     config::{Config, SearchChoice},
     orchestrations::drive::node_queue,
@@ -40,6 +40,7 @@ pub fn of(config: &Config, role: &Role) -> anyhow::Result<Vec<(Arc<ConsumerSetti
 
 /// A consumer of these settings, ready to run.
 pub fn start(
+    config: &Arc<Config>,
     settings: &Arc<ConsumerSettings>,
     registry: &Arc<Registry>,
     broker: &AnyBroker,
@@ -51,13 +52,14 @@ pub fn start(
         .with_record(Arc::clone(record))
         .with_blobs(blobs.clone())
         .with_agreed(agreed.clone())
+        .with_drafts(Arc::new(programs::FromJobs(Arc::clone(config))))
 }
 
 /// Makes replicas of this process's own consumer, each with a name of its own.
 pub fn maker(config: Arc<Config>, broker: AnyBroker, record: Record, blobs: Blobs, agreed: Agreed) -> MakeConsumer {
     Box::new(move || {
         let (settings, registry) = jobs(&config)?;
-        Ok((settings.origin.consumer.clone(), start(&settings, &registry, &broker, &record, &blobs, &agreed)))
+        Ok((settings.origin.consumer.clone(), start(&config, &settings, &registry, &broker, &record, &blobs, &agreed)))
     })
 }
 
@@ -75,6 +77,7 @@ pub fn start_guardian() -> anyhow::Result<()> {
 fn jobs(config: &Config) -> anyhow::Result<(Arc<ConsumerSettings>, Arc<Registry>)> {
     let mut registry = Registry::new();
     builtin(&mut registry, None)?;
+    programs::register(config, &mut registry)?;
     if let Some(patterns) = &config.consumer.kinds {
         registry.allow(patterns);
     }

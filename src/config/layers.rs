@@ -30,7 +30,8 @@ pub struct Layer(pub Vec<Leaf>);
 
 /// What `SPINOR_` variables mean something else than a key: set for jobs by their executor, by the
 /// command line's own search, or by Kubernetes for a service of our name.
-const NOT_KEYS: [&str; 9] = ["CONFIG", "LOG", "JOB", "EXECUTION", "RUN", "ATTEMPT", "HOST", "NODE", "PORT"];
+const NOT_KEYS: [&str; 11] =
+    ["CONFIG", "LOG", "JOB", "EXECUTION", "EXECUTOR_FD", "EXECUTOR_PROTOCOL", "RUN", "ATTEMPT", "HOST", "NODE", "PORT"];
 
 /// The defaults of the table.
 pub fn defaults() -> Layer {

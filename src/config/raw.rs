@@ -17,6 +17,7 @@ use super::{
     LogConfig, Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice,
     layers::{Layer, Leaf},
     measure,
+    programs::RawProcesses,
     secrets::Secrets,
 };
 
@@ -109,6 +110,10 @@ struct RawKind {
     files: Option<u64>,
     limits: Option<Vec<String>>,
     at_most_once: Option<bool>,
+    run: Option<Vec<String>>,
+    cwd: Option<PathBuf>,
+    env: Option<BTreeMap<String, String>>,
+    processes: Option<RawProcesses>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -176,6 +181,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         (pattern, limits)
     });
     let kinds: BTreeMap<String, KindConfig> = kinds.collect();
+    rules.programs(&kinds, raw.consumer.slots.unwrap_or_else(cores));
     let limits: BTreeMap<_, _> =
         raw.limits.iter().map(|(name, limit)| (name.clone(), rules.limit(name, limit))).collect();
     for (pattern, kind) in &kinds {
@@ -240,13 +246,13 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
 /// Never used: a timeout without a problem is `Some`.
 const NO_TIMEOUT: Timeout = Timeout { soft: Duration::ZERO, hard: Duration::ZERO };
 
-struct Rules<'a> {
+pub(super) struct Rules<'a> {
     merged: &'a [Leaf],
     problems: Vec<Problem>,
 }
 
 impl Rules<'_> {
-    fn add(&mut self, key: &str, what: impl std::fmt::Display) {
+    pub(super) fn add(&mut self, key: &str, what: impl std::fmt::Display) {
         let at = |leaf: &&Leaf| leaf.path.join(".") == key || leaf.path.join(".").starts_with(&format!("{key}."));
         let place = self.merged.iter().rev().find(at).map_or("configuration", |leaf| leaf.origin.as_str());
         self.problems.push(Problem { place: place.to_owned(), what: format!("`{key}`: {what}") });
@@ -327,6 +333,7 @@ impl Rules<'_> {
             files: kind.files,
             limits: kind.limits,
             at_most_once: kind.at_most_once,
+            program: self.program(&key, kind.run, kind.cwd, kind.env, kind.processes),
         }
     }
 

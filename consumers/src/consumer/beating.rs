@@ -47,7 +47,7 @@ fn now(consumer: &Consumer, intake: &Intake, slots: &Slots, started: Timestamp) 
         pid: std::process::id(),
         labels: Vec::new(),
         queues: settings.queues.iter().map(|queue| queue.spec.name.clone()).collect(),
-        kinds: consumer.registry.kinds().map(str::to_owned).collect(),
+        kinds: consumer.registry.kinds(),
         slots: u32::try_from(intake.slots()).unwrap_or(u32::MAX),
         busy: u32::try_from(slots.running()).unwrap_or(u32::MAX),
         running: running.collect(),

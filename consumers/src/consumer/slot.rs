@@ -12,8 +12,9 @@ use std::{
 
 use jiff::Timestamp;
 use spinor_executors::{
-    Bounds, Cancelled, Cause, Context, Executor, HeaderValue, Job, Outcome, Registry, Report, RetryPolicy, State,
+    Bounds, Cancelled, Cause, Context, Executor, Job, Outcome, Ready, Registry, Report, RetryPolicy, State,
     pool::{self, AttemptKey, Running, Work},
+    programs::Drafts,
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -35,22 +36,21 @@ use super::{
 use crate::{
     blobs::Blobs,
     broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Receipt, Settlement, Verdict},
-    entry,
-    message::{self, Decoded, Past, header},
+    message::{self, Decoded, Past},
 };
 
 mod agreement;
 mod ears;
 mod large;
+mod programs;
 mod suspects;
 
 use agreement::Learnt;
 use ears::Ears;
+use programs::publish_with;
 
 pub use agreement::wish_text;
 
-/// A job of a kind nobody here serves looks again after this long.
-const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(5);
 /// A look-up of a redelivered job waits no longer than this; then the job runs.
 const LOOK_UP: Duration = Duration::from_secs(2);
 /// After a look-up without an answer none is made for so long: otherwise jobs wait for their slots,
@@ -73,6 +73,7 @@ pub struct Slots {
     blobs: Blobs,
     agreed: Agreed,
     learnt: Learnt,
+    drafts: Option<Arc<dyn Drafts>>,
     permits: Arc<Permits>,
     /// What outlives a slot's turn.
     tasks: TaskTracker,
@@ -122,6 +123,7 @@ impl Slots {
             holding: Arc::new(holding),
             agreed: consumer.agreed.clone(),
             learnt: Learnt::default(),
+            drafts: consumer.drafts.clone(),
             permits,
             tasks: background.0.clone(),
             abandoned: CancellationToken::new(),
@@ -171,11 +173,14 @@ impl Slots {
             return self.expire(&job, journaled, delivery, now);
         }
         let Some(executor) = self.registry.get(&job.kind) else {
-            return self.unknown_kind(job, journaled, delivery, now);
+            return self.unserved(job, journaled, delivery, now, None);
         };
         // Before anything is agreed on: a job that goes back has taken no claim.
         let Some((job, delivery)) = self.load(job, journaled, delivery, now).await else { return };
-        self.run(&**executor, job, (journaled, claimed), delivery, now).await;
+        let Some((ready, job, delivery)) = self.made_ready(&**executor, job, journaled, delivery, now).await else {
+            return;
+        };
+        self.run(&**executor, ready, job, (journaled, claimed), delivery, now).await;
     }
 
     /// A redelivered job may be running here, answered here a moment ago, or final in the record.
@@ -227,35 +232,10 @@ impl Slots {
         self.free_key(job);
     }
 
-    /// A deploy may be under way: the job looks again later, and is dead after the grace period.
-    fn unknown_kind(&self, job: Job, journaled: bool, delivery: Delivery, now: Timestamp) {
-        let since = delivery.message.properties.int(header::UNKNOWN_SINCE).unwrap_or_else(|| now.as_microsecond());
-        let grace = i64::try_from(self.settings.unknown_kind_grace.as_micros()).unwrap_or(i64::MAX);
-        if now.as_microsecond().saturating_sub(since) >= grace {
-            let served = self.registry.kinds().collect::<Vec<_>>().join(", ");
-            let why =
-                format!("no consumer of queue `{}` serves kind `{}`; this one serves {served}", job.queue, job.kind);
-            let report = self.blank(&job, journaled, Uuid::nil(), now);
-            let report = verdict::unrun(report, State::Dead, Cause::Error, why.clone());
-            self.free_key(&job);
-            return self.bury(delivery, &why, vec![entry::report_line(&report)]);
-        }
-        let mut copy = message::encode(&job, journaled);
-        Past::of(&delivery.message.properties).write(&mut copy.properties.headers);
-        copy.properties.headers.insert(header::UNKNOWN_SINCE.to_owned(), HeaderValue::Int(since));
-        if delivery.redelivered {
-            copy.properties.headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
-        }
-        let to = Address::Delayed { queue: job.queue, after: UNKNOWN_KIND_DELAY.min(self.settings.unknown_kind_grace) };
-        self.settle(
-            delivery,
-            Settlement { publish: vec![Outgoing { to, message: copy, must: true }], ..Settlement::default() },
-        );
-    }
-
     async fn run(
         &self,
         executor: &dyn Executor,
+        ready: Ready,
         job: Job,
         (journaled, claimed): (bool, bool),
         delivery: Delivery,
@@ -279,12 +259,16 @@ impl Slots {
         let mut context = Context::new(execution, Some(emissions));
         context.keep_output = self.settings.keep_output;
         context.soft_to_hard = self.settings.soft_to_hard;
+        context.bounds = self.kind(&job.kind).map_or_else(Bounds::default, |kind| kind.bounds);
         let limits = job.timeout.or_else(|| self.kind(&job.kind).and_then(|kind| kind.timeout));
         // One limit for both: its processes are asked then, and have the usual time to go.
         context.limit_to_hard =
             limits.map(|limits| limits.hard.saturating_sub(limits.soft)).filter(|rest| !rest.is_zero());
         context.maybe_rerun = maybe_rerun;
-        context.bounds = self.kind(&job.kind).map_or_else(Bounds::default, |kind| kind.bounds);
+        context.limits = limits;
+        context.last_attempt = self.policy(&job).delay_after(job.attempt, 0.0).is_none();
+        let context = context.with_drafts(self.drafts.clone());
+        context.bring(ready);
         if let Err(copy) = self.running.start(key, delivery, context.canceller()) {
             tracing::warn!(job = %job.id, attempt = job.attempt, "A copy of a running attempt was dropped.");
             return self.settle(copy, Settlement::default());
@@ -316,6 +300,7 @@ impl Slots {
         let alone = keeper.permit.take();
         drop(keeper);
         let (outcome, value_ref) = self.put_away(&job, outcome).await;
+        let outcome = self.put_drafts_away(&context, outcome).await;
         let Some(delivery) = self.running.end(&key) else { return };
         if is_cut_by_drain(&context, &outcome) {
             return give_back(&self.broker, self.holding.boot, delivery);
@@ -350,10 +335,15 @@ impl Slots {
         report.ended = Timestamp::now();
         let kept = context.take_kept();
         (report.stdout, report.stderr, report.exit, report.usage) = (kept.stdout, kept.stderr, kept.exit, kept.usage);
-        let by_kind = || self.kind(&job.kind).and_then(|kind| kind.retry);
-        let policy = job.retry.or_else(by_kind).unwrap_or(RetryPolicy::NONE);
-        let again = verdict::decide(&mut report, outcome, policy, draw());
-        let settlement = verdict::settlement(&mut report, job, again, journaled);
+        let crashed = matches!(&outcome, Outcome::Failed(failure) if failure.cause == Cause::Crash);
+        let again = verdict::decide(&mut report, outcome, self.policy(job), draw());
+        let mut settlement = match again.filter(|_| crashed) {
+            Some(after) => self.after_a_crash(&mut report, job, after, journaled, &delivery),
+            None => verdict::settlement(&mut report, job, again, journaled),
+        };
+        if report.state == State::Succeeded {
+            publish_with(&mut settlement, kept.publish);
+        }
         self.lately.remember((job.id, job.replay, job.attempt), &settlement);
         if report.state.is_final() {
             self.free_key(job);
@@ -389,6 +379,11 @@ impl Slots {
 
     fn kind(&self, kind: &str) -> Option<&KindSettings> {
         self.settings.kinds.iter().find(|settings| settings.pattern.matches(kind))
+    }
+
+    fn policy(&self, job: &Job) -> RetryPolicy {
+        let by_kind = || self.kind(&job.kind).and_then(|kind| kind.retry);
+        job.retry.or_else(by_kind).unwrap_or(RetryPolicy::NONE)
     }
 
     fn default_kind(&self, queue: &str) -> Option<&str> {

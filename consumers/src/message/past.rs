@@ -113,6 +113,19 @@ impl Past {
         self.crashes < CRASHES && self.returns < RETURNS
     }
 
+    /// Its own process died under it, which nobody else did. `false`: it is parked.
+    #[must_use]
+    pub fn crash(&mut self) -> bool {
+        self.crashes += 1;
+        self.crashes < CRASHES
+    }
+
+    /// What goes on to the next attempt: what it did, not who had it.
+    #[must_use]
+    pub fn carried(&self) -> Self {
+        Self { crashes: self.crashes, returns: self.returns, ..Self::default() }
+    }
+
     /// Why it is parked.
     pub fn verdict(&self) -> String {
         let last = self.held_by.clone().or_else(|| self.holder.map(|id| id.to_string()));

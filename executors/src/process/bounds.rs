@@ -35,7 +35,7 @@ impl Bounds {
     }
 
     /// Resolves when the tree holds more memory than it may, with what it held.
-    pub(super) async fn exceeded(self, tree: &Tree) -> (u64, u64) {
+    pub(crate) async fn exceeded(self, tree: &Tree) -> (u64, u64) {
         let Some(limit) = self.memory else { return std::future::pending().await };
         let mut pause = LOOK;
         loop {

@@ -32,7 +32,7 @@ const FIRST_MOMENT: Duration = Duration::from_millis(50);
 const FIRST_BYTES: usize = 64 * 1024;
 
 /// The two streams, in the order of every pair here.
-pub(super) const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+pub(crate) const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
 /// A process that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +91,7 @@ impl StartError {
 }
 
 /// Holds a child; dropped with the child in it, it ends the tree the hard way.
-pub(super) struct Hold {
+pub(crate) struct Hold {
     child: Option<Child>,
     pub tree: Tree,
     pub pid: Pid,
@@ -145,15 +145,36 @@ pub(super) struct Begun {
     status: Option<ExitStatus>,
 }
 
+/// A process that stays and is spoken to over a socket; nothing of it is watched here.
+pub(crate) struct Spoken {
+    pub hold: Hold,
+    pub pipes: [Option<OwnedFd>; 2],
+}
+
+/// Starts one, with the socket in place of standard input: only what is one of the first three
+/// descriptors can be handed to a child without `unsafe`, so the command has to move it.
+pub(crate) fn speak(spawn: &Spawn, marker: &str, socket: OwnedFd, bounds: Bounds) -> Result<Spoken, StartError> {
+    let mut command = command(spawn, marker)?;
+    let mut child = command.stdin(socket).spawn().map_err(|error| StartError::of(spawn, error))?;
+    let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+    let mut hold = held(child, marker, bounds);
+    hold.list();
+    Ok(Spoken { hold, pipes })
+}
+
+fn held(child: Child, marker: &str, bounds: Bounds) -> Hold {
+    let pid = Pid::from_child(&child);
+    bounds.apply(pid);
+    let tree = Tree { group: Some(pid), mark: format!("{MARKER}={marker}"), whole: true, holding: None };
+    Hold { child: Some(child), tree, pid, listed: false }
+}
+
 /// Starts a process and watches its first moment. Blocks for [`FIRST_MOMENT`] at most.
 pub(super) fn begin(spawn: &Spawn, marker: &str, keep: usize, bounds: Bounds) -> Result<Begun, StartError> {
     let mut child = command(spawn, marker)?.spawn().map_err(|error| StartError::of(spawn, error))?;
     let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
-    let pid = Pid::from_child(&child);
-    bounds.apply(pid);
-    let tree = Tree { group: Some(pid), mark: format!("{MARKER}={marker}"), whole: true, holding: None };
     let mut begun = Begun {
-        hold: Hold { child: Some(child), tree, pid, listed: false },
+        hold: held(child, marker, bounds),
         pipes,
         captures: [Capture::new(keep), Capture::new(keep)],
         early: Vec::new(),
@@ -256,7 +277,7 @@ impl Begun {
     }
 }
 
-pub(super) fn exit(pid: Pid, status: Option<ExitStatus>) -> Exit {
+pub(crate) fn exit(pid: Pid, status: Option<ExitStatus>) -> Exit {
     Exit {
         pid: pid.as_raw_pid().unsigned_abs(),
         code: status.and_then(|status| status.code()),
