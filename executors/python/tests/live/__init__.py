@@ -1,0 +1,1 @@
+"""Tests against a running Spinor, named by the environment; `tests/python.rs` starts it."""
