@@ -37,14 +37,17 @@ use crate::{
     broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Receipt, Settlement, Verdict},
     entry,
     message::{self, Decoded, Past, header},
+    state::WaitingJob,
 };
 
 mod agreement;
+mod away;
 mod ears;
 mod large;
 mod suspects;
 
 use agreement::Learnt;
+use away::{Away, Reason};
 use ears::Ears;
 
 pub use agreement::wish_text;
@@ -73,6 +76,7 @@ pub struct Slots {
     blobs: Blobs,
     agreed: Agreed,
     learnt: Learnt,
+    away: Away,
     permits: Arc<Permits>,
     /// What outlives a slot's turn.
     tasks: TaskTracker,
@@ -122,6 +126,7 @@ impl Slots {
             holding: Arc::new(holding),
             agreed: consumer.agreed.clone(),
             learnt: Learnt::default(),
+            away: Away::default(),
             permits,
             tasks: background.0.clone(),
             abandoned: CancellationToken::new(),
@@ -143,6 +148,11 @@ impl Slots {
         self.running.list(limit, |(job, ..), delivery, ago| {
             (*job, delivery.message.properties.kind.clone().unwrap_or_default(), ago)
         })
+    }
+
+    /// Up to so many of the jobs that went back for a while, and why.
+    pub fn sent_away(&self, limit: usize) -> Vec<WaitingJob> {
+        self.away.list(limit)
     }
 
     /// Asks all of them to end.
@@ -246,7 +256,12 @@ impl Slots {
         if delivery.redelivered {
             copy.properties.headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
         }
-        let to = Address::Delayed { queue: job.queue, after: UNKNOWN_KIND_DELAY.min(self.settings.unknown_kind_grace) };
+        let after = UNKNOWN_KIND_DELAY.min(self.settings.unknown_kind_grace);
+        let dead = grace.checked_add(since).and_then(|micros| Timestamp::from_microsecond(micros).ok());
+        let dead = dead.map(|at| format!("; it becomes a dead letter at {at}")).unwrap_or_default();
+        let why = format!("`{}` does not serve the kind `{}`{dead}", self.settings.origin.consumer, job.kind);
+        self.away.note(job.id, Reason::Kind, why, after);
+        let to = Address::Delayed { queue: job.queue, after };
         self.settle(
             delivery,
             Settlement { publish: vec![Outgoing { to, message: copy, must: true }], ..Settlement::default() },
@@ -266,7 +281,8 @@ impl Slots {
         let agreed = self.agree(&job, journaled, claimed, delivery, execution).await;
         // What it was granted is given back when this execution has its answer.
         let Some((delivery, _agreement)) = agreed else { return };
-        let maybe_rerun = delivery.started;
+        // What runs at most once has a claim that nobody had before.
+        let maybe_rerun = delivery.started && self.kind(&job.kind).is_none_or(|kind| !kind.at_most_once);
         let (mut delivery, mut past, mut permit) = (delivery, Past::default(), None);
         if delivery.started {
             let Some(suspect) = self.suspect(&job, journaled, delivery).await else { return };
