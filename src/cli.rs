@@ -55,7 +55,7 @@ Examples:
   spinor jobs ls --state failed                 what went wrong
   spinor config init > spinor.toml              a file with every setting
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 unreachable.";
+Exit codes: 0 done; 1 failed, or nothing has this id; 2 usage, or nothing has this name; 3 unreachable.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -1,165 +1,67 @@
 //! The HTTP API over its real sockets, with a real embedded broker and record behind it.
 
-use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use spinor::{
-    api::{ApiState, DriveRuns, EventFilter, Info, RunOrder, Watches, listen, new_job::NewJob},
+    api::{EventFilter, listen, new_job::NewJob},
     client::{Client, ClientError},
     config::Ask,
 };
 use spinor_consumers::{
-    broker::{
-        Address, AnyBroker, Broker, BrokerError, Event, QueueSpec, Settlement, Topic, Verdict,
-        embedded::{Embedded, EmbeddedSettings},
-    },
-    entry::Entry,
-    message,
-    recorder::{Recorder, RecorderSettings},
-    results::{JobFilter, Results, ResultsTarget},
-    state::{State as Agreed, StateTarget},
+    broker::{Address, Broker, Event, Settlement, Topic, Verdict},
+    results::JobFilter,
+    state::StateTarget,
 };
-use spinor_executors::{BoxFuture, Json, Origin, Outcome, Report, State};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpStream, UnixStream},
-    task::JoinSet,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use spinor_executors::{Json, Origin, Outcome, Report, State};
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::support::scratch::Scratch;
+use crate::support::{
+    front::{Front, exchange},
+    scratch::Scratch,
+};
 
 const TOKEN: &str = "hush-hush";
 
-/// Nobody drives runs here.
-struct NoRuns;
-
-impl DriveRuns for NoRuns {
-    fn answering(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
-        Box::pin(async { Ok(vec!["node-1".to_owned()]) })
-    }
-
-    fn start(&self, _: RunOrder, _: CancellationToken) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
 /// A Spinor without consumers, served on both sockets.
-struct Stage {
-    broker: AnyBroker,
-    results: Results,
-    client: Client,
-    tcp: String,
-    shutdown: CancellationToken,
-    tasks: JoinSet<()>,
-    scratch: Scratch,
+struct Stage(Front);
+
+impl std::ops::Deref for Stage {
+    type Target = Front;
+
+    fn deref(&self) -> &Front {
+        &self.0
+    }
 }
 
 impl Stage {
     async fn new() -> Self {
         let scratch = Scratch::new("api");
-        let toml = format!(
-            "data = {:?}\n[api]\nlisten = '127.0.0.1:0'\ntoken = '{TOKEN}'\nmax_body = '64KiB'\n[queues.quiet]\njournal = 'ends'\n",
-            scratch.join("data")
-        );
-        let file = scratch.write("spinor.toml", toml);
-        let config = Arc::new(Ask { file: Some(file), ..Ask::default() }.load().unwrap().config);
-        let listening = listen::bind(&config).await.unwrap();
-        let settings = EmbeddedSettings { dir: config.data.join("broker"), search: false, socket: None };
-        let broker = AnyBroker::Embedded(Embedded::open(settings).await.unwrap());
-        let queue = |name: &str| QueueSpec { name: name.to_owned(), foreign: false };
-        broker.declare(&[queue("default"), queue("quiet")]).await.unwrap();
-        let results = Results::open(&ResultsTarget::Sqlite(config.data.join("results.db"))).await.unwrap();
-        let agreed = Agreed::open(&StateTarget::Sqlite(config.data.join("state.db"))).await.unwrap();
-        let shutdown = CancellationToken::new();
-        let recorder = Recorder::new(broker.clone(), results.clone(), RecorderSettings::default());
-        let tcp = listening.addresses()[1].clone();
-        let tracker = TaskTracker::new();
-        let state = ApiState {
-            groups: None,
-            broker: broker.clone(),
-            results: results.clone(),
-            blobs: spinor_consumers::blobs::Blobs::in_results(Arc::new(results.clone().into())),
-            state: Arc::new(agreed.into()),
-            marks: Default::default(),
-            recorder: Some(recorder.view()),
-            runs: Arc::new(NoRuns),
-            watches: Watches::start(broker.clone(), &tracker, shutdown.clone()),
-            config: Arc::clone(&config),
-            info: Arc::new(Info::here(vec!["api".to_owned()])),
-            counters: Arc::default(),
-            tasks: tracker,
-            shutdown: shutdown.clone(),
-        };
-        let mut tasks = JoinSet::new();
-        let stop = shutdown.clone();
-        tasks.spawn(async move {
-            if let Err(error) = recorder.run(stop).await {
-                assert!(matches!(error, BrokerError::Closed), "{error}");
-            }
-        });
-        tasks.spawn(async move { listening.serve(state).await.unwrap() });
-        let client = Client::unix(config.socket()).unwrap();
-        Self { broker, results, client, tcp, shutdown, tasks, scratch }
+        let target = StateTarget::Sqlite(scratch.join("state.db"));
+        let api = format!("[api]\nlisten = '127.0.0.1:0'\ntoken = '{TOKEN}'\nmax_body = '64KiB'\n");
+        Self(Front::start(scratch, &api, target).await)
     }
 
     /// Takes the next job of a queue and answers it with this outcome, as a consumer would.
     async fn work(&self, queue: &str, outcome: Outcome) -> Report {
-        let mut subscription = self.broker.consume(&Address::Work(queue.to_owned()), 1).await.unwrap();
-        let delivery = subscription.next().await.unwrap();
-        let job = message::decode(&delivery.message, queue, None, Timestamp::now()).unwrap().job;
-        let origin = Origin { consumer: "c-1".into(), group: "default".into(), host: "here".into() };
-        let mut report = Report::of(&job, &origin, Uuid::now_v7(), Timestamp::now());
-        report.end(outcome);
-        let lines = vec![Entry::Report(Box::new(report.clone())).line()];
-        let settlement = Settlement { lines, publish: Vec::new(), verdict: Verdict::Ack };
-        self.broker.settle(delivery, settlement).await.unwrap();
-        self.broker.cast(Event::Ended { report: Box::new(report.clone()) });
-        report
-    }
-
-    async fn end(mut self) {
-        self.shutdown.cancel();
-        while let Some(done) = self.tasks.join_next().await {
-            done.unwrap();
-        }
-        self.broker.close().await;
-        self.results.close().await;
-        assert!(!self.scratch.join("data/spinor.sock").exists(), "the socket is left");
+        self.0.work(queue, outcome).await.1
     }
 
     /// A raw request over TCP: status and body.
     async fn raw(&self, request: &[u8]) -> (u16, Value) {
-        let stream = TcpStream::connect(self.tcp.trim_start_matches("http://")).await.unwrap();
+        let stream = TcpStream::connect(self.tcp().trim_start_matches("http://")).await.unwrap();
         exchange(stream, request).await
     }
 
-    /// A raw request over the Unix socket.
-    async fn local(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
-        let stream = UnixStream::connect(self.scratch.join("data/spinor.sock")).await.unwrap();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            body.len()
-        );
-        exchange(stream, &[head.as_bytes(), body].concat()).await
+    fn tcp(&self) -> &str {
+        &self.addresses[1]
     }
-}
 
-async fn exchange(
-    mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    request: &[u8],
-) -> (u16, Value) {
-    // A refused body may be answered before it is sent whole.
-    let _ = stream.write_all(request).await;
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    let text = String::from_utf8_lossy(&answer);
-    let status =
-        text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no HTTP: {text}"));
-    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-    (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    async fn end(self) {
+        self.0.end().await;
+    }
 }
 
 #[tokio::test]
@@ -377,7 +279,7 @@ async fn over_tcp_nothing_is_answered_without_the_token_and_a_host_of_this_machi
         assert_eq!(status, expected, "{}", String::from_utf8_lossy(&request));
         assert!(!body.to_string().contains(TOKEN));
     }
-    let by_token = Client::http(&stage.tcp, Some(TOKEN.to_owned())).unwrap();
+    let by_token = Client::http(stage.tcp(), Some(TOKEN.to_owned())).unwrap();
     assert_eq!(by_token.status().await.unwrap().link.state, "up");
     stage.end().await;
 }

@@ -11,7 +11,7 @@ use spinor_consumers::{
     blobs::Blobs,
     entry::{Entry, RunReport},
     message,
-    results::{Cuts, DeadLetter, JobFilter, Place, Pruned, Results},
+    results::{Cuts, DeadLetter, FailureFilter, JobFilter, Place, Pruned, ReplayRow, ReplayState, Results},
     retention::{self, Keep, Retention},
     state::{State as Agreed, StateTarget},
 };
@@ -107,6 +107,24 @@ fn letter(job: &Job, days: i64) -> (message::Message, DeadLetter) {
     (message::encode(job, true), letter)
 }
 
+/// Ordered so many days ago, and ended so many days ago, if it has.
+fn replay(ordered: i64, ended: Option<i64>) -> ReplayRow {
+    let ago = |days: i64| Timestamp::now() - SignedDuration::from_hours(24 * days);
+    ReplayRow {
+        id: Uuid::now_v7(),
+        filter: FailureFilter::default(),
+        rate: None,
+        by: "ann".into(),
+        at: ago(ordered),
+        ended: ended.map(ago),
+        state: if ended.is_some() { ReplayState::Done } else { ReplayState::Running },
+        total: None,
+        done: 0,
+        failed: 0,
+        error: None,
+    }
+}
+
 fn keep(days: u64) -> Keep {
     let time = Some(Duration::from_secs(days * 86_400));
     State::ALL.into_iter().filter(|state| state.is_final()).map(|state| (state, time)).collect()
@@ -159,6 +177,11 @@ async fn a_dry_run_counts_what_then_goes_and_the_rest_stays(record: Record) {
     stays.push(known.id);
     results.bury(&[letter(&known, 50), letter(&known, 1)]).await.unwrap();
     results.bury(&[letter(&unknown, 50)]).await.unwrap();
+    // Of a replay that runs, one that ended lately, and one that ended long ago, the last one goes.
+    let replays = [(50, None), (50, Some(2)), (50, Some(40))].map(|(days, ended)| replay(days, ended));
+    for row in &replays {
+        results.order_replay(row).await.unwrap();
+    }
     let mut keep = keep(30);
     keep.retain(|(state, _)| matches!(state, State::Succeeded | State::Dead));
     let cuts = retention::cuts(&keep, Timestamp::now());
@@ -169,6 +192,9 @@ async fn a_dry_run_counts_what_then_goes_and_the_rest_stays(record: Record) {
     // The job of the unknown letter was made dead by it, and goes as such.
     assert_eq!((pruned.jobs, pruned.attempts, pruned.steps, pruned.letters), (401, 400, 4, 2), "{pruned:?}");
     assert_eq!((pruned.runs, pruned.blobs, pruned.blob_bytes), (0, 2, 2 * (300 << 10)), "a failed job keeps its run");
+    assert_eq!(pruned.replays, 1);
+    assert_eq!(results.replays(10, None).await.unwrap().rows.len(), 2);
+    assert_eq!(results.replay(replays[2].id).await.unwrap(), None);
     let mut left = ids(results).await;
     left.sort_unstable();
     stays.sort_unstable();

@@ -25,7 +25,7 @@ use self::{
     login::{Login, flavour, log_in, opening},
     values::{mysql_arguments, sqlite_arguments},
 };
-use crate::results::ResultsError;
+use crate::{anchor::Anchor, results::ResultsError};
 
 pub use self::{
     login::look,
@@ -62,6 +62,8 @@ pub enum Database {
         write: SqlitePool,
         /// A few, read only.
         read: SqlitePool,
+        /// The file, which may be removed under them.
+        anchor: Anchor,
     },
     /// A server.
     MySql {
@@ -115,7 +117,7 @@ impl Database {
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_LIMIT)
             .connect_lazy_with(options.read_only(true).pragma("cache_size", "-8192"));
-        Ok(Self::Sqlite { write, read })
+        Ok(Self::Sqlite { write, read, anchor: Anchor::of(&[path.to_owned()]) })
     }
 
     /// Connects to a server and finds out which it is.
@@ -161,6 +163,7 @@ impl Database {
 
     /// Begins a transaction that writes. One that is dropped is undone.
     pub async fn begin(&self) -> Result<Writing, ResultsError> {
+        self.is_there()?;
         let begun = async {
             match self {
                 Self::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Writing::Sqlite),
@@ -172,6 +175,7 @@ impl Database {
 
     /// Asks, within the time limit.
     pub async fn ask(&self, sql: String, values: Vec<Value>) -> Result<Vec<Column>, ResultsError> {
+        self.is_there()?;
         let sql = AssertSqlSafe(sql);
         match self {
             Self::Sqlite { read, .. } => {
@@ -198,10 +202,17 @@ impl Database {
         }
     }
 
+    fn is_there(&self) -> Result<(), ResultsError> {
+        match self {
+            Self::Sqlite { anchor, .. } => anchor.holds().map_err(ResultsError::Unavailable),
+            Self::MySql { .. } => Ok(()),
+        }
+    }
+
     /// Closes the pools; waits for what is under way.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { write, read } => {
+            Self::Sqlite { write, read, .. } => {
                 read.close().await;
                 write.close().await;
             }

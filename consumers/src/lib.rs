@@ -6,6 +6,7 @@
 //! started anew). Only
 //! `broker/rabbitmq` knows the AMQP client; only `results` knows SQL of the record.
 
+mod anchor;
 pub mod backup;
 pub mod blobs;
 pub mod broker;

@@ -138,6 +138,7 @@ impl Retention {
                 jobs = sum.jobs,
                 runs = sum.runs,
                 letters = sum.letters,
+                replays = sum.replays,
                 blobs = sum.blobs,
                 "Removed what was past its time."
             );

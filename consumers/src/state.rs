@@ -31,7 +31,7 @@ pub use claim::Claimed;
 pub use key::{Key, KeyFilter, KeyTaken, OnTaken};
 pub use mark::{Changes, Kind, Mark, NoSubject, Subject, Wish};
 pub use permit::{Admission, InUse, Limit};
-pub use presence::{Beat, Present, RunningJob};
+pub use presence::{Beat, Present, RunningJob, WaitingJob};
 pub use sql::SCHEMA_VERSION;
 
 /// No call takes longer; then it is [`StateError::Unavailable`], and may have been done.
@@ -206,6 +206,11 @@ impl State {
     /// name longer than 240 bytes are listed as they are stored.
     pub async fn in_use(&self, most: u32) -> Result<Vec<InUse>, StateError> {
         on!(self, store => store.in_use(most))
+    }
+
+    /// Some of the owners that count against a limit now, at most so many of them.
+    pub async fn holders(&self, limit: &str, most: u32) -> Result<Vec<Uuid>, StateError> {
+        on!(self, store => store.holders(limit, most))
     }
 
     /// Takes or renews a lease; tells its epoch, which grows at each change of owner, or none when

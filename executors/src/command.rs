@@ -16,7 +16,7 @@ use crate::{
 pub struct Command;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object such as {\"argv\": [\"echo\", \"hello\"]}")]
 struct Args {
     /// Program and arguments; the program is looked up in `PATH`.
     #[serde(default)]

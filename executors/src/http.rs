@@ -20,7 +20,7 @@ pub struct Http {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object such as {\"url\": \"http://host/path\"}")]
 struct Args {
     url: String,
     /// Defaults to GET, or POST with a body.

@@ -34,6 +34,9 @@ pub struct Job {
     pub replay: u32,
     /// When it was first seen; set once and carried on every copy.
     pub created: Timestamp,
+    /// Not before this instant, when its publisher asked for a delay; told to the record, not carried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
     /// Must have started before this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -91,6 +94,7 @@ impl Job {
             attempt: 1,
             replay: 0,
             created: Timestamp::now(),
+            due: None,
             expires_at: None,
             timeout: None,
             retry: None,
@@ -225,10 +229,13 @@ impl Json {
         let mut reader = serde_json::Deserializer::from_slice(&self.0);
         // Nothing can follow the value: that was seen when this was built.
         serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let field = format!("`{}`", error.path());
+            // The path of the whole is a dot.
+            let path = error.path().to_string();
+            let field = if path == "." { "`args`".to_owned() } else { format!("`{path}`") };
             let why = error.into_inner();
-            // The path of the whole is a dot, and what is unknown or missing is named already.
-            if field == "`.`" || why.to_string().contains(&field) {
+            let text = why.to_string();
+            // What is unknown or missing is named already.
+            if text.contains(&field) || text.starts_with("unknown field") || text.starts_with("missing field") {
                 return why;
             }
             serde_json::Error::custom(format!("{field}: {why}"))

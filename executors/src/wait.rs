@@ -11,7 +11,7 @@ use crate::{BoxFuture, Cancelled, Context, Executor, Failure, Job, Json, Outcome
 pub struct Wait;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object such as {\"seconds\": 2}")]
 struct Args {
     ms: Option<u64>,
     seconds: Option<f64>,
@@ -92,7 +92,7 @@ mod tests {
             (r#"{"ms": "x"}"#, "`ms`: invalid type: string \"x\", expected u64"),
             (r#"{"seconds": [1]}"#, "`seconds`: invalid type: sequence, expected f64"),
             (r#"{"minutes": 1}"#, "unknown field `minutes`, expected `ms` or `seconds`"),
-            ("7", "invalid type: integer `7`, expected struct Args"),
+            ("7", "`args`: invalid type: integer `7`, expected an object such as {\"seconds\": 2}"),
         ] {
             let Outcome::Failed(failure) = wait(args, false).await else { panic!("{args} is taken") };
             let place = failure.message.strip_prefix(message).unwrap_or_else(|| panic!("{args}: {}", failure.message));

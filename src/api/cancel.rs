@@ -6,8 +6,7 @@
 
 use axum::{
     Json,
-    body::Bytes,
-    extract::{Path, State, rejection::BytesRejection, rejection::PathRejection},
+    extract::{Path, State, rejection::PathRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -39,10 +38,9 @@ pub struct CancelRequested {
 pub(super) async fn job(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    who: steer::Who,
 ) -> Result<Response, Problem> {
     let id = id_of(path)?;
-    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
     steer::state_of(&state)?;
     let row = match jobs::known(&state, id).await {
         Ok(record) => record.map(|record| record.row),
@@ -63,10 +61,9 @@ pub(super) async fn job(
 pub(super) async fn run(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    who: steer::Who,
 ) -> Result<Response, Problem> {
     let id = id_of(path)?;
-    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
     steer::state_of(&state)?;
     match runs::known(&state, id).await? {
         Some(record) if record.row.ended.is_some() && record.jobs.iter().all(|(_, job)| job.state.is_final()) => {

@@ -12,10 +12,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     marks::Marks,
-    state::{Present, RunningJob, Subject, Wish},
+    state::{Present, RunningJob, Subject, WaitingJob, Wish},
 };
 
-use super::{Answer, ApiState, Problem, clip, steer};
+use super::{
+    Answer, ApiState, Problem, clip,
+    steer::{self, Who},
+};
+
+/// A consumer beats every 5 s; one that missed three and more is not counted as running.
+const SILENT_MS: u64 = 20_000;
 
 /// A consumer that is alive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +52,9 @@ pub struct ConsumerRow {
     pub busy: u32,
     /// What it runs: a hundred of them at most.
     pub running: Vec<RunningJob>,
+    /// What it sent back to its queue for a while: a hundred of the last ones at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<WaitingJob>,
     /// Does it take no more jobs, or shall it?
     pub draining: bool,
     /// Who told it to drain.
@@ -59,11 +68,18 @@ pub struct ConsumerRow {
     pub silent_ms: u64,
 }
 
+impl ConsumerRow {
+    /// Has it missed several beats? Then it is dead, or State or its machine is slow.
+    pub fn is_silent(&self) -> bool {
+        self.silent_ms > SILENT_MS
+    }
+}
+
 /// How many jobs to run at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewSlots {
-    /// So many; absent: what the configuration says.
+    /// So many; `null`: what the configuration says.
     pub slots: Option<u32>,
     /// Who asks.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,10 +116,9 @@ pub(super) async fn show(
 pub(super) async fn drain(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    who: Who,
 ) -> Answer<ConsumersMarked> {
     let row = one(&state, &steer::text_of(path)?).await?;
-    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
     let wish = steer::set(&state, &Subject::Drain(row.consumer.clone()), true.into(), &who).await?;
     Ok(Json(ConsumersMarked { consumers: vec![row.consumer], wish: Some(wish) }))
 }
@@ -115,7 +130,8 @@ pub(super) async fn slots(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<ConsumersMarked> {
     let row = one(&state, &steer::text_of(path)?).await?;
-    let wish = mark_slots(&state, Subject::Slots(row.consumer.clone()), steer::read(body, &state)?).await?;
+    let wish =
+        mark_slots(&state, Subject::Slots(row.consumer.clone()), steer::read_with("slots", body, &state)?).await?;
     Ok(Json(ConsumersMarked { consumers: vec![row.consumer], wish }))
 }
 
@@ -143,7 +159,7 @@ async fn one(state: &ApiState, name: &str) -> Result<ConsumerRow, Problem> {
         None => {
             let known = rows.into_iter().map(|row| row.consumer).take(50).collect();
             let detail = format!("no consumer `{}` is alive; those that ended are gone after a minute", clip(name));
-            Err(Problem { known, ..Problem::not_found(detail) })
+            Err(steer::no_such(detail, known))
         }
     }
 }
@@ -166,6 +182,7 @@ fn row(Present { beat, ago, .. }: Present, marks: &Marks) -> ConsumerRow {
         slots: beat.slots,
         busy: beat.busy,
         running: beat.running,
+        waiting: beat.waiting,
         intake: beat.intake,
         started: beat.started,
         silent_ms: u64::try_from(ago.as_millis()).unwrap_or(u64::MAX),

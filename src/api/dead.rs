@@ -10,7 +10,7 @@ use axum::{
     http::StatusCode,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize};
 use spinor_consumers::{
     message::{self, Properties},
     replays::{Edit, ReplayError, Replayed, Replays},
@@ -21,12 +21,12 @@ use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Problem, bad_query, check_cursor, clip,
+    Answer, ApiState, Problem, bad_query, check_cursor,
     failures::{fingerprint_of, past},
     id_of, jobs,
     new_job::{name, queue_name},
     query_of,
-    steer::Asked,
+    steer::{self, Asked},
 };
 
 /// A count goes no further.
@@ -283,7 +283,7 @@ pub(super) async fn replay_job(
 }
 
 async fn anew(state: &ApiState, id: Uuid, body: &[u8]) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
-    let NewReplay { kind, queue, args, by } = read(body)?;
+    let NewReplay { kind, queue, args, by } = steer::read_text(body)?;
     kind.as_deref().map(|kind| name("kind", kind)).transpose()?;
     queue.as_deref().map(queue_name).transpose()?;
     let replayed = replays(state).one(id, &Edit { kind, queue, args }, &who(by)?).await?;
@@ -315,27 +315,6 @@ pub(super) fn replays(state: &ApiState) -> Replays {
 /// Who wants it.
 pub(super) fn who(by: Option<String>) -> Result<String, Problem> {
     Ok(Asked { by, why: None }.check()?.by)
-}
-
-/// What a body says; no body says nothing. A wrong field is named.
-pub(super) fn read<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(T::default());
-    }
-    serde_json::from_slice::<&serde_json::value::RawValue>(body)
-        .map_err(|error| Problem::new(400, "The body is no JSON", error.to_string()))?;
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = error.path().to_string();
-        let why = error.into_inner().to_string();
-        let why = why.split(" at line ").next().unwrap_or_default().to_owned();
-        // What is unknown has no path yet, and is named by the error.
-        let named = why.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-        match named.map(clip).or((path != ".").then_some(path)) {
-            Some(field) => Problem::field(field, why),
-            None => Problem::new(422, "The body is wrong", why),
-        }
-    })
 }
 
 fn unknown(id: Uuid) -> Problem {

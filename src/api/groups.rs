@@ -12,7 +12,7 @@ use std::{
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, State, rejection::BytesRejection, rejection::PathRejection},
+    extract::{State, rejection::BytesRejection},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use super::{
     Answer, ApiState, Problem,
     consumers::{self, ConsumerRow, ConsumersMarked},
-    steer,
+    steer::{self, Name, Who},
 };
 
 /// No group has more.
@@ -48,6 +48,9 @@ pub struct GroupRow {
     pub running: u32,
     /// How many take none any more, and end.
     pub draining: u32,
+    /// How many were not heard for 20 s: they have died, most likely, and are forgotten after a minute.
+    #[serde(default)]
+    pub silent: u32,
     /// How many jobs those that take some run at once, all together.
     pub slots: u32,
     /// How many each was told to run at once.
@@ -59,6 +62,9 @@ pub struct GroupRow {
     pub busy_ratio: f64,
     /// The queues they take jobs from.
     pub queues: Vec<GroupQueue>,
+    /// What whoever asked for a number should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What waits for a group.
@@ -85,7 +91,7 @@ pub struct GroupQueue {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewScale {
-    /// So many; absent: nobody cares any more.
+    /// So many; `null`: nobody cares any more.
     pub replicas: Option<u32>,
     /// Who asks.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,11 +109,10 @@ pub(super) async fn list(State(state): State<ApiState>) -> Answer<Vec<GroupRow>>
 /// `POST /groups/{name}/scale`: the number is noted; who makes it true is told.
 pub(super) async fn scale(
     State(state): State<ApiState>,
-    path: Result<Path<String>, PathRejection>,
+    Name(group): Name,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<GroupRow> {
-    let group = steer::name_of(path)?;
-    let NewScale { replicas, by, why } = steer::read(body, &state)?;
+    let NewScale { replicas, by, why } = steer::read_with("replicas", body, &state)?;
     let who = steer::Asked { by, why }.check()?;
     let subject = Subject::Replicas(group.clone());
     match replicas {
@@ -117,28 +122,26 @@ pub(super) async fn scale(
         Some(replicas) => _ = steer::set(&state, &subject, replicas.into(), &who).await?,
         None => _ = steer::clear(&state, &subject, &who).await?,
     }
-    one(&state, &group).await.map(Json)
+    let mut row = one(&state, &group).await?;
+    let nobody = row.running + row.draining + row.silent == 0 && group != state.config.consumer.group;
+    row.note = (replicas.is_some() && nobody)
+        .then(|| "no consumer of this group is known; the number is kept for when one starts".to_owned());
+    Ok(Json(row))
 }
 
 /// `POST /groups/{name}/slots`: of each of its consumers.
 pub(super) async fn slots(
     State(state): State<ApiState>,
-    path: Result<Path<String>, PathRejection>,
+    Name(group): Name,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<ConsumersMarked> {
-    let group = steer::name_of(path)?;
-    let wish = consumers::mark_slots(&state, Subject::Slots(group.clone()), steer::read(body, &state)?).await?;
+    let wish =
+        consumers::mark_slots(&state, Subject::Slots(group.clone()), steer::read_with("slots", body, &state)?).await?;
     Ok(Json(ConsumersMarked { consumers: members(&state, &group).await?, wish }))
 }
 
 /// `POST /groups/{name}/drain`: all that are alive now; those that start later are not meant.
-pub(super) async fn drain(
-    State(state): State<ApiState>,
-    path: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<ConsumersMarked> {
-    let group = steer::name_of(path)?;
-    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
+pub(super) async fn drain(State(state): State<ApiState>, Name(group): Name, who: Who) -> Answer<ConsumersMarked> {
     let consumers = members(&state, &group).await?;
     let mut wish = None;
     for consumer in &consumers {
@@ -146,7 +149,7 @@ pub(super) async fn drain(
     }
     if consumers.is_empty() {
         let known = rows(&state).await?.into_iter().map(|row| row.group).collect();
-        return Err(Problem { known, ..Problem::not_found(format!("no consumer of the group `{group}` is alive")) });
+        return Err(steer::no_such(format!("no consumer of the group `{group}` is alive"), known));
     }
     Ok(Json(ConsumersMarked { consumers, wish }))
 }
@@ -183,7 +186,8 @@ pub(super) async fn rows(state: &ApiState) -> Result<Vec<GroupRow>, Problem> {
 
 fn row(state: &ApiState, group: String, consumers: &[ConsumerRow]) -> GroupRow {
     let wanted = state.marks.get(&Subject::Replicas(group.clone()));
-    let (draining, running): (Vec<_>, Vec<_>) = consumers.iter().partition(|row| row.draining);
+    let (silent, heard): (Vec<_>, Vec<_>) = consumers.iter().partition(|row| row.is_silent());
+    let (draining, running): (Vec<&ConsumerRow>, Vec<_>) = heard.into_iter().partition(|row| row.draining);
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let slots = running.iter().map(|row| row.slots).sum();
     let busy = running.iter().map(|row| row.busy).sum();
@@ -197,12 +201,14 @@ fn row(state: &ApiState, group: String, consumers: &[ConsumerRow]) -> GroupRow {
         wanted_by: wanted.map(Wish::from),
         running: count(running.len()),
         draining: count(draining.len()),
+        silent: count(silent.len()),
         slots,
         slots_wanted: state.marks.number(&[Subject::Slots(group.clone())]),
         busy,
         busy_ratio: if slots == 0 { 0.0 } else { f64::from(busy) / f64::from(slots) },
         queues: queues.into_iter().map(|queue| GroupQueue { queue: queue.clone(), ..GroupQueue::default() }).collect(),
         group,
+        note: None,
     }
 }
 
@@ -244,7 +250,7 @@ pub(super) async fn gauges(state: &ApiState) -> Vec<Gauge> {
     let mut consumers = Vec::new();
     let mut oldest = BTreeMap::new();
     for row in &rows {
-        for (state, number) in [("running", row.running), ("draining", row.draining)] {
+        for (state, number) in [("running", row.running), ("draining", row.draining), ("silent", row.silent)] {
             consumers.push((group(row, &format!(",state=\"{state}\"")), number.into()));
         }
         for queue in &row.queues {

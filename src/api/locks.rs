@@ -21,11 +21,20 @@ use spinor_consumers::{
 };
 use uuid::Uuid;
 
-use super::{Answer, ApiState, Problem, bad_query, clip, new_job, query_of, steer};
+use super::{
+    Answer, ApiState, Problem, bad_query, clip, new_job, query_of,
+    steer::{self, Who},
+};
 use crate::config;
 
 /// At most so many limits are listed.
 const MOST_LIMITS: u32 = 1000;
+/// Where the bounds of a limit come from that nobody bounded.
+const NOWHERE: &str = "nowhere";
+/// Of so many jobs it is known that they count against a limit.
+const MOST_HOLDERS: u32 = 1000;
+/// And so many are named.
+const NAMED_HOLDERS: usize = 3;
 
 /// What holds jobs back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +68,9 @@ pub struct LimitRow {
     pub in_use: u64,
     /// Would one more job have to wait?
     pub full: bool,
+    /// What the configuration of the process that answers says, while a command counts in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured: Option<String>,
 }
 
 /// A unique key that a job has.
@@ -137,7 +149,9 @@ async fn limits(state: &ApiState) -> Result<Vec<LimitRow>, Problem> {
     for name in marked.chain(configured(state).keys().cloned()) {
         all.entry(name.clone()).or_insert_with(|| none(&name));
     }
-    Ok(all.values().map(|in_use| row(state, in_use)).collect())
+    let rows = all.values().map(|in_use| row(state, in_use));
+    // What nobody bounds and nobody has is only remembered.
+    Ok(rows.filter(|row| row.from != NOWHERE || row.in_use > 0).collect())
 }
 
 fn row(state: &ApiState, in_use: &InUse) -> LimitRow {
@@ -145,9 +159,11 @@ fn row(state: &ApiState, in_use: &InUse) -> LimitRow {
     let (bound, from, set) = match bound(state, &name) {
         Some((bound, Some(set))) => (bound, "command", Some(set)),
         Some((bound, None)) => (bound, "configuration", None),
-        None => (Bound::default(), "nowhere", None),
+        None => (Bound::default(), NOWHERE, None),
     };
+    let hidden = configured(state).get(&name).filter(|_| set.is_some());
     LimitRow {
+        configured: hidden.map(bounds_text),
         full: limit(&name, &bound).is_full(in_use),
         at_once: bound.at_once,
         rate: bound.rate_ms.map(config::rate_text),
@@ -180,18 +196,59 @@ fn limit(name: &str, bound: &Bound) -> Limit {
     Limit { key: name.to_owned(), at_once: bound.at_once, rate }
 }
 
-/// The first of these limits that is full; `Err` when State does not say.
-pub(super) async fn full(state: &ApiState, names: &[String]) -> Result<Option<String>, Problem> {
-    let in_use = steer::state_of(state)?.in_use(MOST_LIMITS).await?;
-    let is_full = |name: &&String| {
-        let used = in_use.iter().find(|in_use| in_use.key == **name);
-        match (bound(state, name), used) {
-            (Some((bound, _)), Some(used)) => limit(name, &bound).is_full(used),
-            (Some((bound, _)), None) => bound.at_once == Some(0),
-            (None, _) => false,
+/// What of these limits concerns a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// It counts against this one already.
+    Itself(String),
+    /// This one is full: the words for it.
+    Full(String),
+}
+
+/// Whether a job has its place under these limits, or which is the first that is full; `Err` when State
+/// does not say.
+pub(super) async fn counted(state: &ApiState, job: Uuid, names: &[String]) -> Result<Option<Counted>, Problem> {
+    let store = steer::state_of(state)?;
+    let in_use = store.in_use(MOST_LIMITS).await?;
+    let mut full = None;
+    for name in names {
+        let Some((bound, set)) = bound(state, name) else { continue };
+        let none = InUse { key: name.clone(), held: 0, due_in: std::time::Duration::ZERO };
+        let used = in_use.iter().find(|in_use| in_use.key == *name).unwrap_or(&none);
+        let holders = store.holders(name, MOST_HOLDERS).await?;
+        if holders.contains(&job) {
+            return Ok(Some(Counted::Itself(name.clone())));
         }
+        if full.is_none() && limit(name, &bound).is_full(used) {
+            full = Some(Counted::Full(full_text(name, &bound, set.as_ref(), used, &holders)));
+        }
+    }
+    Ok(full)
+}
+
+fn bounds_text(bound: &Bound) -> String {
+    let at_once = bound.at_once.map(|most| format!("{most} at once"));
+    let bounds: Vec<String> = at_once.into_iter().chain(bound.rate_ms.map(config::rate_text)).collect();
+    bounds.join(", ")
+}
+
+/// Which limit is full, for which key, by whose word, and who has its places.
+fn full_text(name: &str, bound: &Bound, set: Option<&Wish>, used: &InUse, holders: &[Uuid]) -> String {
+    let mut text = match name.split_once(':') {
+        Some((base, key)) => format!("the limit `{base}` is used up for the key `{key}`"),
+        None => format!("the limit `{name}` is used up"),
     };
-    Ok(names.iter().find(is_full).cloned())
+    text += &format!(" (`{name}`: {}", bounds_text(bound));
+    text += &set.map_or_else(|| ", by the configuration)".to_owned(), |set| format!(", set {set})"));
+    let named: Vec<String> = holders.iter().take(NAMED_HOLDERS).map(Uuid::to_string).collect();
+    let more = used.held.saturating_sub(named.len() as u64);
+    match (named.is_empty(), more) {
+        (true, _) if bound.at_once == Some(0) => text += ", which lets none start",
+        (true, _) => text += ", by jobs that have ended: its rate lets the next one start soon",
+        (false, 0) => text += &format!(", by {}", named.join(", ")),
+        (false, more) => text += &format!(", by {} and {more} more", named.join(", ")),
+    }
+    text
 }
 
 /// `PUT /limits/{name}`.
@@ -220,16 +277,15 @@ pub(super) async fn set(
 pub(super) async fn unset(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    who: Who,
 ) -> Answer<LimitRow> {
     let name = limit_of(path)?;
-    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
     if !steer::clear(&state, &Subject::Limit(name.clone()), &who).await? {
         let detail = match configured(&state).contains_key(&name) {
             true => format!("the limit `{name}` is set by the configuration alone, `limits.{name}`; change it there"),
             false => format!("there is no limit `{name}`; `spinor locks ls` lists those there are"),
         };
-        return Err(Problem::not_found(detail));
+        return Err(steer::no_such(detail, Vec::new()));
     }
     one(&state, name).await
 }
@@ -250,11 +306,10 @@ fn limit_of(path: Result<Path<String>, PathRejection>) -> Result<String, Problem
 pub(super) async fn free(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    who: Who,
 ) -> Answer<KeyRow> {
     let key = steer::text_of(path)?;
-    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
-    let unknown = || Problem::not_found(format!("nobody has the key `{}`", clip(&key)));
+    let unknown = || steer::no_such(format!("nobody has the key `{}`", clip(&key)), Vec::new());
     let store = steer::state_of(&state)?;
     let filter = KeyFilter { prefix: key.clone(), after: None, limit: 1 };
     let held = store.keys(&filter).await?.into_iter().find(|held| held.name == key).ok_or_else(unknown)?;

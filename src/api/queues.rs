@@ -1,19 +1,22 @@
 //! `/queues`: what the broker knows of each queue, and whether its jobs are held back; pause and resume.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{Path, State, rejection::BytesRejection, rejection::PathRejection},
-};
+use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     broker::{Broker, QueueStats},
     state::{Kind, Subject, Wish},
 };
 
-use super::{Answer, ApiState, Problem, steer};
+use super::{
+    Answer, ApiState, Problem,
+    consumers::{self, ConsumerRow},
+    steer::{self, Name, Who},
+};
+
+/// State is asked no longer than this who is alive.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A queue as a line of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +24,10 @@ pub struct QueueRow {
     /// What the broker knows.
     #[serde(flatten)]
     pub stats: QueueStats,
+    /// How many consumers of it were heard lately; absent when State does not say. Those that died count as the
+    /// broker's `consumers` until it notices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<u64>,
     /// Does this configuration name it?
     pub configured: bool,
     /// Who paused it; nobody takes jobs from it then.
@@ -51,7 +58,7 @@ pub(super) async fn rows(state: &ApiState) -> Result<Vec<QueueRow>, Problem> {
     let mut rows: BTreeMap<String, QueueRow> = BTreeMap::new();
     let row = |name: &str, configured| {
         let stats = QueueStats { name: name.to_owned(), ..QueueStats::default() };
-        QueueRow { stats, configured, paused: None }
+        QueueRow { stats, configured, ..QueueRow::default() }
     };
     for name in config.consumer.queues.iter().chain(config.queues.keys()) {
         rows.insert(name.clone(), row(name, true));
@@ -71,20 +78,17 @@ pub(super) async fn rows(state: &ApiState) -> Result<Vec<QueueRow>, Problem> {
         let row = rows.entry(stats.name.clone()).or_default();
         row.stats = stats;
     }
+    let alive = tokio::time::timeout(PATIENCE, consumers::rows(state)).await.ok().and_then(Result::ok);
     for (name, row) in &mut rows {
         row.paused = paused.remove(name);
+        let takes = |consumer: &&ConsumerRow| consumer.queues.contains(name) && !consumer.is_silent();
+        row.heard = alive.as_ref().map(|alive| alive.iter().filter(takes).count() as u64);
     }
     Ok(rows.into_values().collect())
 }
 
 /// `POST /queues/{name}/pause`.
-pub(super) async fn pause(
-    State(state): State<ApiState>,
-    path: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<QueuePause> {
-    let queue = steer::name_of(path)?;
-    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
+pub(super) async fn pause(State(state): State<ApiState>, Name(queue): Name, who: Who) -> Answer<QueuePause> {
     exists(&state, &queue).await?;
     let subject = Subject::Pause(queue.clone());
     let changed = state.marks.get(&subject).is_none();
@@ -93,13 +97,7 @@ pub(super) async fn pause(
 }
 
 /// `POST /queues/{name}/resume`; what is not paused stays so.
-pub(super) async fn resume(
-    State(state): State<ApiState>,
-    path: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<QueuePause> {
-    let queue = steer::name_of(path)?;
-    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
+pub(super) async fn resume(State(state): State<ApiState>, Name(queue): Name, who: Who) -> Answer<QueuePause> {
     let changed = steer::clear(&state, &Subject::Pause(queue.clone()), &who).await?;
     if !changed {
         exists(&state, &queue).await?;
@@ -117,5 +115,5 @@ async fn exists(state: &ApiState, queue: &str) -> Result<(), Problem> {
         return Ok(());
     }
     let known = rows.into_iter().map(|row| row.stats.name).collect();
-    Err(Problem { known, ..Problem::not_found(format!("there is no queue `{queue}`")) })
+    Err(steer::no_such(format!("there is no queue `{queue}`"), known))
 }

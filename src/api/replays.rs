@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     Answer, ApiState, Problem, check_cursor, clip, dead,
     failures::{fingerprint_of, past},
-    id_of, jobs, query_of,
+    id_of, query_of, steer,
 };
 use crate::config;
 
@@ -115,7 +115,7 @@ pub(super) async fn order(
     State(state): State<ApiState>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let new: NewReplays = dead::read(&jobs::body_of(body, &state)?)?;
+    let new: NewReplays = steer::read(body, &state)?;
     let at = Timestamp::now();
     let filter = new.filter(at)?;
     let rate = new.rate.as_deref().map(rate).transpose()?;

@@ -3,12 +3,21 @@
 //! Owns how such a request is read and what it must say. Refuses to obey: consumers do. A store of
 //! state that is away refuses the wish, with 503: one that was not stored would be forgotten.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use axum::body::Bytes;
-use axum::extract::{Path, rejection::BytesRejection, rejection::PathRejection};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use axum::{
+    body::Bytes,
+    extract::{
+        FromRequest, FromRequestParts, Path, Request,
+        rejection::{BytesRejection, PathRejection},
+    },
+    http::request::Parts,
+};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_json::{Value, value::RawValue};
 use spinor_consumers::{
     broker::{Broker, Event},
     state::{State, StateError, Subject, Wish},
@@ -59,22 +68,76 @@ fn one_line(field: &str, text: Option<String>, most: usize) -> Result<Option<Str
     }
 }
 
-/// What a body says; no body says nothing.
+/// What a body says; no body says nothing. A wrong field is named.
 pub(super) fn read<T: DeserializeOwned + Default>(
     body: Result<Bytes, BytesRejection>,
     state: &ApiState,
 ) -> Result<T, Problem> {
+    read_text(&jobs::body_of(body, state)?)
+}
+
+/// The same of a body that has to say something of this field, be it `null`.
+pub(super) fn read_with<T: DeserializeOwned + Default>(
+    field: &str,
+    body: Result<Bytes, BytesRejection>,
+    state: &ApiState,
+) -> Result<T, Problem> {
     let body = jobs::body_of(body, state)?;
+    let new = read_text(&body)?;
+    let named: BTreeMap<String, IgnoredAny> = serde_json::from_slice(&body).unwrap_or_default();
+    if named.contains_key(field) {
+        return Ok(new);
+    }
+    let why = format!("`{field}` is missing: give a number, or null to take back what was said before");
+    Err(Problem { field: Some(field.to_owned()), ..Problem::new(400, "A field is missing", why) })
+}
+
+/// The same of a body that is at hand.
+pub(super) fn read_text<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }
-    let whole: Value =
-        serde_json::from_slice(&body).map_err(|error| Problem::new(400, "The body is no JSON", error.to_string()))?;
-    serde_json::from_value(whole).map_err(|error| Problem::new(422, "The body is wrong", error.to_string()))
+    serde_json::from_slice::<&RawValue>(body)
+        .map_err(|error| Problem::new(400, "The body is no JSON", error.to_string()))?;
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let why = error.into_inner().to_string();
+        let why = why.split(" at line ").next().unwrap_or_default().to_owned();
+        // What is unknown has no path yet, and is named by the error.
+        let named = why.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+        match named.map(clip).or((path != ".").then_some(path)) {
+            Some(field) => Problem::field(field, why),
+            None => Problem::new(422, "The body is wrong", why),
+        }
+    })
+}
+
+impl FromRequest<ApiState> for Who {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
+        read::<Asked>(Bytes::from_request(request, state).await, state)?.check()
+    }
 }
 
 /// The name in a path: of a queue, a group or a limit.
-pub(super) fn name_of(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+pub(super) struct Name(pub String);
+
+impl FromRequestParts<ApiState> for Name {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        name_of(Path::from_request_parts(parts, state).await).map(Self)
+    }
+}
+
+/// Nothing of this name is there; those that are.
+pub(super) fn no_such(detail: String, known: Vec<String>) -> Problem {
+    Problem { known, field: Some("name".to_owned()), ..Problem::not_found(detail) }
+}
+
+fn name_of(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     let text = text_of(path)?;
     if keys::is_name(&text) {
         return Ok(text);

@@ -157,7 +157,9 @@ fn marked_text(marked: &ConsumersMarked, what: &str) -> String {
 }
 
 fn scale_text(row: &GroupRow) -> String {
-    let now = format!("{} running, {} draining", row.running, row.draining);
+    let silent = if row.silent > 0 { format!(", {} silent", row.silent) } else { String::new() };
+    let note = row.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+    let now = format!("{} running, {} draining{silent}{note}", row.running, row.draining);
     match row.wanted {
         Some(wanted) => format!("{}: {wanted} wanted, {now}", row.group),
         None => format!("{}: no number wanted, {now}", row.group),
@@ -230,7 +232,7 @@ fn groups_text(rows: &[GroupRow]) -> String {
         let own = [
             row.group.clone(),
             wanted,
-            row.running.to_string(),
+            if row.silent > 0 { format!("{} ({} silent)", row.running, row.silent) } else { row.running.to_string() },
             row.draining.to_string(),
             format!("{}/{}", row.busy, row.slots),
         ];

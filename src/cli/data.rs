@@ -146,9 +146,15 @@ async fn prune(flags: PruneFlags, client: &Client, output: Output) -> Result<u8,
     }
     output.value(&PruneEnd { dry_run, pruned }, |end| {
         let mut table = Table::new(&[if end.dry_run { "WOULD GO" } else { "GONE" }, ""]);
-        let Pruned { jobs, attempts, steps, runs, letters, blobs, blob_bytes } = end.pruned;
-        let rows =
-            [("jobs", jobs), ("executions", attempts), ("steps", steps), ("runs", runs), ("dead letters", letters)];
+        let Pruned { jobs, attempts, steps, runs, letters, replays, blobs, blob_bytes } = end.pruned;
+        let rows = [
+            ("jobs", jobs),
+            ("executions", attempts),
+            ("steps", steps),
+            ("runs", runs),
+            ("dead letters", letters),
+            ("replays", replays),
+        ];
         for (name, count) in rows {
             table.row(vec![name.to_owned(), count.to_string()]);
         }

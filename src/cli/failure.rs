@@ -44,6 +44,8 @@ impl From<ClientError> for Failure {
             ClientError::Unreachable { .. } => UNREACHABLE,
             // A field is wrong: what was typed is.
             ClientError::Refused(problem) if matches!(problem.status, 400 | 413 | 422) => USAGE,
+            // So is a name that nothing has; an id may well have been right.
+            ClientError::Refused(problem) if problem.status == 404 && problem.field.is_some() => USAGE,
             ClientError::Refused(_) | ClientError::Failed { .. } => FAILED,
         };
         Self { code, message: error.to_string() }

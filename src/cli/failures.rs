@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use clap::{Args, Subcommand};
 use spinor_consumers::results::{Failures as Groups, Page, ReplayRow, ReplayState};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{
@@ -28,6 +28,8 @@ use crate::{
 
 /// How far it has come is asked so often while somebody watches.
 const LOOK: Duration = Duration::from_millis(500);
+/// Without a job more for this long it is asked whether something is away.
+const STILL: Duration = Duration::from_secs(5);
 
 /// What to do with failures.
 #[derive(Debug, Subcommand)]
@@ -90,7 +92,8 @@ pub struct Show {
 #[command(after_help = "Examples:\n  spinor failures replay --fingerprint 5b1d9c0e7a3f5e21 --dry-run\n  \
                   spinor failures replay --kind image.resize --since 1d --rate 10/1s\n  \
                   spinor failures replay --state dead,lost --queue images\n\n\
-                  Exit codes: 0 all were published anew, 1 some could not be or it was stopped, 3 it goes on.")]
+                  Exit codes: 0 all were published anew, 1 some could not be or it was stopped, 3 it goes on\n\
+                  without this command, or waits for the store of state.")]
 pub struct Replay {
     #[command(flatten)]
     choice: Choice,
@@ -173,7 +176,7 @@ impl Replay {
 async fn follow(client: &Client, ordered: ReplayRow, output: Output) -> Result<u8, Failure> {
     let (mut signals, mut patience) = (signals_of(), Patience::default());
     let (id, mut row) = (ordered.id, ordered);
-    let mut told = 0;
+    let (mut told, mut moved) = (0, Instant::now());
     while row.state == ReplayState::Running {
         tokio::select! {
             () = sleep(LOOK) => {}
@@ -186,13 +189,31 @@ async fn follow(client: &Client, ordered: ReplayRow, output: Output) -> Result<u
             row = now;
         }
         if row.done + row.failed > told && row.state == ReplayState::Running {
-            told = row.done + row.failed;
+            (told, moved) = (row.done + row.failed, Instant::now());
             note(&progress(&row));
+        }
+        if moved.elapsed() > STILL {
+            moved = Instant::now();
+            is_worked_on(client, &row).await?;
         }
     }
     let code = if row.state == ReplayState::Done && row.failed == 0 { DONE } else { FAILED };
     output.value(&row, replay_text)?;
     Ok(code)
+}
+
+/// Nothing moved for a while: a slow rate, or something that it waits for.
+async fn is_worked_on(client: &Client, row: &ReplayRow) -> Result<(), Failure> {
+    // Who does not answer is waited for elsewhere.
+    let Ok(status) = client.status().await else { return Ok(()) };
+    let Some(why) = status.state_problem else { return Ok(()) };
+    Err(Failure::unreachable(format!(
+        "replay {} is ordered, and waits: {why}. It goes on by itself once state answers ({}); \
+         `spinor failures replays` shows how far it is, `spinor failures stop {}` stops it",
+        row.id,
+        progress(row),
+        row.id
+    )))
 }
 
 fn progress(row: &ReplayRow) -> String {

@@ -159,9 +159,12 @@ fn record_text(record: &JobRecord) -> String {
     line("kind", row.kind.clone());
     line("queue", row.queue.clone());
     line("created", moment(row.created));
+    if row.replay > 0 {
+        line("replay", format!("{} (started anew so many times)", row.replay));
+    }
     line("ended", maybe(row.ended));
     if let Some(at) = row.retry_at {
-        line("retry", moment(at));
+        line(if row.state == State::Queued { "due" } else { "retry" }, moment(at));
     }
     if let Some(run) = row.run {
         line("run", run.to_string());
@@ -175,7 +178,8 @@ fn record_text(record: &JobRecord) -> String {
     for attempt in &record.attempts {
         let _ = write!(
             text,
-            "\nattempt {} by {} on {}\n{}",
+            "\n{}attempt {} by {} on {}\n{}",
+            if attempt.report.replay > 0 { format!("replay {}, ", attempt.report.replay) } else { String::new() },
             attempt.report.attempt,
             clean(&attempt.report.origin.consumer),
             clean(&attempt.report.origin.host),
@@ -200,7 +204,12 @@ pub(super) fn report_text(report: &Report) -> String {
         },
         None => String::new(),
     };
-    let _ = writeln!(text, "{} after {:.3} s{exit}", report.state.word(), took.as_secs_f64());
+    if report.execution.is_nil() {
+        // Answered without an execution: cancelled, expired, lost, dead before it started.
+        let _ = writeln!(text, "{}, not run by this attempt", report.state.word());
+    } else {
+        let _ = writeln!(text, "{} after {:.3} s{exit}", report.state.word(), took.as_secs_f64());
+    }
     if report.maybe_rerun {
         text.push_str("it may have run before: an execution that started earlier left no report\n");
     }

@@ -110,7 +110,13 @@ fn bounds(row: &LimitRow) -> (String, String) {
 
 fn limit_text(row: &LimitRow) -> String {
     let (at_once, rate) = bounds(row);
-    clean(&format!("{}: at once {at_once}, rate {rate}, {} in use, set by {}", row.name, row.in_use, origin(row)))
+    let mut text =
+        format!("{}: at once {at_once}, rate {rate}, {} in use, set by {}", row.name, row.in_use, origin(row));
+    if let Some(configured) = &row.configured {
+        let again = format!("`spinor locks unlimit {}`", row.name);
+        text += &format!("; this counts in place of the configuration ({configured}) until {again}");
+    }
+    clean(&text)
 }
 
 fn origin(row: &LimitRow) -> String {

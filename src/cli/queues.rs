@@ -74,16 +74,21 @@ pub(super) fn nobody_on(queues: &[QueueRow]) -> Vec<String> {
     queues.iter().filter(|row| row.stats.consumers == 0 && row.stats.ready > 0).map(line).collect()
 }
 
-/// The table; HIGH and LOW are those of READY that wait in these lanes.
+/// The table; HIGH and LOW are those of READY that wait in these lanes. Of CONSUMERS those are silent that the
+/// broker still counts and nobody has heard for 20 s.
 pub(super) fn text(queues: &[QueueRow]) -> String {
     let mut table = Table::new(&["QUEUE", "READY", "HIGH", "LOW", "UNACKED", "CONSUMERS", "PAUSED"]);
-    for QueueRow { stats, paused, .. } in queues {
+    for QueueRow { stats, paused, heard, .. } in queues {
         let unacked = stats.unacked.map_or_else(|| "not known".to_owned(), |unacked| unacked.to_string());
         let lane = |count: fn(&LaneStats) -> u64| {
             stats.lanes.as_ref().map_or_else(|| "-".to_owned(), |lanes| count(lanes).to_string())
         };
         let (high, low) = (lane(|lanes| lanes.high), lane(|lanes| lanes.low));
-        let (ready, consumers) = (stats.ready.to_string(), stats.consumers.to_string());
+        let consumers = match heard.map(|heard| stats.consumers.saturating_sub(heard)).filter(|silent| *silent > 0) {
+            Some(silent) => format!("{} ({silent} silent)", stats.consumers),
+            None => stats.consumers.to_string(),
+        };
+        let ready = stats.ready.to_string();
         let paused = paused.as_ref().map_or_else(|| "no".to_owned(), ToString::to_string);
         table.row(vec![stats.name.clone(), ready, high, low, unacked, consumers, paused]);
     }

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use super::large;
 use crate::{
     consumer::stage::{Cast, settings},
-    support::{process::Spinor, site::Site},
+    support::{eventually, process::Spinor, site::Site},
 };
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(90);
@@ -96,6 +96,18 @@ async fn large_args_reach_a_command_and_what_was_damaged_is_said_by_the_api() {
     assert!(
         matches!(client.publish(&count(9 << 20)).await, Err(ClientError::Refused(problem)) if problem.status == 413)
     );
+    let aside = spinor.join("aside");
+    let mut later = count(1 << 20);
+    later.delay = Some("1s".to_owned());
+    let waits = client.publish(&later).await.unwrap().id;
+    std::fs::rename(&blobs, &aside).unwrap();
+    eventually("it to be told that the store is away", PATIENCE, async || {
+        let why = client.why(waits).await.unwrap();
+        why.reason == "blobs" && why.detail.contains(&blobs.display().to_string())
+    })
+    .await;
+    std::fs::rename(&aside, &blobs).unwrap();
+    assert_eq!(client.wait(waits, PATIENCE, true).await.unwrap().report.unwrap().state, State::Succeeded);
     let name = accepted.id.simple().to_string();
     let home = blobs.join(&name[30..]).join(&name);
     let file = std::fs::read_dir(&home).unwrap().next().unwrap().unwrap().path();

@@ -41,6 +41,9 @@ async fn tasks_come_back_to_the_wanted_number_after_a_kill_of_the_process_and_no
     stage.up.wait(PATIENCE).await;
     let killed = stage.boots();
     stage.start_again().await;
+    // Or those that died would count for a minute, and nobody would start others.
+    let alive = stage.client().consumers().await.expect("they are listed");
+    assert!(alive.iter().all(|row| row.pid == stage.up.id()), "the dead count as alive: {alive:?}");
     stage.replicas(3).await;
     stage.want(1).await;
     stage.replicas(1).await;

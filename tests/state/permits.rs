@@ -207,7 +207,12 @@ pub async fn what_counts_against_each_limit_is_listed(site: &Site) {
     assert!(!rate("mail", 2, LONG).is_full(&in_use[1]));
     assert!(granted(&state, &[rate("mail", 2, LONG)], second).await);
     assert!(rate("mail", 2, LONG).is_full(&state.in_use(10).await.unwrap()[1]));
+    let mut holders = state.holders("db", 10).await.unwrap();
+    holders.sort_unstable();
+    assert_eq!((holders, state.holders("db", 1).await.unwrap().len()), (vec![first, second], 1));
+    assert_eq!(state.holders("tenant:blue", 10).await.unwrap(), Vec::<Uuid>::new(), "the lease has ended");
     state.release(first).await.unwrap();
+    assert_eq!(state.holders("db", 10).await.unwrap(), [second]);
     assert_eq!(held().await, of(1, 1, 0));
     assert_eq!(state.in_use(1).await.unwrap().len(), 1, "no more than asked for");
 }

@@ -19,6 +19,7 @@ fn beat(consumer: &str) -> Beat {
         kinds: vec!["image.*".to_owned()],
         slots: 4,
         busy: 1,
+        waiting: Vec::new(),
         running: vec![RunningJob { job: Uuid::now_v7(), kind: "image.x".to_owned(), since: Timestamp::UNIX_EPOCH }],
         draining: false,
         started: Timestamp::UNIX_EPOCH,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::stage::{Stage, refused};
 
-fn beat(consumer: &str, group: &str, running: usize) -> Beat {
+pub fn beat(consumer: &str, group: &str, running: usize) -> Beat {
     let job = |_| RunningJob { job: Uuid::now_v7(), kind: "noop".into(), since: Timestamp::now() };
     Beat {
         consumer: consumer.into(),
@@ -73,7 +73,9 @@ async fn the_slots_of_one_count_before_those_of_its_group_until_they_are_cleared
     stage
         .refuses(&[
             ("POST", "/api/v1/groups/g/slots", r#"{"slots":0}"#, 422, "1 to 4096"),
-            ("POST", "/api/v1/groups/g/slots", r#"{"slots":-1}"#, 422, "u32"),
+            ("POST", "/api/v1/groups/g/slots", "{}", 400, r#""field":"slots""#),
+            ("POST", "/api/v1/consumers/g@h-1/slots", "", 400, "`slots` is missing"),
+            ("POST", "/api/v1/groups/g/slots", r#"{"slots":-1}"#, 422, r#""field":"slots""#),
             ("POST", "/api/v1/groups/a%2Fb/slots", r#"{"slots":1}"#, 422, "name"),
             ("POST", "/api/v1/consumers/nobody/slots", r#"{"slots":1}"#, 404, "alive"),
         ])
@@ -94,7 +96,8 @@ async fn a_group_tells_wanted_running_draining_and_what_waits_for_it() {
     assert_eq!((mark.subject, mark.value), (Subject::Replicas("g".into()), Some(json!(5))));
     stage.queued(NewJob::new("noop")).await;
     // A group that shall have none yet has nobody to speak for it.
-    stage.client.scale("later", &NewScale { replicas: Some(0), ..NewScale::default() }).await.unwrap();
+    let later = stage.client.scale("later", &NewScale { replicas: Some(0), ..NewScale::default() }).await.unwrap();
+    assert!(later.note.is_some_and(|note| note.contains("kept for when one starts")));
     let rows = stage.client.groups().await.unwrap();
     assert_eq!(rows.iter().map(|row| row.group.as_str()).collect::<Vec<_>>(), ["g", "later"]);
     let queue = &rows[0].queues[0];
@@ -113,25 +116,30 @@ async fn a_group_tells_wanted_running_draining_and_what_waits_for_it() {
     assert!(metrics.as_str().unwrap().contains("spinor_queue_oldest_seconds{queue=\"default\"} "), "{metrics}");
     stage.client.scale("later", &NewScale::default()).await.unwrap();
     assert_eq!(stage.client.groups().await.unwrap().len(), 1);
-    stage.refuses(&[("POST", "/api/v1/groups/g/scale", r#"{"replicas":1001}"#, 422, "replicas")]).await;
+    stage
+        .refuses(&[
+            ("POST", "/api/v1/groups/g/scale", r#"{"replicas":1001}"#, 422, "replicas"),
+            ("POST", "/api/v1/groups/g/scale", r#"{"by":"ann"}"#, 400, r#""field":"replicas""#),
+            ("POST", "/api/v1/groups/g/scale", "", 400, "or null"),
+        ])
+        .await;
+    assert_eq!(stage.client.groups().await.unwrap()[0].wanted, Some(5), "what says nothing takes nothing back");
     stage.end().await;
 }
 
 #[tokio::test]
-async fn why_says_that_a_job_runs_or_that_all_consumers_of_its_queue_drain() {
+async fn a_consumer_that_was_not_heard_for_several_beats_is_silent_and_counted_as_such() {
     let stage = Stage::new().await;
-    let id = stage.queued(NewJob::new("noop")).await;
-    // Somebody is on the queue, or the first reason would be that nobody is.
-    let address = spinor_consumers::broker::Address::Work("default".to_owned());
-    let subscription = spinor_consumers::broker::Broker::consume(&stage.broker, &address, 0).await.unwrap();
-    stage.state.beat(&Beat { draining: true, ..beat("g@h-1", "g", 0) }).await.unwrap();
-    assert_eq!(stage.client.why(id).await.unwrap().reason, "draining");
-    stage.state.beat(&beat("g@h-2", "g", 0)).await.unwrap();
-    assert_eq!(stage.client.why(id).await.unwrap().reason, "backlog");
-    let running = vec![RunningJob { job: id, kind: "noop".into(), since: Timestamp::now() }];
-    stage.state.beat(&Beat { running, ..beat("g@h-2", "g", 0) }).await.unwrap();
-    let why = stage.client.why(id).await.unwrap();
-    assert_eq!((why.reason.as_str(), why.detail.contains("g@h-2")), ("running", true));
-    drop(subscription);
+    for name in ["g@h-1", "g@h-2", "g@h-3"] {
+        stage.state.beat(&beat(name, "g", 1)).await.unwrap();
+    }
+    stage.hush("g@h-2", 30).await;
+    let group = stage.client.groups().await.unwrap().remove(0);
+    assert_eq!((group.running, group.silent, group.slots, group.busy), (2, 1, 8, 2));
+    let queue = stage.client.queues().await.unwrap().into_iter().find(|row| row.stats.name == "default").unwrap();
+    assert_eq!(queue.heard, Some(2));
+    let (_, metrics) = stage.raw("GET", "/metrics", "").await;
+    let line = "spinor_group_consumers{group=\"g\",state=\"silent\"} 1";
+    assert!(metrics.as_str().unwrap().lines().any(|other| other == line), "{metrics}");
     stage.end().await;
 }

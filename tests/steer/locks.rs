@@ -19,10 +19,16 @@ async fn a_limit_says_where_its_bounds_come_from_and_what_is_in_use() {
     assert_eq!(stage.state.acquire(&limit, Uuid::now_v7(), SOON).await, Ok(Admission::Granted));
     let new = NewLimit { at_once: Some(1), by: Some("ann".to_owned()), ..NewLimit::default() };
     let set = stage.client.set_limit("mail", &new).await.unwrap();
+    assert_eq!(set.configured.as_deref(), Some("3 at once, 100/1m"), "what it counts in place of");
     assert_eq!(
         (set.at_once, set.rate, set.from.as_str(), set.set.unwrap().by),
         (Some(1), None, "command", "ann".into())
     );
+    // One that nobody bounds is listed while somebody has it.
+    let (free, owner) = ([Limit { key: "free".into(), at_once: Some(1), rate: None }], Uuid::now_v7());
+    assert_eq!(stage.state.acquire(&free, owner, SOON).await, Ok(Admission::Granted));
+    assert_eq!(rows().await[0].name, "free");
+    stage.state.release(owner).await.unwrap();
     let told: Vec<_> = rows().await.into_iter().map(|row| (row.name, row.at_once, row.in_use, row.full)).collect();
     assert_eq!(told, [("mail".to_owned(), Some(1), 0, false), ("mail:blue".to_owned(), Some(1), 1, true)]);
 

@@ -15,13 +15,13 @@ fn json(text: &str) -> Value {
 }
 
 /// One Spinor with everything in one process.
-struct Site {
-    spinor: Spinor,
+pub struct Site {
+    pub spinor: Spinor,
     up: Process,
 }
 
 impl Site {
-    async fn new(config: &str) -> Self {
+    pub async fn new(config: &str) -> Self {
         let mut spinor = Spinor::new(&format!("data = 'data'\n{config}"));
         spinor.set("USER", "ann");
         let up = spinor.start(&["up"]);
@@ -29,41 +29,41 @@ impl Site {
         Self { spinor, up }
     }
 
-    async fn restart(&mut self) {
+    pub async fn restart(&mut self) {
         self.stop().await;
         self.up = self.spinor.start(&["up"]);
         self.up.says("spinor is up", Duration::from_secs(30)).await;
     }
 
-    async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         self.up.terminate();
         assert!(self.up.wait(Duration::from_secs(60)).await.success(), "{}", self.up.stderr());
     }
 
     /// The standard output of a command that does what it is asked for.
-    async fn done(&self, command: &[&str]) -> String {
+    pub async fn done(&self, command: &[&str]) -> String {
         self.spinor.run(command).await.expect_success().stdout
     }
 
-    async fn told(&self, command: &[&str]) -> Value {
+    pub async fn told(&self, command: &[&str]) -> Value {
         json(&self.done(&[command, &["--json"]].concat()).await)
     }
 
     /// Publishes; the id.
-    async fn publish(&self, arguments: &[&str]) -> String {
+    pub async fn publish(&self, arguments: &[&str]) -> String {
         self.done(&[&["publish"], arguments].concat()).await.trim().to_owned()
     }
 
-    async fn state(&self, id: &str) -> String {
+    pub async fn state(&self, id: &str) -> String {
         self.told(&["jobs", "show", id]).await["state"].as_str().expect("a state").to_owned()
     }
 
-    async fn reason(&self, id: &str) -> String {
+    pub async fn reason(&self, id: &str) -> String {
         self.told(&["jobs", "why", id]).await["reason"].as_str().expect("a reason").to_owned()
     }
 
     /// Waits until a consumer says that it runs the job.
-    async fn runs(&self, id: &str) {
+    pub async fn runs(&self, id: &str) {
         eventually("the job to run", SOON, async || self.reason(id).await == "running").await;
     }
 }
@@ -128,6 +128,14 @@ async fn a_pause_holds_over_a_restart_until_somebody_resumes() {
     assert!(paused.contains("`default` is paused by ann at ") && paused.contains("(the disk is full)"), "{paused}");
     let id = site.publish(&["noop"]).await;
     assert_eq!(site.reason(&id).await, "paused");
+    for priority in ["9", "0", "5"] {
+        site.publish(&["noop", "--priority", priority]).await;
+    }
+    let stats = site.told(&["queues", "ls"]).await[0].clone();
+    let lanes = ["high", "low"].map(|lane| stats["lanes"][lane].clone());
+    assert_eq!((&stats["ready"], lanes), (&4.into(), [1.into(), 1.into()]), "{stats}");
+    let wrong = site.spinor.run(&["publish", "noop", "--priority", "10"]).await;
+    assert!(wrong.code() == 2 && wrong.stderr.contains("--priority"), "{wrong:?}");
     site.restart().await;
     assert_eq!((site.reason(&id).await.as_str(), site.state(&id).await.as_str()), ("paused", "queued"));
     assert!(site.done(&["queues", "ls"]).await.contains("by ann at"));
@@ -135,7 +143,7 @@ async fn a_pause_holds_over_a_restart_until_somebody_resumes() {
     site.done(&["jobs", "wait", &id, "--timeout", "30s"]).await;
     assert_eq!(site.done(&["queues", "resume", "default"]).await, "`default` was not paused\n");
     let unknown = site.spinor.run(&["queues", "pause", "defualt"]).await;
-    assert!(unknown.code() == 1 && unknown.stderr.contains("there are default"), "{unknown:?}");
+    assert!(unknown.code() == 2 && unknown.stderr.contains("there are default"), "{unknown:?}");
     site.stop().await;
 }
 
@@ -165,7 +173,11 @@ async fn a_limit_that_is_said_while_jobs_run_holds_for_the_next_ones() {
     let first = site.publish(&["wait", "--args", r#"{"seconds": 600}"#, "--limit", "mail"]).await;
     site.runs(&first).await;
     let second = site.publish(&["noop", "--limit", "mail"]).await;
-    eventually("the second to wait for the limit", SOON, async || site.reason(&second).await == "limit").await;
+    let looks_again = async || {
+        let why = site.told(&["jobs", "why", &second]).await["detail"].as_str().expect("a detail").to_owned();
+        why.contains(&first) && why.contains("sent it back, it looks again at 2")
+    };
+    eventually("it to be told for whom the second waits, and until when", SOON, looks_again).await;
     // What does not count against it is not in its way.
     site.publish(&["noop", "--wait", "--timeout", "30s"]).await;
     let locks = site.told(&["locks", "ls"]).await;
@@ -194,7 +206,10 @@ async fn consumers_are_listed_take_another_number_of_slots_and_drain() {
     let groups = site.told(&["consumers", "groups"]).await;
     assert_eq!((&groups[0]["running"], &groups[0]["busy"]), (&1.into(), &1.into()), "{groups}");
     let scaled = site.done(&["consumers", "scale", "elsewhere", "--replicas", "2"]).await;
-    assert_eq!(scaled, "elsewhere: 2 wanted, 0 running, 0 draining\n");
+    assert_eq!(
+        scaled,
+        "elsewhere: 2 wanted, 0 running, 0 draining; no consumer of this group is known; the number is kept for when one starts\n"
+    );
     let drains = site.done(&["consumers", "drain", "--group", "images", "--why", "new kernel"]).await;
     assert_eq!(drains, format!("{name} drains\n"));
     assert_eq!(row().await["draining"], true);

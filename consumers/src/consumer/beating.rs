@@ -10,7 +10,7 @@ use crate::state::{Beat, RunningJob};
 
 /// Between two beats.
 const EVERY: Duration = Duration::from_secs(5);
-/// So many of the running jobs are named in a beat.
+/// So many of the running jobs are named in a beat, and of those sent away.
 const NAMED: usize = 100;
 
 /// Beats until dropped. A store that does not answer is told the next time.
@@ -51,6 +51,7 @@ fn now(consumer: &Consumer, intake: &Intake, slots: &Slots, started: Timestamp) 
         slots: u32::try_from(intake.slots()).unwrap_or(u32::MAX),
         busy: u32::try_from(slots.running()).unwrap_or(u32::MAX),
         running: running.collect(),
+        waiting: slots.sent_away(NAMED),
         draining: intake.is_closed(),
         started,
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -37,15 +37,18 @@ use crate::{
     blobs::Blobs,
     broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Receipt, Settlement, Verdict},
     message::{self, Decoded, Past},
+    state::WaitingJob,
 };
 
 mod agreement;
+mod away;
 mod ears;
 mod large;
 mod programs;
 mod suspects;
 
 use agreement::Learnt;
+use away::{Away, Reason};
 use ears::Ears;
 use programs::publish_with;
 
@@ -74,6 +77,7 @@ pub struct Slots {
     agreed: Agreed,
     learnt: Learnt,
     drafts: Option<Arc<dyn Drafts>>,
+    away: Away,
     permits: Arc<Permits>,
     /// What outlives a slot's turn.
     tasks: TaskTracker,
@@ -124,6 +128,7 @@ impl Slots {
             agreed: consumer.agreed.clone(),
             learnt: Learnt::default(),
             drafts: consumer.drafts.clone(),
+            away: Away::default(),
             permits,
             tasks: background.0.clone(),
             abandoned: CancellationToken::new(),
@@ -145,6 +150,11 @@ impl Slots {
         self.running.list(limit, |(job, ..), delivery, ago| {
             (*job, delivery.message.properties.kind.clone().unwrap_or_default(), ago)
         })
+    }
+
+    /// Up to so many of the jobs that went back for a while, and why.
+    pub fn sent_away(&self, limit: usize) -> Vec<WaitingJob> {
+        self.away.list(limit)
     }
 
     /// Asks all of them to end.
@@ -246,7 +256,8 @@ impl Slots {
         let agreed = self.agree(&job, journaled, claimed, delivery, execution).await;
         // What it was granted is given back when this execution has its answer.
         let Some((delivery, _agreement)) = agreed else { return };
-        let maybe_rerun = delivery.started;
+        // What runs at most once has a claim that nobody had before.
+        let maybe_rerun = delivery.started && self.kind(&job.kind).is_none_or(|kind| !kind.at_most_once);
         let (mut delivery, mut past, mut permit) = (delivery, Past::default(), None);
         if delivery.started {
             let Some(suspect) = self.suspect(&job, journaled, delivery).await else { return };

@@ -118,6 +118,7 @@ pub fn decode(message: &Message, queue: &str, default_kind: Option<&str>, now: T
         attempt: count(properties, header::ATTEMPT)?.unwrap_or(1).max(1),
         replay: count(properties, header::REPLAY)?.unwrap_or(0),
         created,
+        due: None,
         expires_at: match time(properties, header::EXPIRES_AT)? {
             Some(at) => Some(at),
             None => expiration(properties, now)?,

@@ -73,7 +73,7 @@ pub fn job_of(mut message: Message, letter: &DeadLetter, edit: &Edit) -> Result<
 pub fn anew(mut job: Job, replay: u32, edit: &Edit) -> Result<Job, NoJob> {
     job.replay = replay;
     job.attempt = 1;
-    job.expires_at = None;
+    (job.due, job.expires_at) = (None, None);
     if let Some(kind) = &edit.kind {
         job.kind.clone_from(kind);
     }

@@ -97,7 +97,7 @@ impl Change {
                 attempt: job.attempt,
                 started: None,
                 ended: None,
-                retry_at: None,
+                retry_at: job.due.map(Timestamp::as_microsecond),
                 error: None,
                 cause: None,
                 run: job.run,

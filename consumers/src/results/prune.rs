@@ -1,4 +1,5 @@
-//! What is past its time goes: jobs with their attempts and steps, runs without jobs, dead letters.
+//! What is past its time goes: jobs with their attempts and steps, runs without jobs, dead letters,
+//! replays that have ended.
 //!
 //! Owns the choice of rows and the bound of a transaction. One chunk a call, so that the recorder is
 //! never kept waiting; a dry run takes the same way and changes nothing. Refuses to know when and how often.
@@ -25,6 +26,8 @@ const STEPS: u64 = 5000;
 const LETTERS: usize = 100;
 /// Runs looked at for one chunk.
 const RUNS: usize = 20;
+/// Replays that have ended to a transaction.
+const REPLAYS: usize = 100;
 
 /// What goes: what ended, or was buried or started, before these instants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub struct Cuts {
     pub jobs: Vec<(State, Timestamp)>,
     /// Dead letters.
     pub letters: Option<Timestamp>,
-    /// Runs of which no job stays.
+    /// Runs of which no job stays, and replays that have ended.
     pub runs: Option<Timestamp>,
 }
 
@@ -50,6 +53,9 @@ pub struct Pruned {
     pub runs: u64,
     /// Dead letters.
     pub letters: u64,
+    /// Replays of all that matched, once they have ended.
+    #[serde(default)]
+    pub replays: u64,
     /// Large args and values.
     pub blobs: u64,
     /// The bytes of those.
@@ -63,6 +69,7 @@ impl std::ops::AddAssign for Pruned {
         self.steps += more.steps;
         self.runs += more.runs;
         self.letters += more.letters;
+        self.replays += more.replays;
         self.blobs += more.blobs;
         self.blob_bytes += more.blob_bytes;
     }
@@ -108,9 +115,10 @@ impl Results {
             (None, ..) => self.prune_jobs(cuts, from, dry).await?,
             (Some(0), Some(before), _) => self.prune_letters(cuts, before, from, dry).await?,
             (Some(1), _, Some(before)) => self.prune_runs(cuts, before, from, dry).await?,
+            (Some(2), _, Some(before)) => self.prune_replays(before, from, dry).await?,
             _ => Chunk::default(),
         };
-        if chunk.next.is_none() && from.stage < jobs + 1 {
+        if chunk.next.is_none() && from.stage < jobs + 2 {
             chunk.next = Some(Place { stage: from.stage + 1, at: i64::MIN, id: Uuid::nil() });
         }
         Ok(chunk)
@@ -221,15 +229,8 @@ impl Results {
     ) -> Result<Chunk, ResultsError> {
         let sql = "SELECT job, at, replay, attempt FROM dead WHERE at < ? AND at >= ? AND (at > ? OR job > ?) \
                    ORDER BY at, job, replay, attempt LIMIT 100";
-        let values =
-            vec![Value::Int(before.as_microsecond()), Value::Int(from.at), Value::Int(from.at), Value::Id(from.id)];
-        let rows = self.0.database.ask(sql.to_owned(), values).await?;
-        let mut jobs = Vec::new();
-        let mut last = from;
-        for row in &rows {
-            (last.id, last.at) = (row.id(0)?, row.int(1)?);
-            jobs.push(last.id);
-        }
+        let (rows, last) = self.page(sql, before, from).await?;
+        let mut jobs = rows.iter().map(|row| row.id(0)).collect::<Result<Vec<_>, _>>()?;
         if !dry && !rows.is_empty() {
             let delete = "DELETE FROM dead WHERE job = ? AND replay = ? AND attempt = ?".into();
             let mut writing = self.0.database.begin().await?;
@@ -249,15 +250,8 @@ impl Results {
     async fn prune_runs(&self, cuts: &Cuts, before: Timestamp, from: Place, dry: bool) -> Result<Chunk, ResultsError> {
         let sql = "SELECT id, started FROM runs WHERE started < ? AND started >= ? AND (started > ? OR id > ?) \
                    ORDER BY started, id LIMIT 20";
-        let values =
-            vec![Value::Int(before.as_microsecond()), Value::Int(from.at), Value::Int(from.at), Value::Id(from.id)];
-        let rows = self.0.database.ask(sql.to_owned(), values).await?;
-        let mut runs = Vec::new();
-        let mut last = from;
-        for row in &rows {
-            (last.id, last.at) = (row.id(0)?, row.int(1)?);
-            runs.push(last.id);
-        }
+        let (rows, last) = self.page(sql, before, from).await?;
+        let mut runs = rows.iter().map(|row| row.id(0)).collect::<Result<Vec<_>, _>>()?;
         let next = (rows.len() == RUNS).then_some(last);
         if runs.is_empty() {
             return Ok(Chunk::default());
@@ -283,6 +277,37 @@ impl Results {
             writing.commit().await?;
         }
         Ok(Chunk { pruned: Pruned { runs: count, ..Pruned::default() }, bare: Vec::new(), next })
+    }
+
+    async fn prune_replays(&self, before: Timestamp, from: Place, dry: bool) -> Result<Chunk, ResultsError> {
+        let sql = "SELECT id, at, ended FROM replays WHERE at < ? AND at >= ? AND (at > ? OR id > ?) \
+                   AND state <> 'running' ORDER BY at, id LIMIT 100";
+        let (rows, last) = self.page(sql, before, from).await?;
+        let mut over = Vec::new();
+        for row in &rows {
+            if row.maybe_int(2)?.is_none_or(|ended| ended < before.as_microsecond()) {
+                over.push(row.id(0)?);
+            }
+        }
+        if !dry && !over.is_empty() {
+            let mut writing = self.0.database.begin().await?;
+            delete(&mut writing, "replays", "id", &over).await?;
+            writing.commit().await?;
+        }
+        let pruned = Pruned { replays: over.len() as u64, ..Pruned::default() };
+        Ok(Chunk { pruned, bare: Vec::new(), next: (rows.len() == REPLAYS).then_some(last) })
+    }
+
+    /// The next rows before an instant, by time and id, which come first in each; and the last one's place.
+    async fn page(&self, sql: &str, before: Timestamp, from: Place) -> Result<(Vec<Column>, Place), ResultsError> {
+        let at = Value::Int(from.at);
+        let values = vec![Value::Int(before.as_microsecond()), at.clone(), at, Value::Id(from.id)];
+        let rows = self.0.database.ask(sql.to_owned(), values).await?;
+        let mut last = from;
+        if let Some(row) = rows.last() {
+            (last.id, last.at) = (row.id(0)?, row.int(1)?);
+        }
+        Ok((rows, last))
     }
 
     async fn count(&self, table: &str, jobs: &[Uuid]) -> Result<u64, ResultsError> {

@@ -28,6 +28,8 @@ pub struct Beat {
     pub busy: u32,
     /// What it runs; some of it when that is much.
     pub running: Vec<RunningJob>,
+    /// What it sent back to its queue for a while; some of the last ones when that is much.
+    pub waiting: Vec<WaitingJob>,
     /// Does it take no more jobs because it is about to end?
     pub draining: bool,
     /// When it started.
@@ -47,6 +49,19 @@ pub struct RunningJob {
     pub kind: String,
     /// Since when, by the consumer's clock.
     pub since: Timestamp,
+}
+
+/// A job that a consumer met and could not start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingJob {
+    /// The job.
+    pub job: Uuid,
+    /// One word for programs: what is in its way.
+    pub reason: String,
+    /// What is in its way, for people.
+    pub why: String,
+    /// When it looks again, by the consumer's clock.
+    pub until: Timestamp,
 }
 
 /// A consumer that is alive.

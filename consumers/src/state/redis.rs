@@ -178,6 +178,11 @@ impl RedisState {
         Ok(rows.into_iter().map(read).collect())
     }
 
+    pub async fn holders(&self, limit: &str, most: u32) -> Result<Vec<Uuid>, StateError> {
+        let owners: Vec<String> = self.call(Script::Holders, arguments((stored(limit), most))).await?;
+        owners.iter().map(|owner| id(owner)).collect()
+    }
+
     pub async fn lease(&self, name: &str, owner: Uuid, lasting: Duration) -> Result<Option<u64>, StateError> {
         self.call(Script::Lease, arguments((stored(name), owner.to_string(), micros(lasting)))).await
     }

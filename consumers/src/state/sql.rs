@@ -211,6 +211,10 @@ impl SqlState {
         self.0.in_use(most).await
     }
 
+    pub async fn holders(&self, limit: &str, most: u32) -> Result<Vec<Uuid>, StateError> {
+        self.0.holders(&stored(limit), most).await
+    }
+
     pub async fn lease(&self, name: &str, owner: Uuid, lasting: Duration) -> Result<Option<u64>, StateError> {
         answer!(self, Operation::Lease { name: stored(name), owner, lasting: micros(lasting) }, Answer::Epoch)
     }

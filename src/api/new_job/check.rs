@@ -75,6 +75,8 @@ impl NewJob {
         if delay.is_some_and(|delay| delay > LONGEST_DELAY) {
             return Err(Problem::field("delay", "is longer than 30d"));
         }
+        let after = delay.filter(|delay| !delay.is_zero()).and_then(|delay| SignedDuration::try_from(delay).ok());
+        job.due = after.and_then(|after| now.checked_add(after).ok());
         let named = self.id.is_some();
         let (unique, wanted) = self.unique.map(|unique| key(unique, named)).transpose()?.unzip();
         job.unique = unique;

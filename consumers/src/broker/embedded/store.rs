@@ -15,7 +15,7 @@ use super::{
     record::Left,
     row,
 };
-use crate::broker::BrokerError;
+use crate::{anchor::Anchor, broker::BrokerError};
 
 /// Bits of a key that are the sequence; the queue's number is above them, so that the rows of a
 /// queue lie side by side in its order.
@@ -70,7 +70,7 @@ pub(crate) const ALL_DELIVERED: &str = "
 /// Why the file could not be read or written. Named by what the writer does next.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum StoreError {
-    /// Wait and try again; nothing was stored. Full, or locked.
+    /// Wait and try again; nothing was stored. Full, locked, or gone.
     #[error("{0}")]
     Full(String),
     /// Wait and try again; it may have been stored.
@@ -119,6 +119,8 @@ pub(super) struct DueRow {
 /// The writer's own connection.
 pub(super) struct Store {
     connection: SqliteConnection,
+    /// The file, its log and the directory's lock, which may be removed under us.
+    anchor: Anchor,
     /// About so many bytes are in the log and not in the file.
     unfolded: usize,
     fold_failed: bool,
@@ -155,7 +157,13 @@ impl Store {
         if version < SCHEMA_VERSION {
             sqlx::raw_sql(SCHEMA).execute(&mut connection).await.map_err(failed)?;
         }
-        Ok(Self { connection, unfolded: 0, fold_failed: false })
+        let files = ["broker.db", "broker.db-wal", "broker.lock"].map(|name| dir.join(name));
+        Ok(Self { connection, anchor: Anchor::of(&files), unfolded: 0, fold_failed: false })
+    }
+
+    /// Is what we write still what the next process will open?
+    pub(super) fn is_there(&self) -> Result<(), StoreError> {
+        self.anchor.holds().map_err(StoreError::Full)
     }
 
     /// Every queue with what it holds.
@@ -218,6 +226,7 @@ impl Store {
         if changes.is_empty() {
             return Ok(());
         }
+        self.is_there()?;
         let size = changes.log_bytes();
         let written = sqlx::query(FLUSH)
             .bind(changes.rows)
@@ -235,7 +244,8 @@ impl Store {
             return Err(error.into());
         }
         self.unfolded += size;
-        Ok(())
+        // It may have gone meanwhile: then nobody is told that it is safe.
+        self.anchor.holds().map_err(StoreError::Failing)
     }
 
     /// Folds the log into the file when it has grown.
@@ -295,6 +305,7 @@ impl Store {
 
     /// Writes a little, to learn whether the disk takes it again.
     pub(super) async fn probe(&mut self) -> Result<(), StoreError> {
+        self.is_there()?;
         let sql = "BEGIN IMMEDIATE;
             INSERT INTO messages (key, data) VALUES (-1, zeroblob(65536));
             DELETE FROM messages WHERE key = -1;

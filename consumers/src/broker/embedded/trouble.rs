@@ -1,4 +1,4 @@
-//! When the disk takes nothing: said once, tried again with a growing pause, said once when over.
+//! When the disk takes nothing, or the files are gone: said once, tried again with a growing pause, said once when over.
 
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// What comes back sooner than this is the same trouble.
 const QUIET: Duration = Duration::from_secs(60);
 
+/// Between two looks whether the files are there; each write looks, too.
+const LOOK: Duration = Duration::from_millis(900);
+
 /// The disk takes nothing.
 pub(super) struct Trouble {
     since: Instant,
@@ -23,6 +26,16 @@ pub(super) struct Trouble {
 }
 
 impl Writer {
+    /// Nobody may want anything for long: whether the files are there is asked in any case.
+    pub(super) fn look_for_files(&mut self) {
+        if self.trouble.is_none() && self.looked.elapsed() >= LOOK {
+            self.looked = Instant::now();
+            if let Err(error) = self.store.is_there() {
+                self.in_trouble(&error);
+            }
+        }
+    }
+
     /// Nothing waits for the disk: tries it with a little of our own.
     pub(super) async fn probe(&mut self) {
         match self.store.probe().await {

@@ -33,8 +33,8 @@ pub(super) const NEXT: u64 = 4;
 
 /// A delivery whose settle failed goes back after this long.
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
-/// The clock may be set: never sleep longer on it than this.
-const LONGEST_NAP: Duration = Duration::from_secs(30);
+/// The clock may be set, and the files removed: never sleep longer than this.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
 
 /// The owner of it all.
 pub(super) struct Writer {
@@ -64,6 +64,8 @@ pub(super) struct Writer {
     /// What waits for a disk that takes nothing now.
     pub(super) stuck: Vec<Item>,
     pub(super) trouble: Option<Trouble>,
+    /// When it was looked last whether the files are there.
+    pub(super) looked: Instant,
     /// The last one that is over: when, and how long its last pause was.
     pub(super) recovered: Option<(Instant, Duration)>,
     pub(super) closing: Vec<oneshot::Sender<()>>,
@@ -122,6 +124,7 @@ impl Writer {
             returning: VecDeque::new(),
             stuck: Vec::new(),
             trouble: None,
+            looked: Instant::now(),
             recovered: None,
             closing: Vec::new(),
         };
@@ -139,6 +142,7 @@ impl Writer {
     }
 
     async fn round(&mut self) {
+        self.look_for_files();
         let retry = self.trouble.as_ref().is_some_and(|trouble| trouble.retry_at <= Instant::now());
         let mut items = Vec::new();
         if retry {

@@ -14,7 +14,7 @@ use spinor_executors::{Cause, HeaderValue, Job, State as JobState};
 use tokio::time::{Duration, Instant, sleep_until};
 use uuid::Uuid;
 
-use super::{NO_LOOK, Slots};
+use super::{NO_LOOK, Reason, Slots};
 use crate::{
     broker::{Delivery, Settlement, Verdict},
     consumer::{
@@ -64,14 +64,15 @@ impl Learnt {
     }
 
     /// One of these limits was full a moment ago.
-    fn is_full(&self, limits: &[Limit]) -> Option<Duration> {
+    fn is_full(&self, limits: &[Limit]) -> Option<(String, Duration)> {
         let mut full = self.full();
         if full.is_empty() {
             return None;
         }
         let now = Instant::now();
         full.retain(|_, until| *until > now);
-        limits.iter().find_map(|limit| full.get(&limit.key)).map(|until| until.duration_since(now))
+        let found = limits.iter().find_map(|limit| full.get_key_value(&limit.key));
+        found.map(|(key, until)| (key.clone(), until.duration_since(now)))
     }
 }
 
@@ -112,7 +113,7 @@ impl Slots {
         let named = !job.limits.is_empty() || kind.is_some_and(|kind| !kind.limits.is_empty());
         if named && !self.agreed.marks.is_whole() {
             // A command may have bounded them in a store that was never read.
-            self.put_off(delivery, STATE_AWAY);
+            self.wait_for_state(job, delivery);
             return None;
         }
         let once = kind.is_some_and(|kind| kind.at_most_once);
@@ -147,32 +148,32 @@ impl Slots {
         if limits.is_empty() {
             return Some((delivery, None));
         }
-        if let Some(after) = self.learnt.is_full(limits) {
-            self.bounce(delivery, after).await;
+        if let Some((key, after)) = self.learnt.is_full(limits) {
+            self.bounce(job, &key, delivery, after).await;
             return None;
         }
         let Some(state) = self.state() else {
-            self.put_off(delivery, STATE_AWAY);
+            self.wait_for_state(job, delivery);
             return None;
         };
         match state.acquire(limits, job.id, LEASE).await {
             Ok(Admission::Granted) => Some((delivery, Some(self.permits.keep(job.id)))),
             Ok(Admission::Later { key, after }) => {
-                self.learnt.full().insert(key, Instant::now() + after.min(Duration::from_secs(1)));
-                self.bounce(delivery, after).await;
+                self.learnt.full().insert(key.clone(), Instant::now() + after.min(Duration::from_secs(1)));
+                self.bounce(job, &key, delivery, after).await;
                 None
             }
             Err(error) => {
                 // It may have been granted: the same owner is never counted twice, and leases end.
                 self.is_away(&error);
-                self.put_off(delivery, STATE_AWAY);
+                self.wait_for_state(job, delivery);
                 None
             }
         }
     }
 
     /// Back to its queue, longer each time, and never too many at once.
-    async fn bounce(&self, mut delivery: Delivery, after: Duration) {
+    async fn bounce(&self, job: &Job, limit: &str, mut delivery: Delivery, after: Duration) {
         let headers = &mut delivery.message.properties.headers;
         let before = match headers.get(header::BOUNCES) {
             Some(HeaderValue::Int(count)) => usize::try_from(*count).unwrap_or(0),
@@ -187,6 +188,7 @@ impl Slots {
         }
         *next = Some(Instant::now() + PACE);
         drop(next);
+        self.away.note(job.id, Reason::Limit, limit, away);
         self.put_off(delivery, away);
     }
 
@@ -213,7 +215,7 @@ impl Slots {
     /// An at-most-once job runs only if nobody can have started it.
     async fn claim_once(&self, job: &Job, journaled: bool, delivery: Delivery, execution: Uuid) -> Option<Delivery> {
         let Some(state) = self.state() else {
-            self.put_off(delivery, STATE_AWAY);
+            self.wait_for_state(job, delivery);
             return None;
         };
         match state.claim((job.id, job.replay, job.attempt), execution, false).await {
@@ -233,7 +235,7 @@ impl Slots {
                     }
                     Some(false) if doubted => {}
                     _ => {
-                        self.doubt(delivery);
+                        self.doubt(job, delivery);
                         return None;
                     }
                 }
@@ -255,11 +257,20 @@ impl Slots {
     }
 
     /// It looks again before it is lost.
-    fn doubt(&self, mut delivery: Delivery) {
+    fn doubt(&self, job: &Job, mut delivery: Delivery) {
         for name in [header::DOUBTED, header::AGAIN] {
             delivery.message.properties.headers.insert(name.to_owned(), HeaderValue::Bool(true));
         }
+        let why = "it runs at most once and may have run: it is lost unless its report comes by then";
+        self.away.note(job.id, Reason::Doubt, why, DOUBT);
         self.put_off(delivery, DOUBT);
+    }
+
+    /// What must not run without an answer comes again.
+    fn wait_for_state(&self, job: &Job, delivery: Delivery) {
+        let why = "it has limits or runs at most once, and the store of state does not answer";
+        self.away.note(job.id, Reason::State, why, STATE_AWAY);
+        self.put_off(delivery, STATE_AWAY);
     }
 
     /// State, unless it is away or was a moment ago.

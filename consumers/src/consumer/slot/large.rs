@@ -8,7 +8,7 @@ use spinor_executors::{BlobRef, Cause, Job, Json, Outcome, State};
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
-use super::{Slots, verdict};
+use super::{Reason, Slots, verdict};
 use crate::{
     blobs::{BlobError, LARGE},
     broker::{Address, Delivery, Outgoing, Settlement},
@@ -46,6 +46,7 @@ impl Slots {
             Err(later) => {
                 let why = later.to_string();
                 tracing::warn!(job = %job.id, why, "Args cannot be read now; the job goes back.");
+                self.away.note(job.id, Reason::Blobs, format!("its args cannot be read: {why}"), LOOK_AGAIN);
                 let mut copy = message::encode(&job, journaled);
                 Past::of(&delivery.message.properties).write(&mut copy.properties.headers);
                 let to = Address::Delayed { queue: job.queue, after: LOOK_AGAIN };

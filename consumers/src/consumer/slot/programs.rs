@@ -10,7 +10,7 @@ use spinor_executors::{
 use tokio::time::{Duration, sleep, timeout};
 use uuid::Uuid;
 
-use super::{Slots, verdict};
+use super::{Slots, away::Reason, verdict};
 use crate::{
     blobs::{BlobError, LARGE},
     broker::{Address, Delivery, Outgoing, Settlement, Verdict},
@@ -78,7 +78,13 @@ impl Slots {
         if delivery.redelivered {
             copy.properties.headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
         }
-        let to = Address::Delayed { queue: job.queue, after: LOOK_AGAIN.min(self.settings.unknown_kind_grace) };
+        let after = LOOK_AGAIN.min(self.settings.unknown_kind_grace);
+        let dead = grace.checked_add(since).and_then(|micros| Timestamp::from_microsecond(micros).ok());
+        let dead = dead.map(|at| format!("; it becomes a dead letter at {at}")).unwrap_or_default();
+        let told = why.map(|why| format!(": {}", why.0)).unwrap_or_default();
+        let told = format!("`{}` does not serve the kind `{}`{told}{dead}", self.settings.origin.consumer, job.kind);
+        self.away.note(job.id, Reason::Kind, told, after);
+        let to = Address::Delayed { queue: job.queue, after };
         self.settle(
             delivery,
             Settlement { publish: vec![Outgoing { to, message: copy, must: true }], ..Settlement::default() },

@@ -6,7 +6,7 @@ use spinor_executors::{Cause, HeaderValue, Job, State};
 use tokio::{sync::OwnedSemaphorePermit, time::Duration};
 use uuid::Uuid;
 
-use super::Slots;
+use super::{Reason, Slots};
 use crate::{
     broker::{Address, Broker, Delivery, Keeps, Outgoing, Settlement},
     consumer::{asking::Asked, intake::give_back, verdict},
@@ -26,12 +26,15 @@ impl Slots {
         let mut past = Past::of(&delivery.message.properties);
         match past.holder {
             Some(holder) if holder != self.holding.boot => {
+                let id = job.id;
                 let asked = Asked { job, journaled, delivery, holder };
                 if self.broker.keeps() == Keeps::Starts {
                     // The holder was a process that had this broker in it, and is gone with it.
                     return self.charge(asked).map(|asked| (asked.job, asked.delivery));
                 }
                 if let Some(delivery) = self.asking.ask(asked) {
+                    let why = "it came back from a consumer that has yet to say whether it runs it";
+                    self.away.note(id, Reason::Holder, why, LATER);
                     self.put_off(delivery, LATER);
                 }
                 None
@@ -107,6 +110,8 @@ impl Slots {
         if start == Probation::Alone {
             permit = self.holding.alone().await;
             if permit.is_none() {
+                let why = "it came back from a consumer that died, starts alone, and another one does now";
+                self.away.note(job.id, Reason::Holder, why, LATER);
                 self.put_off(delivery, LATER);
                 return None;
             }

@@ -16,6 +16,7 @@ pub enum Script {
     Renew,
     Release,
     InUse,
+    Holders,
     Lease,
     GiveUp,
     Beat,
@@ -46,6 +47,7 @@ impl Script {
             Self::Renew => RENEW,
             Self::Release => RELEASE,
             Self::InUse => IN_USE,
+            Self::Holders => HOLDERS,
             Self::Lease => LEASE,
             Self::GiveUp => GIVE_UP,
             Self::Beat => BEAT,
@@ -230,6 +232,11 @@ for at = 1, #names do
   found[at] = { names[at], held, math.max(due - now, 0) }
 end
 return found
+";
+
+/// name, how many -> owners of permits.
+const HOLDERS: &str = r"
+return redis.call('ZRANGEBYSCORE', P .. 'permits:' .. ARGV[1], '(' .. text(now), '+inf', 'LIMIT', 0, ARGV[2])
 ";
 
 /// name, owner, microseconds -> epoch, or nothing.

@@ -152,4 +152,12 @@ impl Tables {
         }
         Ok(in_use)
     }
+
+    pub(super) async fn holders(&self, limit: &str, most: u32) -> Result<Vec<Uuid>, StateError> {
+        let now = self.texts.now;
+        let sql =
+            format!("SELECT owner FROM state_permits WHERE name = ? AND until > {now} ORDER BY until, owner LIMIT ?");
+        let rows = self.database.ask(sql, vec![name(limit), Value::Int(most.into())]).await?;
+        Ok(rows.iter().map(|row| row.id(0)).collect::<Result<_, _>>()?)
+    }
 }
