@@ -151,6 +151,33 @@ start_redis() {
   [[ -z $TLS ]] || EXTRA+=("tls_url=rediss://:$SECRET@127.0.0.1:${PORTS[1]}/0" "tls_port=${PORTS[1]}")
 }
 
+s3_ready() { [[ $(ask "${PORTS[0]}" 'GET / HTTP/1.0\r\n\r\n' 5) == 485454502f ]]; }
+
+# S3Proxy over files: each directory in data is a bucket, each file in it an object. One bucket is there: spinor.
+start_s3() {
+  local home java line
+  home=$(fetch s3) || exit 1
+  java=$(java_home 11) || exit 1
+  mkdir -p "$DIR/data/spinor"
+  own "$DIR/data/spinor"
+  chmod 700 "$DIR/data/spinor"
+  {
+    # Bodies whose hash is signed are read whole before they are judged.
+    printf '%s\n' "s3proxy.endpoint=http://127.0.0.1:${PORTS[0]}" s3proxy.authorization=aws-v4 \
+      s3proxy.identity=spinor "s3proxy.credential=$SECRET" s3proxy.v4-max-non-chunked-request-size=134217728 \
+      jclouds.provider=filesystem jclouds.identity=- jclouds.credential=- "jclouds.filesystem.basedir=$DIR/data"
+    for line in "${SETTINGS[@]}"; do echo "$line"; done
+  } >"$DIR/s3.conf"
+  own "$DIR/s3.conf"
+  chmod 600 "$DIR/s3.conf"
+  launch server.log "$java/bin/java" -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "-Djava.io.tmpdir=$DIR/tmp" \
+    -jar "$home/server.jar" --properties "$DIR/s3.conf"
+  await 60 s3_ready
+  VERSION=${home##*-}
+  URL="http://spinor:$SECRET@127.0.0.1:${PORTS[0]}"
+  EXTRA=("buckets=$DIR/data")
+}
+
 # Plain HTTP by hand, so that nothing need be installed for a readiness check.
 search_ready() {
   local login='' line='GET /_cluster/health?wait_for_status=yellow&timeout=500ms HTTP/1.0\r\n'

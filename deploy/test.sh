@@ -3,7 +3,7 @@
 #   deploy/test.sh --check              the checks first, while the servers come up, then all tests
 #   deploy/test.sh [CARGO TEST ARGUMENTS]   for instance: deploy/test.sh --test spinor conformance
 # A server whose URL the caller has set already (SPINOR_TEST_RABBITMQ_URL, SPINOR_TEST_MYSQL_URL,
-# SPINOR_TEST_REDIS_URL, SPINOR_TEST_SEARCH_URL) is used as it is. SPINOR_TEST_SQL, SPINOR_TEST_ENGINE: the kind of
+# SPINOR_TEST_REDIS_URL, SPINOR_TEST_SEARCH_URL, SPINOR_TEST_S3_URL with SPINOR_TEST_S3_BUCKETS) is used as it is. SPINOR_TEST_SQL, SPINOR_TEST_ENGINE: the kind of
 # database and of search server (mariadb, elasticsearch), also of those that a test starts for itself.
 # SPINOR_SERVER_ROOT: a chroot whose programs are the servers. SPINOR_TEST_SOAK=1: the long forms.
 set -euo pipefail
@@ -43,21 +43,25 @@ begin() {
   starting[$1]=$!
 }
 
+# What server $1 said as $2.
+detail() { sed -n "s/^$2=//p" "$scratch/$1.start"; }
+
 # Awaits server $1 and exports its url as variable $2.
 await() {
   local pid=${starting[$1]:-}
   [[ -n $pid ]] || return 0
   unset "starting[$1]"
   wait "$pid" || { cat "$scratch/$1.start" >&2; exit 1; }
-  export "$2=$(sed -n 's/^url=//p' "$scratch/$1.start")"
+  export "$2=$(detail "$1" url)"
 }
 
-if [[ -z ${SPINOR_TEST_RABBITMQ_URL:-} || -z ${SPINOR_TEST_MYSQL_URL:-} || -z ${SPINOR_TEST_REDIS_URL:-} || -z ${SPINOR_TEST_SEARCH_URL:-} ]]; then
+if [[ -z ${SPINOR_TEST_RABBITMQ_URL:-} || -z ${SPINOR_TEST_MYSQL_URL:-} || -z ${SPINOR_TEST_REDIS_URL:-} || -z ${SPINOR_TEST_SEARCH_URL:-} || -z ${SPINOR_TEST_S3_URL:-} ]]; then
   [[ -n ${SPINOR_SERVER_ROOT:-} ]] || deploy/packages.sh
 fi
 begin rabbitmq rabbitmq SPINOR_TEST_RABBITMQ_URL
 begin sql "${SPINOR_TEST_SQL:-mariadb}" SPINOR_TEST_MYSQL_URL
 begin redis redis SPINOR_TEST_REDIS_URL
+begin s3 s3 SPINOR_TEST_S3_URL
 begin search "${SPINOR_TEST_ENGINE:-elasticsearch}" SPINOR_TEST_SEARCH_URL
 
 [[ -z $check ]] || deploy/check.sh </dev/null
@@ -73,6 +77,8 @@ await rabbitmq SPINOR_TEST_RABBITMQ_URL
 await sql SPINOR_TEST_MYSQL_URL
 await redis SPINOR_TEST_REDIS_URL
 await search SPINOR_TEST_SEARCH_URL
+await s3 SPINOR_TEST_S3_URL
+export SPINOR_TEST_S3_BUCKETS=${SPINOR_TEST_S3_BUCKETS:-$(detail s3 buckets 2>/dev/null)}
 export SPINOR_TEST_SERVERS=$servers SPINOR_TEST_SCRATCH=$scratch
 
 # Tests wait more than they compute, but each private server of a fault test costs memory.

@@ -136,7 +136,7 @@ impl App {
         } else {
             connect::record(&config, stop).await?
         };
-        let blobs = connect::blobs(&config, &record).await?;
+        let blobs = connect::blobs(&config, &record, stop).await?;
         let kept = role.record.as_deref().unwrap_or(&config.data);
         let state = connect::state(&config, kept, stop).await?;
         let search = connect::search(&config);

@@ -7,6 +7,7 @@
 pub mod document;
 pub mod keys;
 
+mod blobs;
 mod check;
 mod endpoint;
 mod layers;
@@ -24,7 +25,10 @@ use std::{
 };
 
 use config::ValueKind;
-use spinor_consumers::marks::Bound;
+use spinor_consumers::{
+    blobs::{S3Address, S3Keys},
+    marks::Bound,
+};
 use spinor_executors::{KindPattern, RetryPolicy, State, Timeout};
 
 pub use endpoint::Endpoint;
@@ -46,6 +50,8 @@ pub struct Config {
     pub results_ca: Option<PathBuf>,
     /// Where large args and values lie.
     pub blobs: BlobsChoice,
+    /// An authority to trust for the server of a bucket, beside the machine's own.
+    pub blobs_ca: Option<PathBuf>,
     /// The most bytes of a job's args, and of its value.
     pub max_args: usize,
     /// How long ended jobs are kept.
@@ -103,6 +109,13 @@ pub enum BlobsChoice {
     Results,
     /// Below a directory.
     Directory(PathBuf),
+    /// In a bucket of S3, or of a server that speaks like it.
+    S3 {
+        /// Where it is.
+        address: S3Address,
+        /// Who asks; needed by who opens it.
+        keys: Option<S3Keys>,
+    },
 }
 
 /// How long ended jobs are kept, by how they ended; `None` is for ever.

@@ -2,17 +2,24 @@
 //! whole thing. What is damaged is never run, and what is away only waits.
 
 mod carried;
+mod s3;
 mod stores;
 mod whole;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use spinor_consumers::blobs::Blobs;
 use spinor_executors::{BlobRef, Json};
 use uuid::Uuid;
 
-use crate::{recorder::Record, support::scratch::Scratch};
+use crate::{
+    recorder::Record,
+    support::{bucket::Bucket, scratch::Scratch},
+};
 
 /// Five MiB, none of it like another.
 pub fn large() -> Json {
@@ -28,6 +35,8 @@ pub enum Site {
     Table(Record),
     /// Files.
     Files(Scratch),
+    /// Objects.
+    Objects(Bucket),
 }
 
 impl Site {
@@ -36,6 +45,7 @@ impl Site {
         match self {
             Self::Table(record) => Blobs::in_results(Arc::new(OnceLock::from(record.results.clone()))),
             Self::Files(scratch) => Blobs::in_directory(scratch.path().to_owned()).await.expect("it opens"),
+            Self::Objects(bucket) => bucket.blobs(),
         }
     }
 
@@ -47,11 +57,9 @@ impl Site {
             }
             Self::Files(scratch) => {
                 let job = job.simple().to_string();
-                let path = scratch.join(&job[30..]).join(&job).join(blob.sha256.to_string());
-                let mut bytes = std::fs::read(&path).expect("the file is there");
-                bytes[1000] ^= 1;
-                std::fs::write(path, bytes).expect("written");
+                spoil(&scratch.join(&job[30..]).join(&job).join(blob.sha256.to_string()));
             }
+            Self::Objects(bucket) => spoil(&bucket.file(job, blob)),
         }
     }
 
@@ -60,6 +68,13 @@ impl Site {
             record.end().await;
         }
     }
+}
+
+/// Changes one bit of a file.
+fn spoil(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("the file is there");
+    bytes[1000] ^= 1;
+    std::fs::write(path, bytes).expect("written");
 }
 
 /// Bytes that differ from those of another number.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use spinor::config::{
-    Ask, BrokerChoice, Config, KindConfig, Loaded, Problems, ResultsChoice, SearchChoice, StateChoice, document,
-    keys::KEYS,
+    Ask, BlobsChoice, BrokerChoice, Config, KindConfig, Loaded, Problems, ResultsChoice, SearchChoice, StateChoice,
+    document, keys::KEYS,
 };
 
 use crate::support::scratch::Scratch;
@@ -59,6 +59,7 @@ const OTHER: &[(&str, &str)] = &[
     ("broker_prefix", "broker_prefix = 'other'"),
     ("results", "results = 'mysql://u:p@db/spinor'"),
     ("blobs", "blobs = 'file:///b'"),
+    ("blobs_ca", "blobs_ca = 'ca.pem'"),
     ("max_args", "max_args = '1MiB'"),
     ("state", "state = 'redis://r'"),
     ("search", "search = 'http://es:9200'"),
@@ -299,6 +300,42 @@ fn secrets_go_into_the_addresses_and_are_never_shown() {
     let shown = format!("{:?} {config:?}", loaded.shown);
     assert!(!shown.contains("hush"), "{shown}");
     assert!(loaded.shown.iter().any(|line| line.key == "secrets:api_token" && line.value == "\"***\""));
+}
+
+#[test]
+fn the_keys_of_a_bucket_come_from_the_secrets_file_or_from_the_environment_and_are_never_shown() {
+    let toml = "blobs = 's3://jobs/p?region=eu-central-1'\n";
+    let keys = |case: &Case| match case.load().map(|loaded| (loaded.config.blobs.clone(), loaded)) {
+        Ok((BlobsChoice::S3 { keys, .. }, loaded)) => {
+            let shown = format!("{:?} {:?}", loaded.shown, loaded.config);
+            assert!(!shown.contains("hush"), "{shown}");
+            keys.map(|keys| (keys.access, keys.secret, keys.token))
+        }
+        other => panic!("{other:?}"),
+    };
+    let found = |access: &str, secret: &str, token: Option<&str>| {
+        Some((access.to_owned(), secret.to_owned(), token.map(str::to_owned)))
+    };
+    assert_eq!(keys(&Case::new(toml)), None, "who needs none may go on");
+    let environment = || {
+        let case = Case::new(toml).set("AWS_ACCESS_KEY_ID", "hush-a").set("AWS_SECRET_ACCESS_KEY", "hush-b");
+        case.set("AWS_SESSION_TOKEN", "hush-c")
+    };
+    assert_eq!(keys(&environment()), found("hush-a", "hush-b", Some("hush-c")));
+    let file = "blobs_access_key = 'hush-d'\nblobs_secret_key = 'hush-e'\n";
+    assert_eq!(keys(&environment().secrets(file, 0o600)), found("hush-d", "hush-e", None));
+    let half = environment().secrets("blobs_access_key = 'hush-d'\n", 0o600).problems();
+    assert!(half[0].contains("one of `blobs_access_key` and `blobs_secret_key`"), "{half:?}");
+    for (address, part) in [
+        ("s3://jobs", "spinor.toml:1: `blobs`: names no region"),
+        ("s3://k:hush@jobs?region=r", "secrets file"),
+        ("s4://k:hush@jobs?secret=hush", "spinor.toml:1: `blobs` is \"s4://k:***@jobs\", expected"),
+    ] {
+        let problems = Case::new(&format!("blobs = '{address}'\n")).problems();
+        assert!(problems[0].contains(part) && !problems[0].contains("hush"), "{problems:?}");
+    }
+    let plain = "blobs = 's3://jobs?endpoint=http://127.0.0.1:9'\nblobs_ca = 'ca.pem'\n";
+    assert!(Case::new(plain).problems()[0].contains("`blobs_ca`: is never used"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "a fixture is whole before the last test that needs all of it")]
 
 pub mod authority;
+pub mod bucket;
 pub mod front;
 pub mod process;
 pub mod proxy;

@@ -2,9 +2,10 @@
 //!
 //! A blob belongs to one job and is found by the job's id and its SHA-256, so it goes when its job
 //! goes, and nobody counts references. What is read is checked: bytes with another hash are never run.
-//! Owns both stores, a table of the results database and a directory. Refuses to know who asks.
+//! Owns the stores: a table of the results database, a directory, a bucket of S3. Refuses to know who asks.
 
 mod directory;
+mod s3;
 
 use std::{
     path::PathBuf,
@@ -21,6 +22,9 @@ use uuid::Uuid;
 
 use crate::results::{Results, ResultsError};
 use directory::Directory;
+use s3::S3;
+
+pub use s3::{S3Address, S3Keys, S3Settings};
 
 /// Larger args and values go by reference.
 pub const LARGE: usize = 256 << 10;
@@ -42,6 +46,8 @@ enum Store {
     Results(Arc<OnceLock<Results>>),
     /// Files below a directory.
     Directory(Arc<Directory>),
+    /// Objects in a bucket.
+    S3(Arc<S3>),
 }
 
 /// Why a blob was not stored or read. Named by what the caller does next.
@@ -50,6 +56,9 @@ pub enum BlobError {
     /// Wait and try again.
     #[error("the blob store does not answer: {0}")]
     Unavailable(String),
+    /// Wait, and ask a person to mend it.
+    #[error("the blob store cannot be used: {0}")]
+    Misconfigured(String),
     /// Ask for less: it is larger than what is taken.
     #[error("{size} bytes, more than the limit of {limit}, `max_args`")]
     TooLarge {
@@ -84,6 +93,27 @@ impl Blobs {
         Ok(Self { store, largest: LARGEST })
     }
 
+    /// In objects of a bucket, which is there; connects at its first request.
+    pub fn in_s3(settings: S3Settings) -> Result<Self, BlobError> {
+        Ok(Self { store: Store::S3(Arc::new(S3::new(settings)?)), largest: LARGEST })
+    }
+
+    /// Looks whether it can be used, and sees to it that others will find it as it should be.
+    pub async fn prepare(&self) -> Result<(), BlobError> {
+        match &self.store {
+            Store::Results(_) | Store::Directory(_) => Ok(()),
+            Store::S3(s3) => s3.prepare().await,
+        }
+    }
+
+    /// The same look, which changes nothing there.
+    pub async fn check(&self) -> Result<(), BlobError> {
+        match &self.store {
+            Store::Results(_) | Store::Directory(_) => Ok(()),
+            Store::S3(s3) => s3.check().await,
+        }
+    }
+
     /// The same with another bound.
     #[must_use]
     pub fn with_largest(self, largest: usize) -> Self {
@@ -109,6 +139,7 @@ impl Blobs {
             match &self.store {
                 Store::Results(results) => open(results)?.put_blob(job, &blob, bytes).await.map_err(meaning),
                 Store::Directory(directory) => directory.put(job, &blob, bytes.clone()).await,
+                Store::S3(s3) => s3.put(job, &blob, bytes).await,
             }
         }))
         .await?;
@@ -133,6 +164,7 @@ impl Blobs {
             match &self.store {
                 Store::Results(results) => open(results)?.blob(job, blob).await.map_err(meaning),
                 Store::Directory(directory) => directory.get(job, blob).await,
+                Store::S3(s3) => s3.get(job, blob).await,
             }
         }));
         let found = found.await?.ok_or_else(|| wrong(&format!("is not in {}", self.place())))?;
@@ -173,6 +205,7 @@ impl Blobs {
         match &self.store {
             Store::Results(results) => open(results)?.count_blobs(jobs).await.map_err(meaning),
             Store::Directory(directory) => directory.count(jobs.to_vec()).await,
+            Store::S3(s3) => s3.count(jobs).await,
         }
     }
 
@@ -181,22 +214,26 @@ impl Blobs {
         match &self.store {
             Store::Results(results) => open(results)?.forget_blobs(jobs).await.map_err(meaning),
             Store::Directory(directory) => directory.forget(jobs.to_vec()).await,
+            Store::S3(s3) => s3.forget(jobs).await,
         }
     }
 
     /// Looks at some jobs after `after`, in the order of their ids, that have blobs older than an instant.
     pub async fn orphans(&self, results: &Results, before: Timestamp, after: Uuid) -> Result<Looked, BlobError> {
-        let old = match &self.store {
-            Store::Results(results) => open(results)?.old_blobs(before, after).await.map_err(meaning)?,
-            Store::Directory(directory) => directory.older(before, after).await?,
+        let all = |old: Vec<Uuid>| (old.last().copied(), old);
+        let (last, old) = match &self.store {
+            Store::Results(results) => all(open(results)?.old_blobs(before, after).await.map_err(meaning)?),
+            Store::Directory(directory) => all(directory.older(before, after).await?),
+            Store::S3(s3) => s3.older(before, after).await?,
         };
-        Ok(Looked { last: old.last().copied(), orphans: results.unrecorded(&old).await.map_err(meaning)? })
+        Ok(Looked { last, orphans: results.unrecorded(&old).await.map_err(meaning)? })
     }
 
     fn place(&self) -> String {
         match &self.store {
             Store::Results(_) => "the results database".to_owned(),
             Store::Directory(directory) => directory.root().display().to_string(),
+            Store::S3(s3) => s3.address().to_string(),
         }
     }
 }

@@ -139,6 +139,11 @@ pub fn kept(config: &Config) -> Kept {
     if let StateChoice::Redis(endpoint) = &config.state {
         elsewhere.push(format!("state is on {endpoint}: keep its append-only files"));
     }
+    if let BlobsChoice::S3 { address, .. } = &config.blobs {
+        elsewhere.push(format!(
+            "large args and values are in {address}: copy what is below its prefix, after this backup began"
+        ));
+    }
     let file = |name: &&str| match *name {
         "results.db" => config.results == ResultsChoice::Sqlite,
         "state.db" => config.state == StateChoice::Results && config.results == ResultsChoice::Sqlite,
@@ -149,7 +154,7 @@ pub fn kept(config: &Config) -> Kept {
         databases: Kept::DATABASES.into_iter().filter(file).collect(),
         blobs: match &config.blobs {
             BlobsChoice::Directory(path) => Some(path.clone()),
-            BlobsChoice::Results => None,
+            BlobsChoice::Results | BlobsChoice::S3 { .. } => None,
         },
         elsewhere,
     }

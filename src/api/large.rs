@@ -71,7 +71,7 @@ impl From<BlobError> for Problem {
             BlobError::TooLarge { .. } => {
                 Self { field: Some("args".to_owned()), ..Self::new(413, "The job is too large", detail) }
             }
-            BlobError::Unavailable(_) => {
+            BlobError::Unavailable(_) | BlobError::Misconfigured(_) => {
                 Self::new(503, "Not accepted now", format!("{detail}; nothing was published, try again"))
             }
             BlobError::Wrong(_) => Self::new(500, "The blob store cannot be used", detail),

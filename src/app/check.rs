@@ -6,6 +6,7 @@
 use std::{future::Future, time::Duration};
 
 use spinor_consumers::{
+    blobs::S3Address,
     broker::{Broker as _, rabbitmq::RabbitMq},
     results::Results,
     search::SearchIndex,
@@ -47,6 +48,13 @@ pub async fn search(config: &Config, endpoint: &Endpoint) -> Result<String, Stri
     let index = SearchIndex::new(&settings).map_err(|error| error.to_string())?;
     let version = bounded(index.check()).await?;
     Ok(format!("{endpoint}: logged in to version {version}"))
+}
+
+/// Asks for the bucket with its keys; what is wrong is an error for people.
+pub async fn blobs(config: &Config, address: &S3Address) -> Result<String, String> {
+    let bucket = connect::bucket(config).map_err(|error| error.to_string())?;
+    bounded(bucket.check()).await?;
+    Ok(format!("{address}: its objects can be listed"))
 }
 
 async fn bounded<T, E: ToString>(look: impl Future<Output = Result<T, E>>) -> Result<T, String> {

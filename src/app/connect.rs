@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, fmt::Display, future::Future, path::Path, sync::Arc, time::Duration};
 
 use spinor_consumers::{
-    blobs::Blobs,
+    blobs::{BlobError, Blobs, S3Settings},
     broker::{
         AnyBroker, Broker as _, BrokerError, QueueSpec,
         embedded::{Embedded, EmbeddedSettings},
@@ -146,16 +146,53 @@ async fn open_state(target: &StateTarget) -> Result<State, Failure> {
     })
 }
 
-/// Where large args and values lie.
-pub async fn blobs(config: &Config, record: &Record) -> Result<Blobs, CannotConnect> {
+/// Where large args and values lie. A bucket is looked at once: what is wrong for good is an error, and one
+/// that does not answer is used all the same, since each use asks anew.
+pub async fn blobs(config: &Config, record: &Record, stop: &CancellationToken) -> Result<Blobs, CannotConnect> {
     let blobs = match &config.blobs {
         BlobsChoice::Results => Blobs::in_results(Arc::clone(record)),
         BlobsChoice::Directory(path) => {
             let opened = Blobs::in_directory(path.clone()).await;
             opened.map_err(|error| CannotConnect::Unusable(format!("`blobs`: {error}")))?
         }
+        BlobsChoice::S3 { .. } => {
+            let bucket = bucket(config)?;
+            match prepare(&bucket).await {
+                Ok(()) => {}
+                Err(Never(why)) => return Err(CannotConnect::Misconfigured(format!("`blobs`: {why}"))),
+                Err(Later(_)) => {
+                    let (later, stop) = (bucket.clone(), stop.clone());
+                    // Nobody waits for it: it ends with `stop`.
+                    TaskTracker::new().spawn(async move {
+                        match patiently("blob store", || prepare(&later), &stop).await {
+                            Ok(()) | Err(CannotConnect::Stopped(_)) => {}
+                            Err(error) => tracing::error!(%error, "Large args and values cannot be kept; jobs that have some wait."),
+                        }
+                    });
+                }
+            }
+            bucket
+        }
     };
     Ok(blobs.with_largest(config.max_args))
+}
+
+/// The bucket that is configured, without a look at it.
+pub fn bucket(config: &Config) -> Result<Blobs, CannotConnect> {
+    let wrong = |why: String| CannotConnect::Misconfigured(format!("`blobs`: {why}"));
+    let BlobsChoice::S3 { address, keys } = &config.blobs else { return Err(wrong("names no bucket".to_owned())) };
+    let no_keys = "the bucket has no keys; set `blobs_access_key` and `blobs_secret_key` in the secrets file, or \
+                   AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+    let keys = keys.clone().ok_or_else(|| wrong(no_keys.to_owned()))?;
+    let settings = S3Settings { address: address.clone(), keys, ca_file: config.blobs_ca.clone() };
+    Blobs::in_s3(settings).map_err(|error| wrong(error.to_string()))
+}
+
+async fn prepare(blobs: &Blobs) -> Result<(), Failure> {
+    blobs.prepare().await.map_err(|error| match error {
+        BlobError::Misconfigured(why) => Never(why),
+        other => Later(other.to_string()),
+    })
 }
 
 fn target(config: &Config, kept: &Path) -> ResultsTarget {

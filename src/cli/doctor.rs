@@ -17,7 +17,7 @@ use super::{
 use crate::{
     app::check,
     client::{Client, ClientError},
-    config::{BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice, StateChoice},
+    config::{BlobsChoice, BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice, StateChoice},
 };
 
 /// Flags of `doctor`.
@@ -97,6 +97,14 @@ async fn check_all(checks: &mut Checks, global: &Global, config: &Config) -> Res
             passwords(checks, "results", endpoint);
             login(checks, "results", endpoint, check::results(config, endpoint).await);
         }
+    }
+    match &config.blobs {
+        BlobsChoice::Results => {}
+        BlobsChoice::Directory(path) => checks.add("blobs", Verdict::Ok, path.display().to_string()),
+        BlobsChoice::S3 { address, .. } => match check::blobs(config, address).await {
+            Ok(detail) => checks.add("blobs", Verdict::Ok, detail),
+            Err(why) => checks.add("blobs", Verdict::Fail, format!("{address}: {why}")),
+        },
     }
     match &config.state {
         StateChoice::Results => checks.add("state", Verdict::Ok, "beside the results"),

@@ -48,6 +48,11 @@ fn found(value: &ValueKind, form: Form) -> String {
         (ValueKind::String(text), Form::Broker | Form::Results | Form::State | Form::Search) => {
             format!("\"{}\"", clipped(&Endpoint::new(text.as_str()).to_string()).trim_start_matches("://"))
         }
+        // A bucket's keys may stand there by mistake.
+        (ValueKind::String(text), Form::Blobs) => {
+            let shown = Endpoint::new(text.split('?').next().unwrap_or_default()).to_string();
+            format!("\"{}\"", clipped(&shown).trim_start_matches("://"))
+        }
         (value, _) => clipped(&text_of(value)),
     }
 }

@@ -6,7 +6,7 @@
 use config::{Value, ValueKind};
 use spinor_executors::KindPattern;
 
-use super::{endpoint, measure};
+use super::{blobs, endpoint, measure};
 
 /// One key. A `*` in its path stands for a name of the user's.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub enum Form {
     Broker,
     /// `sqlite`, or a MySQL address.
     Results,
-    /// `results`, or the address of a directory.
+    /// `results`, or the address of a directory or of a bucket.
     Blobs,
     /// A duration without a bound, or `forever`.
     Keep,
@@ -122,7 +122,14 @@ pub const KEYS: &[Key] = &[
         Form::Blobs,
         r#""results""#,
         r#""file:///srv/spinor/blobs""#,
-        "Where args and values larger than 256 KiB lie: `results` (in the results database), or a directory that every process of this installation sees under this name.",
+        "Where args and values larger than 256 KiB lie: `results` (in the results database), a directory that every process of this installation sees under this name, or a bucket of S3: `s3://BUCKET/PREFIX?region=REGION`, for another server than Amazon's with `&endpoint=http://HOST:PORT` (and `&path_style=false`, if it wants each bucket as a host). Its keys are in the secrets file, or in `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.",
+    ),
+    key(
+        "blobs_ca",
+        Form::Path,
+        "",
+        r#""/etc/spinor/ca.pem""#,
+        "The same as `broker_ca`, for the `https://` server of a bucket.",
     ),
     key(
         "max_args",
@@ -413,6 +420,9 @@ pub const SECRETS: &[(&str, &str)] = &[
     ("broker_password", "into the address of `broker`"),
     ("results_password", "into the address of `results`"),
     ("state_password", "into the address of `state`"),
+    ("blobs_access_key", "the key of the bucket in `blobs`, in place of `AWS_ACCESS_KEY_ID`"),
+    ("blobs_secret_key", "its secret, in place of `AWS_SECRET_ACCESS_KEY`"),
+    ("blobs_session_token", "the token of keys that are valid for a while, in place of `AWS_SESSION_TOKEN`"),
     ("search_password", "into the address of `search`"),
     ("search_api_key", "the API key of `search`, instead of a user and a password"),
     ("api_token", "in place of `api.token`"),
@@ -457,7 +467,7 @@ impl Form {
             Self::Path => "a path".to_owned(),
             Self::Broker => "\"embedded\", or an address such as \"amqp://user@host/vhost\"".to_owned(),
             Self::Results => "\"sqlite\", or an address such as \"mysql://user@host/database\"".to_owned(),
-            Self::Blobs => "\"results\", or a directory such as \"file:///srv/spinor/blobs\"".to_owned(),
+            Self::Blobs => "\"results\", a directory such as \"file:///srv/spinor/blobs\", or a bucket such as \"s3://bucket/prefix?region=eu-central-1\"".to_owned(),
             Self::Keep => "a duration such as \"12h\" or \"30d\", or \"forever\"".to_owned(),
             Self::State => "\"results\", or an address such as \"redis://host\"".to_owned(),
             Self::Search => "\"off\", or an address such as \"https://host:9200\"".to_owned(),
@@ -498,7 +508,7 @@ impl Form {
             Self::Size(high) => measure::size(text).is_some_and(|size| size > 0 && size <= high),
             Self::Broker => text == "embedded" || endpoint::is(text, &["amqp", "amqps"]),
             Self::Results => text == "sqlite" || endpoint::is(text, &["mysql"]),
-            Self::Blobs => text == "results" || text.strip_prefix("file:///").is_some_and(|path| !path.is_empty()),
+            Self::Blobs => blobs::has_form(text),
             Self::Keep => text == "forever" || measure::duration(text).is_some_and(|time| !time.is_zero()),
             Self::State => text == "results" || endpoint::is(text, &["redis", "rediss"]),
             Self::Search => text == "off" || endpoint::is(text, &["http", "https"]),

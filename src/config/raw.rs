@@ -14,7 +14,7 @@ use spinor_executors::{KindPattern, RetryPolicy, Timeout};
 
 use super::{
     ApiConfig, Ask, BlobsChoice, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KeepConfig, KindConfig,
-    LogConfig, Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice,
+    LogConfig, Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice, blobs,
     layers::{Layer, Leaf},
     measure,
     programs::RawProcesses,
@@ -30,6 +30,7 @@ pub(super) struct Raw {
     results: String,
     results_ca: Option<PathBuf>,
     blobs: String,
+    blobs_ca: Option<PathBuf>,
     #[serde(deserialize_with = "measure::read_size")]
     max_args: u64,
     keep: RawKeep,
@@ -199,6 +200,12 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
     let results_ca = rules.authority("results", &raw.results, raw.results_ca);
     let state_ca = rules.authority("state", &raw.state, raw.state_ca);
     let search_ca = rules.authority("search", &raw.search, raw.search_ca);
+    let blobs = blobs::choice(&raw.blobs, secrets, &ask.variables).unwrap_or_else(|why| {
+        rules.add("blobs", why);
+        BlobsChoice::Results
+    });
+    let plain = matches!(&blobs, BlobsChoice::S3 { address, .. } if address.is_plain());
+    let blobs_ca = rules.authority("blobs", if plain { "http://" } else { &raw.blobs }, raw.blobs_ca);
     let config = Config {
         broker,
         broker_ca,
@@ -208,10 +215,8 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
             "sqlite" => ResultsChoice::Sqlite,
             address => ResultsChoice::MySql(with_password(address, secrets.results_password.as_deref())),
         },
-        blobs: match raw.blobs.strip_prefix("file://") {
-            Some(path) => BlobsChoice::Directory(path.into()),
-            None => BlobsChoice::Results,
-        },
+        blobs,
+        blobs_ca,
         max_args: usize::try_from(raw.max_args).unwrap_or(usize::MAX),
         keep: raw.keep.into(),
         state_ca,

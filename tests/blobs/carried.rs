@@ -1,4 +1,4 @@
-//! Through a consumer: the embedded broker with SQLite and with files, RabbitMQ with a server's table.
+//! Through a consumer: the embedded broker with SQLite, with files and with a bucket, RabbitMQ with a server's table.
 
 use std::sync::{
     Arc, OnceLock,
@@ -21,7 +21,7 @@ use crate::{
     },
     consumer::stage::{Cast, QUEUE, Stage, job, settings},
     recorder::Record,
-    support::scratch::Scratch,
+    support::{bucket::Bucket, scratch::Scratch, servers::PrivateServer},
 };
 
 macro_rules! each {
@@ -37,6 +37,13 @@ macro_rules! each {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 let site = super::Site::Files(super::Scratch::new("blobs"));
+                super::bounded(super::$case::<super::OnEmbedded>(site)).await;
+            })*
+        }
+        mod embedded_and_objects {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let site = super::Site::Objects(super::Bucket::new());
                 super::bounded(super::$case::<super::OnEmbedded>(site)).await;
             })*
         }
@@ -162,30 +169,39 @@ async fn args_by_reference_are_carried_by_a_retry_and_into_a_whole_report<F: Fix
 }
 
 async fn a_job_whose_store_is_away_goes_back_and_runs_when_it_is_there<F: Fixture>(site: Site) {
-    let there = site.blobs().await;
-    let later = Arc::new(OnceLock::new());
     let other = Record::sqlite().await;
-    let blobs = Blobs::in_results(Arc::clone(&later));
-    // The store that is opened later must be the one that has the args.
-    let record = match &site {
-        Site::Table(record) => record,
-        Site::Files(_) => &other,
-    };
-    let job = match &site {
-        Site::Table(_) => large_job("echo", &there).await,
-        Site::Files(_) => large_job("echo", &Blobs::in_results(Arc::new(OnceLock::from(other.results.clone())))).await,
-    };
+    if let Site::Objects(_) = &site {
+        // A server killed and back; what it took before is still there.
+        let server = PrivateServer::start("s3").await;
+        let bucket = Bucket::on(&server);
+        let job = large_job("echo", &bucket.blobs()).await;
+        server.kill9().await;
+        is_away_until::<F>(job, bucket.blobs(), async || server.restart().await).await;
+    } else {
+        // A database that is opened later; it must be the one that has the args.
+        let results = match &site {
+            Site::Table(record) => record.results.clone(),
+            Site::Files(_) | Site::Objects(_) => other.results.clone(),
+        };
+        let later = Arc::new(OnceLock::new());
+        let job = large_job("echo", &Blobs::in_results(Arc::new(OnceLock::from(results.clone())))).await;
+        let opens = async || assert!(later.set(results).is_ok());
+        is_away_until::<F>(job, Blobs::in_results(Arc::clone(&later)), opens).await;
+    }
+    site.end().await;
+}
+
+async fn is_away_until<F: Fixture>(job: Job, blobs: Blobs, comes_back: impl AsyncFnOnce()) {
     let (_fixture, mut stage) = stage::<F>(echo(), blobs, false).await;
     // One slot: when the second has ended, the first was met and sent back.
     let marker = crate::consumer::stage::job("noop");
     stage.publish(&[job.clone(), marker.clone()]).await;
     assert_eq!(stage.report().await.job, marker.id, "on {QUEUE}");
-    assert!(later.set(record.results.clone()).is_ok());
+    comes_back().await;
     let report = stage.report().await;
     assert_eq!((report.job, report.attempt, report.state), (job.id, 1, State::Succeeded));
     assert_eq!(report.value_ref, job.args_ref);
     stage.drain().await;
-    site.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Each store by itself: a table on both databases, and files.
+//! Each store by itself: a table on both databases, files, and the objects of a bucket.
 
 use jiff::{SignedDuration, Timestamp};
 use spinor_consumers::blobs::{BlobError, Blobs};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Site, bytes};
 use crate::{
     recorder::{Record, entries},
-    support::scratch::Scratch,
+    support::{bucket::Bucket, scratch::Scratch},
 };
 
 macro_rules! each {
@@ -21,6 +21,9 @@ macro_rules! each {
         }
         mod files {
             $(#[tokio::test] async fn $name() { super::$name(super::Site::Files(super::Scratch::new("blobs"))).await; })+
+        }
+        mod objects {
+            $(#[tokio::test] async fn $name() { super::$name(super::Site::Objects(super::Bucket::new())).await; })+
         }
     };
 }
@@ -89,7 +92,7 @@ async fn only_what_is_old_and_on_no_record_is_an_orphan(site: Site) {
     let other = Record::sqlite().await;
     let results = match &site {
         Site::Table(record) => record.results.clone(),
-        Site::Files(_) => other.results.clone(),
+        Site::Files(_) | Site::Objects(_) => other.results.clone(),
     };
     let recorded = entries::job();
     results.store(&[spinor_consumers::entry::Entry::Queued(Box::new(recorded.clone()))]).await.unwrap();

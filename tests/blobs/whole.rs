@@ -1,6 +1,9 @@
 //! The whole thing: published over the API, run by a consumer, given back by the API and the client.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::json;
 use spinor::{
@@ -8,7 +11,7 @@ use spinor::{
     client::{Client, ClientError},
 };
 use spinor_consumers::{
-    blobs::Blobs,
+    blobs::{Blobs, S3Keys},
     broker::{
         AnyBroker, QueueSpec,
         rabbitmq::{RabbitMq, RabbitSettings},
@@ -22,7 +25,7 @@ use tokio::task::JoinSet;
 use super::large;
 use crate::{
     consumer::stage::{Cast, settings},
-    support::{eventually, process::Spinor, site::Site},
+    support::{bucket::Bucket, eventually, process::Spinor, site::Site},
 };
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(90);
@@ -117,4 +120,42 @@ async fn large_args_reach_a_command_and_what_was_damaged_is_said_by_the_api() {
     assert_eq!(record.job.unwrap().args, Json::null());
     up.terminate();
     assert!(up.wait(PATIENCE).await.success(), "{}", up.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_args_lie_in_a_bucket_that_is_looked_at_before_anything_starts() {
+    let bucket = Bucket::new();
+    let toml = |address: &str| format!("data = 'data'\nblobs = {address:?}\nsecrets = 'secrets.toml'\n");
+    let mut spinor = Spinor::new(&toml(&bucket.address()));
+    let secrets = spinor.join("secrets.toml");
+    std::fs::write(&secrets, "").unwrap();
+    std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let without = spinor.run(&["up"]).await;
+    assert!(!without.status.success() && without.stderr.contains("`blobs_access_key`"), "{}", without.stderr);
+    spinor.set("AWS_ACCESS_KEY_ID", &bucket.keys.access).set("AWS_SECRET_ACCESS_KEY", "hush");
+    let wrong = spinor.run(&["up"]).await;
+    assert!(!wrong.status.success() && wrong.stderr.contains("the secret key is not"), "{}", wrong.stderr);
+    assert!(!wrong.stderr.contains("hush"), "{}", wrong.stderr);
+    // The file counts before the environment.
+    let S3Keys { access, secret, .. } = &bucket.keys;
+    std::fs::write(&secrets, format!("blobs_access_key = {access:?}\nblobs_secret_key = {secret:?}\n")).unwrap();
+    let mut up = spinor.start(&["up"]);
+    up.says("spinor is up", PATIENCE).await;
+    let client = Client::unix(spinor.join("data/spinor.sock")).unwrap();
+    let mut job = NewJob::new("command");
+    let words = large().text()[..3 << 20].to_owned();
+    job.args = Some(Json::of(&json!({"argv": ["wc", "-c"], "stdin": words})).unwrap());
+    let accepted = client.publish(&job).await.unwrap();
+    let report = client.wait(accepted.id, PATIENCE, true).await.unwrap().report.unwrap();
+    assert_eq!(report.stdout.head.trim(), (3 << 20).to_string(), "{report:?}");
+    let record = client.job(accepted.id).await.unwrap();
+    assert_eq!(record.unread, Vec::<String>::new());
+    let args = record.job.as_ref().and_then(|job| job.args_ref).unwrap();
+    assert_eq!(std::fs::metadata(bucket.file(accepted.id, &args)).unwrap().len(), args.size);
+    let doctor = spinor.run(&["doctor"]).await;
+    assert!(doctor.stdout.contains("its objects can be listed"), "{}", doctor.stdout);
+    up.terminate();
+    assert!(up.wait(PATIENCE).await.success(), "{}", up.stderr());
+    let all = format!("{}{}{}", up.stdout(), up.stderr(), doctor.stdout);
+    assert!(!all.contains(secret.as_str()), "{all}");
 }

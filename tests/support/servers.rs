@@ -27,6 +27,16 @@ pub fn redis_url() -> String {
     required("SPINOR_TEST_REDIS_URL")
 }
 
+/// The shared server of S3: `http://key:secret@host:port`. Tests keep apart by a bucket each.
+pub fn s3_url() -> String {
+    required("SPINOR_TEST_S3_URL")
+}
+
+/// Where it keeps each bucket as a directory.
+pub fn s3_buckets() -> PathBuf {
+    required("SPINOR_TEST_S3_BUCKETS").into()
+}
+
 fn required(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: run `make test`, or `deploy/test.sh TEST-NAME`, which start the servers")
@@ -54,7 +64,7 @@ impl PrivateServer {
         Self::start(&kind("SPINOR_TEST_ENGINE", "elasticsearch")).await
     }
 
-    /// Starts a server by its name (`rabbitmq`, `mariadb`, `redis`, `elasticsearch`, `opensearch`) and awaits its readiness.
+    /// Starts a server by its name (`rabbitmq`, `mariadb`, `redis`, `s3`, `elasticsearch`, `opensearch`) and awaits its readiness.
     pub async fn start(name: &str) -> Self {
         Self::start_with(name, &[]).await
     }
