@@ -22,6 +22,7 @@ mod kill;
 mod message;
 mod orchestrations;
 mod production;
+mod python;
 mod rabbitmq;
 mod readme;
 mod recorder;
