@@ -146,6 +146,11 @@ def tells_progress() -> None:
     progress(4, 4)
 
 
+@job("t.passes_on")
+def passes_on(number: int) -> str:
+    return add.publish(number, 1).id
+
+
 @job("t.terminates_itself")
 def terminates_itself() -> None:
     os.kill(os.getpid(), signal.SIGTERM)

@@ -131,6 +131,11 @@ class Executor(unittest.TestCase):
                 self.assertEqual((second["jobs"][0]["queue"], second["number"]), ("images", first["number"] + 1))
                 served.send({"type": "published", "execution": execution, "number": second["number"], "ids": ["b"]})
                 self.assertEqual(served.result(execution)["value"], "b")
+            execution = served.start("t.passes_on", {"number": 41})
+            frame = served.until("publish")
+            self.assertEqual(frame["jobs"][0]["args"], {"left": 41, "right": 1})
+            served.send({"type": "published", "execution": execution, "number": frame["number"], "ids": ["c"]})
+            self.assertEqual(served.result(execution)["value"], "c")
             execution = served.start("t.publishes")
             number = served.until("publish")["number"]
             served.send({"type": "published", "execution": execution, "number": number, "error": "`[0].unique.key`: is empty"})
