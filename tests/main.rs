@@ -23,6 +23,7 @@ mod message;
 mod orchestrations;
 mod production;
 mod programs;
+mod python;
 mod rabbitmq;
 mod readme;
 mod recorder;

@@ -75,6 +75,20 @@ class AsyncClient:
         report: Dict[str, Any] = (await self._waited(job, timeout))["report"]
         return report
 
+    async def wait_all(self, jobs: Iterable[Union[str, AsyncHandle]], timeout: Time = 3600) -> Dict[str, str]:
+        """Waits until all of these jobs have ended, or the time is over; the states of those that have, by id."""
+        going = {calls.id_of(job) for job in jobs}
+        ended: Dict[str, str] = {}
+        end = time.monotonic() + seconds("timeout", timeout)
+        while going:
+            some = sorted(going)[: calls.MOST_WAITS]
+            answer = await self._ask(calls.wait_many(some, max(end - time.monotonic(), 0)))
+            ended.update({one["id"]: one["state"] for one in answer["ended"]})
+            going.difference_update(ended)
+            if time.monotonic() >= end:
+                break
+        return ended
+
     async def result(self, job: Union[str, AsyncHandle], timeout: Time = 3600) -> Any:
         """Waits for a job's value; `JobFailed` when it ended otherwise."""
         answer = await self._waited(job, timeout)

@@ -7,7 +7,7 @@ Refuses to know sockets.
 from __future__ import annotations
 
 import traceback
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from .errors import ArgsError
 from .job import Job
@@ -39,6 +39,9 @@ def attempt(job: Optional[Job[Any]], kind: str, args: Any, call: Callable[[Job[A
 
 def outcome_of(error: BaseException, job: Job[Any]) -> Outcome:
     """What an exception that left a job means."""
+    inner: Sequence[BaseException] = getattr(error, "exceptions", ())
+    if len(inner) == 1 and isinstance(inner[0], (Retry, Discard)):
+        error = inner[0]  # What asyncio's task groups make of it.
     if isinstance(error, Retry):
         after = {} if error.after is None else {"after": error.after}
         return {"outcome": "retry", "reason": message_of(error.reason), **after}

@@ -138,6 +138,8 @@ class _WithSettle:
         answer = self._link.publish(self._job.execution, [job.json()])
         if "error" in answer:
             field, _, why = str(answer["error"]).partition(": ")
+            field = field.strip("`")
+            field = field[4:] if field.startswith("[0].") else field  # There is but one.
             raise ArgsError(field if why else "", why or field)
         ids = answer.get("ids") or [job.id]
         return publishing.Handle(ids[0], job.queue or "default")

@@ -6,6 +6,7 @@ later (``publish``, ``delay``), or as a value (``new``). Refuses two functions f
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from typing import Any, Callable, Dict, Generic, Iterable, Optional, Tuple, Type, TypeVar
@@ -68,7 +69,10 @@ class Job(Generic[F]):
     def having(self, **options: Any) -> "Job[F]":
         """The same job, published with these options: ``resize.having(delay="5m").publish(path)``."""
         check_options(options)
-        return Job(self.function, self.kind, self.description, self.secrets, self.discard_on, {**self.options, **options})
+        NewJob(self.kind, **options)
+        other = copy.copy(self)
+        other.options = {**self.options, **options}
+        return other
 
     def hello(self) -> Dict[str, Any]:
         """What the executor protocol says of it."""

@@ -7,7 +7,9 @@ gives the socket back with the frame that the main thread waits for. Refuses to 
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections import deque
 from typing import Any, Callable, ContextManager, Deque, Dict, List, Optional
 
@@ -79,6 +81,8 @@ class Link:
 
     def publish(self, execution: str, jobs: List[Dict[str, Any]]) -> Frame:
         """Hands jobs to the consumer, to be published with the settle; its answer."""
+        if self._dead:
+            raise SpinorError("there is no consumer to publish by: it is gone, or this is a child that the job forked")
         with self._cond:
             self._asked += 1
             number = self._asked
@@ -141,7 +145,7 @@ class Link:
             seen: Optional[object] = None
             quiet = 0
             while quiet < QUIET:
-                threading.Event().wait(TICK)
+                time.sleep(TICK)
                 with self._cond:
                     now = self._running
                     take = now is not None and now is seen and self._reader is None and not self._inbox
@@ -158,7 +162,7 @@ class Link:
         try:
             frame = self._read_on(lambda: False)
         except WireError as error:
-            print(f"spinor_jobs: {error}; the consumer is taken as gone", flush=True)
+            print(f"spinor_jobs: {error}; the consumer is taken as gone", file=sys.stderr, flush=True)
         with self._cond:
             self._inbox.append(frame)
             self._reader = None

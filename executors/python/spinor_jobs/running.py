@@ -5,11 +5,13 @@ Every function here does nothing outside of a job, so that the same code runs in
 
 from __future__ import annotations
 
+import math
 import time
 from contextvars import ContextVar
 from typing import Any, Callable, Dict, Optional
 
 from .outcomes import Cancelled
+from .values import clean
 
 #: Progress is passed on no more often.
 _APART = 0.05
@@ -59,9 +61,13 @@ class Running:
         if now - self._told < _APART and done != of:
             return
         self._told = now
-        frame: Dict[str, Any] = {"type": "progress", "execution": self.execution, "done": done}
-        frame.update({name: value for name, value in (("of", of), ("note", note)) if value is not None})
-        self._say(frame)
+        frame: Dict[str, Any] = {"type": "progress", "execution": self.execution, "done": float(done)}
+        if of is not None:
+            frame["of"] = float(of)
+        if note is not None:
+            frame["note"] = clean(str(note))
+        if math.isfinite(frame["done"]) and math.isfinite(frame.get("of", 0)):
+            self._say(frame)
 
 
 #: The job of this context: of a task, or of an inline call.

@@ -35,7 +35,8 @@ class Tasks:
 
         self._term.cancel_task = cancel
         here = running.of_process
-        if here is not None and here.wish is not None:
+        if self._term.pending or (here is not None and here.wish is not None):
+            self._term.pending = False
             cancel()
         try:
             return await task

@@ -23,7 +23,8 @@ class Term:
         #: Cancels the task of an async job.
         self.cancel_task: Optional[Callable[[], None]] = None
         self._cuts = False
-        self._pending = False
+        #: A signal came and has cut nothing yet.
+        self.pending = False
         self._shields = 0
 
     def install(self) -> None:
@@ -59,12 +60,12 @@ class Term:
     def settled(self) -> None:
         """The job's result is sent; a signal that came too late for it ends the process."""
         self.busy = False
-        if self._pending:
+        if self.pending:
             raise SystemExit(143)
 
     def _raise_pending(self) -> None:
-        if self._pending and self._cuts and not self._shields:
-            self._pending = self._cuts = False
+        if self.pending and self._cuts and not self._shields:
+            self.pending = self._cuts = False
             raise self.why()
 
     def _on_signal(self, *_: Any) -> None:
@@ -73,5 +74,5 @@ class Term:
         if self.cancel_task is not None:
             self.cancel_task()
             return
-        self._pending = True
+        self.pending = True
         self._raise_pending()

@@ -27,7 +27,7 @@ def _other(value: Any) -> Any:
         return sorted(value)
     if hasattr(value, "__fspath__"):
         return value.__fspath__()
-    raise TypeError(f"a {type(value).__name__} is no JSON")
+    raise TypeError(f"what JSON has no word for: {type(value).__name__}")
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_other)

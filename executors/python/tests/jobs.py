@@ -129,6 +129,28 @@ def publishes(wait: float = 0) -> str:
     return typed.having(queue="images").publish(Size(1), at="2030-01-31T12:00:00Z").id
 
 
+@job("t.group")
+async def group() -> None:
+    class Group(Exception):
+        exceptions = (Retry("busy", after=2),)
+
+    raise Group("one sub-exception")  # As asyncio's task groups do, from Python 3.11 on.
+
+
+@job("t.progress")
+def tells_progress() -> None:
+    progress(float("nan"), 1)
+    progress(1, 4, note="\udcff")
+    for number in range(1000):
+        progress(number, 4000)
+    progress(4, 4)
+
+
+@job("t.passes_on")
+def passes_on(number: int) -> str:
+    return add.publish(number, 1).id
+
+
 @job("t.terminates_itself")
 def terminates_itself() -> None:
     os.kill(os.getpid(), signal.SIGTERM)

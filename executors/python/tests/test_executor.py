@@ -56,6 +56,8 @@ class Executor(unittest.TestCase):
             self.assertEqual((failed["outcome"], failed["message"]), ("failed", "RuntimeError: plain"))
             self.assertIn('raise RuntimeError(what)', failed["detail"])
             self.assertNotIn("spinor_jobs", failed["detail"], "our own frames are of no use to a reader")
+            grouped = served.run("t.group")
+            self.assertEqual((grouped["outcome"], grouped["after"]), ("retry", 2))
             table = [("exit", "sys.exit"), ("surrogate", "udcff"), ("nan", "carried"), ("object", "carried"),
                      ("text", "no UTF-8"), ("huge", "at most")]
             for what, word in table:
@@ -63,6 +65,12 @@ class Executor(unittest.TestCase):
                 self.assertEqual(result["outcome"], "failed", what)
                 self.assertIn(word, result["message"])
             self.assertEqual(served.run("t.sum", {"left": 2, "right": 2})["value"], 4)
+
+    def test_progress_is_thinned_out_and_what_is_no_number_is_left_out(self) -> None:
+        with program() as served:
+            before, result = self.frames(served, served.start("t.progress"))
+            self.assertEqual((result["outcome"], before[-1]["done"]), ("succeeded", 4))
+            self.assertLess(len(before), 200)
 
     def test_prints_are_the_log_and_log_records_are_frames(self) -> None:
         with program() as served:
@@ -123,8 +131,13 @@ class Executor(unittest.TestCase):
                 self.assertEqual((second["jobs"][0]["queue"], second["number"]), ("images", first["number"] + 1))
                 served.send({"type": "published", "execution": execution, "number": second["number"], "ids": ["b"]})
                 self.assertEqual(served.result(execution)["value"], "b")
+            execution = served.start("t.passes_on", {"number": 41})
+            frame = served.until("publish")
+            self.assertEqual(frame["jobs"][0]["args"], {"left": 41, "right": 1})
+            served.send({"type": "published", "execution": execution, "number": frame["number"], "ids": ["c"]})
+            self.assertEqual(served.result(execution)["value"], "c")
             execution = served.start("t.publishes")
             number = served.until("publish")["number"]
-            served.send({"type": "published", "execution": execution, "number": number, "error": "unique.key: is empty"})
+            served.send({"type": "published", "execution": execution, "number": number, "error": "`[0].unique.key`: is empty"})
             refused = served.result(execution)
             self.assertEqual((refused["outcome"], refused["message"]), ("failed", "ArgsError: `unique.key`: is empty"))
