@@ -162,6 +162,7 @@ impl Feed {
         let ended = self.work(&mut this, connection).await;
         // What was not forwarded is stale with the rest: it comes again.
         self.broker.retire(&this.tracker);
+        this.give_up();
         ended
     }
 

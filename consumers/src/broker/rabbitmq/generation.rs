@@ -111,6 +111,18 @@ impl Generation {
         let _ = tokio::time::timeout(FAREWELL / 3, close).await;
     }
 
+    /// Closes the channel, if it still stands, without waiting: what was in hand on it comes again now, not
+    /// when the last execution that came over it lets go of it.
+    pub fn give_up(&self) {
+        if self.is_up() {
+            let channel = self.channel.clone();
+            self.broker.tasks.spawn(async move {
+                // With an error it is closed all the same.
+                let _ = tokio::time::timeout(FAREWELL, channel.close(200, "given up".into())).await;
+            });
+        }
+    }
+
     /// Brings the consumers in line with the credit.
     pub async fn adjust(&mut self, credit: u32) -> lapin::Result<()> {
         let within = within(credit);
