@@ -34,4 +34,6 @@ case $broker in
 esac
 
 export SPINOR_TEST_SERVERS=$PWD/deploy/servers
+# A run of many minutes does not end because a server that was struck takes its time on a busy machine.
+export SPINOR_SERVER_PATIENCE=${SPINOR_SERVER_PATIENCE:-900}
 cargo test --workspace --locked --quiet --test spinor -- --exact "torture::$test" --nocapture

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::support::{
     eventually,
     process::Process,
+    proxy::CutProxy,
     servers::{self, PrivateServer},
     site::Site,
 };
@@ -73,6 +74,41 @@ async fn a_killed_consumers_jobs_run_elsewhere_within_5_s_and_held_ones_within_2
     assert!(held.iter().chain(&others).all(marked), "{rows:?}");
     assert_eq!(second.stderr().matches("came back from a consumer that died").count(), 4, "the held ones were charged");
     first.wait(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_in_hand_when_its_link_is_lost_runs_elsewhere_and_not_here_as_well() {
+    let site = Site::new().await;
+    let address = site.broker.rsplit_once('@').map(|(_, rest)| rest.split('/').next().unwrap()).unwrap();
+    let proxy = CutProxy::start(address).await;
+    let flags = ["up", "--only", "consumer", "--data", "a", "--broker", &proxy.url(&site.broker)];
+    let stage = Stage::rabbitmq(site, "slots = 1").await;
+    let first = stage.spinor.start(&flags);
+    first.says("spinor is up", PATIENCE).await;
+    // A fast consumer has some in hand when one of them takes its time.
+    let script = format!("{WRITE}; [ $(wc -l < ledger) = 20 ] && mkdir long && {{ sleep 4; mkdir done; }}; true");
+    let jobs = stage.publish(60, &script).await;
+    eventually("the long one", PATIENCE, async || stage.spinor.join("long").exists()).await;
+    stage.wait_recorded("succeeded", 19).await;
+    let ran = stage.executions();
+    let long = *ran.keys().max_by_key(|job| job.as_bytes()).expect("it ran");
+    let mine = ran[&long][0];
+    proxy.cut();
+    let mut second = stage.consumer("b").await;
+    stage.wait_executed(&jobs, jobs.len() + 1, PATIENCE).await;
+    eventually("the long one to end", PATIENCE, async || stage.spinor.join("done").exists()).await;
+    proxy.heal();
+    second.terminate();
+    second.wait(PATIENCE).await;
+    // Whatever the first one still had in hand stood before this.
+    let last = stage.publish(1, WRITE).await;
+    stage.wait_executed(&last, 1, PATIENCE).await;
+    assert_eq!(stage.executions()[&last[0]], [mine], "the first one is back");
+    stage.wait_recorded("succeeded", jobs.len() + 1).await;
+    let twice = |(job, boots): (Uuid, Vec<Uuid>)| (boots.len() > 1).then_some(job);
+    assert_eq!(stage.executions().into_iter().filter_map(twice).collect::<Vec<_>>(), [long]);
+    let marked = stage.rows().await.iter().filter(|row| row.maybe_rerun && row.job != long).count();
+    assert!(marked > 0, "nothing was in hand when the link was lost");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,9 +21,9 @@ const HAND: Seconds = 6.0;
 const LONGEST: Seconds = 60.0;
 /// A cancel is obeyed within this: consumers ask State every 3 s, and a process gets its moment to end.
 const OBEYED: Seconds = 10.0;
-/// A job may be parked when so many of its executions ended with their consumer: twice beside others,
-/// and twice alone.
-const PARKED: usize = 4;
+/// A job may be parked when so many of its executions ended with their consumer: four starts have to,
+/// and one may be cut before its process writes a line.
+const PARKED: usize = 3;
 /// The jobs' clock has hundredths, and a fault is written down around its signal.
 const SLACK: Seconds = 0.5;
 

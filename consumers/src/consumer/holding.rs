@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::intake::{Intake, give_back};
 use crate::{
-    broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Settlement, Subscription},
+    broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Subscription},
     message::{self, Message, Past, header},
 };
 
@@ -97,6 +97,10 @@ impl Holding {
     /// Moves a job that has not started to this consumer's queue; the delivery that answers for it
     /// from now on, which is the old one when the copy did not come.
     pub async fn hold(self: &Arc<Self>, key: AttemptKey, delivery: Delivery, copy: Message) -> Delivery {
+        // One whose link is gone comes again by itself; a copy would make two of it.
+        if !self.broker.in_hand(&delivery.tag) {
+            return delivery;
+        }
         match self.fetch(key, &delivery.queue, copy).await {
             Some(newer) => {
                 self.broker.let_go(delivery).await;
@@ -113,7 +117,7 @@ impl Holding {
             return false;
         }
         let Some(newer) = self.fetch(key, queue, copy).await else { return false };
-        self.take(key, newer);
+        self.take(newer);
         tracing::debug!(job = %key.0, "A running job is held anew.");
         true
     }
@@ -202,18 +206,17 @@ impl Holding {
         match awaited {
             Some(awaited) => {
                 if let Err(delivery) = awaited.send(delivery) {
-                    self.take(key, delivery);
+                    self.take(delivery);
                 }
             }
-            None => self.take(key, delivery),
+            None => self.take(delivery),
         }
     }
 
     /// The newer delivery answers for a running job; one that does not run waits for a slot.
-    fn take(&self, key: AttemptKey, newer: Delivery) {
-        match self.running.replace(&key, newer) {
-            Ok(old) => drop(self.broker.settle(old, Settlement::default())),
-            Err(newer) => self.intake.arrive(&self.broker, &mut vec![newer]),
+    fn take(&self, newer: Delivery) {
+        if let Some(newer) = self.intake.unless_running(&self.broker, newer) {
+            self.intake.arrive(&self.broker, &mut vec![newer]);
         }
     }
 

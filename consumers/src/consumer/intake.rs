@@ -248,7 +248,11 @@ impl Intake {
     /// Puts arrivals in line, or hands them back when it is closed.
     pub fn arrive(&self, broker: &AnyBroker, arrivals: &mut Vec<Delivery>) {
         if arrivals.iter().any(|delivery| delivery.redelivered) {
-            *arrivals = arrivals.drain(..).filter_map(|delivery| self.unless_running(broker, delivery)).collect();
+            let unless_running = |delivery: Delivery| match delivery.redelivered {
+                true => self.unless_running(broker, delivery),
+                false => Some(delivery),
+            };
+            *arrivals = arrivals.drain(..).filter_map(unless_running).collect();
         }
         let mut line = self.lock();
         if line.closed {
@@ -270,10 +274,12 @@ impl Intake {
     }
 
     /// What runs here already needs no slot: the newer delivery answers for both, and all slots may
-    /// be taken by what came again.
-    fn unless_running(&self, broker: &AnyBroker, delivery: Delivery) -> Option<Delivery> {
-        if !delivery.redelivered {
-            return Some(delivery);
+    /// be taken by what came again. One whose own link is lost answers for nothing: it would take the
+    /// place of one that is good, and the job would be nowhere but here.
+    pub fn unless_running(&self, broker: &AnyBroker, delivery: Delivery) -> Option<Delivery> {
+        if !broker.in_hand(&delivery.tag) {
+            drop(broker.settle(delivery, Settlement::default()));
+            return None;
         }
         let Some(key) = message::attempt_of(&delivery.message, &delivery.queue) else { return Some(delivery) };
         match self.running.replace(&key, delivery) {

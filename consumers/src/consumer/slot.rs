@@ -93,6 +93,11 @@ impl Work for Slots {
 
     async fn perform(&self, delivery: Delivery) {
         let (now, since) = (Timestamp::now(), Instant::now());
+        if !self.broker.in_hand(&delivery.tag) {
+            // Its link was lost while it waited: it comes again, here or elsewhere, and would run twice.
+            self.settle(delivery, Settlement::default());
+            return self.intake.ended(since.elapsed());
+        }
         match message::decode(&delivery.message, &delivery.queue, self.default_kind(&delivery.queue), now) {
             Ok(decoded) => self.admit(decoded, delivery, now).await,
             Err(rubbish) => self.bury(delivery, &rubbish.0, Vec::new()),
@@ -198,14 +203,7 @@ impl Slots {
         if !delivery.redelivered {
             return Some(delivery);
         }
-        let delivery = match self.running.replace(&key, delivery) {
-            Ok(old) => {
-                // The newer delivery answers for both; acking a lost one does nothing.
-                self.settle(old, Settlement::default());
-                return None;
-            }
-            Err(delivery) => delivery,
-        };
+        let delivery = self.intake.unless_running(&self.broker, delivery)?;
         if let Some(again) = self.lately.recall(&key) {
             self.settle(delivery, again);
             return None;
@@ -281,8 +279,12 @@ impl Slots {
         let context = context.with_drafts(self.drafts.clone());
         context.bring(ready);
         if let Err(copy) = self.running.start(key, delivery, context.canceller()) {
-            tracing::warn!(job = %job.id, attempt = job.attempt, "A copy of a running attempt was dropped.");
-            return self.settle(copy, Settlement::default());
+            tracing::warn!(job = %job.id, attempt = job.attempt, "Two of one attempt came here at once; one of them runs.");
+            // The one that runs may have lost its link, and this be what came again: it answers for both.
+            if let Some(ended) = self.intake.unless_running(&self.broker, copy) {
+                give_back(&self.broker, self.holding.boot, ended);
+            }
+            return;
         }
         // A wish that came between the look and the start is not missed: it is looked for again.
         if let Some(mark) = self.wish(&job) {

@@ -111,8 +111,9 @@ impl Generation {
         let _ = tokio::time::timeout(FAREWELL / 3, close).await;
     }
 
-    /// Gives the channel up, by word: one that is dropped while the server owes it an answer to a
-    /// subscribe stays open, and what that subscription is then given is in nobody's hand.
+    /// Gives the channel up, by word and without waiting: one that is only dropped stays open while an
+    /// execution that came over it runs, or while the server owes it an answer to a subscribe, and
+    /// what it was given is in nobody's hand.
     pub fn give_up(&self) {
         if self.is_up() {
             let (channel, stop) = (self.channel.clone(), self.broker.stop.clone());

@@ -60,8 +60,12 @@ impl Slots {
         self.intake.arrive(&self.broker, &mut vec![delivery]);
     }
 
-    /// A holder is dead: the job is charged, and runs here, or is parked.
+    /// A holder is dead: the job is charged, and runs here, or is parked. Not by a delivery whose own
+    /// link was lost meanwhile: it comes again, and its dead letter could not be sent for it.
     pub fn holder_died(&self, asked: Asked) {
+        if !self.broker.in_hand(&asked.delivery.tag) {
+            return self.settle(asked.delivery, Settlement::default());
+        }
         if let Some(asked) = self.charge(asked) {
             self.intake.arrive(&self.broker, &mut vec![asked.delivery]);
         }
