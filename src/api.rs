@@ -6,6 +6,7 @@
 
 pub mod listen;
 pub mod new_job;
+pub mod new_run;
 pub mod problem;
 
 mod cancel;
@@ -65,7 +66,7 @@ pub use locks::{KeyRow, LimitRow, LockFilter, Locks, NewLimit};
 pub use problem::Problem;
 pub use queues::{QueuePause, QueueRow};
 pub use replays::{Matched, NewReplays};
-pub use runs::{DriveRuns, NewRun, RunOrder, SubmittedRun};
+pub use runs::{DriveRuns, NewRun, RetriedRun, RunOrder, SubmittedRun};
 pub use status::{LinkState, Status};
 pub use steer::Asked;
 pub use unique::{NewUnique, OnConflict, Until, Wanted};
@@ -184,6 +185,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/runs", get(runs::list).post(runs::submit))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/cancel", post(cancel::run))
+        .route("/runs/{id}/retry", post(runs::retry))
         .route("/runs/{id}/steps", get(runs::steps))
         .route("/nodes", get(runs::nodes))
         .route("/data/prune", post(data::prune))

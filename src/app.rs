@@ -32,6 +32,7 @@ use spinor_consumers::{
     retention::Retention,
     search::{Search, SearchIndex, SearchSettings},
     state::State,
+    trigger::Trigger,
 };
 use spinor_executors::Registry;
 use tokio::sync::watch;
@@ -47,7 +48,7 @@ use crate::{
 pub use connect::CannotConnect;
 
 /// A process that only consumes.
-const CONSUMER: Parts = Parts { api: false, consumer: true, recorder: false };
+const CONSUMER: Parts = Parts { api: false, consumer: true, recorder: false, trigger: false };
 /// From the second signal to the end, when something does not close.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
@@ -60,15 +61,22 @@ pub struct Parts {
     pub consumer: bool,
     /// Keeps the record.
     pub recorder: bool,
+    /// Fires what follows a job.
+    pub trigger: bool,
 }
 
 impl Parts {
     /// Everything.
-    pub const ALL: Self = Self { api: true, consumer: true, recorder: true };
+    pub const ALL: Self = Self { api: true, consumer: true, recorder: true, trigger: true };
+
+    /// Does one of them need the record from the start?
+    const fn need_the_record(self) -> bool {
+        self.api || self.recorder || self.trigger
+    }
 
     /// Their names.
     pub fn names(self) -> Vec<String> {
-        [("api", self.api), ("consumer", self.consumer), ("recorder", self.recorder)]
+        [("api", self.api), ("consumer", self.consumer), ("recorder", self.recorder), ("trigger", self.trigger)]
             .into_iter()
             .filter(|(_, runs)| *runs)
             .map(|(name, _)| name.to_owned())
@@ -126,10 +134,10 @@ impl App {
         let listening = if role.parts.api { Some(api::listen::bind(&config).await?) } else { None };
         let broker = connect::broker(&config, stop).await?;
         // Who publishes needs the work queues, who records the reports': neither waits for a consumer.
-        if role.parts.api || role.parts.recorder {
+        if role.parts.need_the_record() {
             connect::queues(&config, &broker, stop).await?;
         }
-        let record = if role.parts.recorder || role.parts.api {
+        let record = if role.parts.need_the_record() {
             Record::new(OnceLock::from(
                 connect::results(&config, role.record.as_deref().unwrap_or(&config.data), stop).await?,
             ))
@@ -168,7 +176,7 @@ impl App {
         self.listening.as_ref().map(Listening::addresses).unwrap_or_default()
     }
 
-    /// Runs every part until `shutdown` drains it; then stops them in turn: consumers, recorder
+    /// Runs every part until `shutdown` drains it; then stops them in turn: consumers, trigger, recorder
     /// (once it has what they reported), API, broker. Told to end at once it does, with an error.
     pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
         let stop_recording = CancellationToken::new();
@@ -180,6 +188,8 @@ impl App {
         let following = TaskTracker::new();
         let marks = Marks::follow(self.broker.clone(), Arc::clone(&self.state), &following, stop_serving.clone());
         let agreed = Agreed { state: Arc::clone(&self.state), marks };
+        let stop_firing = CancellationToken::new();
+        let firing = self.start_firing(&agreed.marks, &stop_firing, &failed)?;
         let consuming = self.start_consuming(&agreed, &shutdown, &failed);
         let groups = self.start_scaling(&agreed, &shutdown, &failed, &consuming);
         consuming.close();
@@ -194,6 +204,9 @@ impl App {
         }
         let in_turn = async {
             consuming.wait().await;
+            // It reports runs, and is told by consumers what ended.
+            stop_firing.cancel();
+            within(Duration::from_secs(6), &firing).await;
             stop_recording.cancel();
             within(Duration::from_secs(10), &recording).await;
             stop_serving.cancel();
@@ -267,6 +280,27 @@ impl App {
         }
         tracker.close();
         Ok((tracker, view))
+    }
+
+    fn start_firing(
+        &self,
+        marks: &Arc<Marks>,
+        stop: &CancellationToken,
+        failed: &CancellationToken,
+    ) -> anyhow::Result<TaskTracker> {
+        let tracker = TaskTracker::new();
+        if self.role.parts.trigger {
+            let trigger = Trigger::new(self.broker.clone(), self.results()?, self.blobs.clone(), Arc::clone(marks));
+            let (until, failed) = (stop.clone(), failed.clone());
+            tracker.spawn(async move {
+                if let Err(error) = trigger.run(until).await {
+                    tracing::error!(%error, "The part `trigger` stopped; what follows waits in its queue.");
+                    failed.cancel();
+                }
+            });
+        }
+        tracker.close();
+        Ok(tracker)
     }
 
     /// Keeps the record small; several processes take turns.

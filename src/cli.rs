@@ -20,6 +20,7 @@ mod many;
 mod output;
 mod pages;
 mod publish;
+mod publish_run;
 mod queues;
 mod run;
 mod runs;

@@ -35,7 +35,7 @@ use uuid::Uuid;
 use crate::{
     api::{
         Accepted, BackUp, BatchAnswer, EventFilter, NewRun, Problem, Prune, PrunedSlice, QueueRow, Status,
-        SubmittedRun, WaitMany, Waited, WaitedMany, Why, new_job::NewJob,
+        SubmittedRun, WaitMany, Waited, WaitedMany, Why, new_job::NewJob, new_run::NewJobRun,
     },
     config::duration_text,
 };
@@ -192,6 +192,11 @@ impl Client {
 
     /// Publishes the plans of a run; the answering process drives it to its end.
     pub async fn submit_run(&self, run: &NewRun) -> Result<SubmittedRun, ClientError> {
+        self.post("/runs", run).await
+    }
+
+    /// Publishes a run of jobs; `Ok` once the broker has it on disk.
+    pub async fn publish_run(&self, run: &NewJobRun) -> Result<SubmittedRun, ClientError> {
         self.post("/runs", run).await
     }
 

@@ -13,6 +13,7 @@ pub mod analysis;
 pub mod command;
 pub mod compile;
 pub mod drive;
+pub mod jobs_analysis;
 pub mod parse;
 pub mod problem;
 pub mod progress;

@@ -28,6 +28,7 @@ mod rabbitmq;
 mod readme;
 mod recorder;
 mod retention;
+mod runs;
 mod scaling;
 mod search;
 mod state;

@@ -86,6 +86,7 @@ fn run(id: Uuid, days: i64) -> Entry {
         name: "r".into(),
         members: 1,
         steps: 2,
+        replay: 0,
         started,
         ended,
         succeeded,

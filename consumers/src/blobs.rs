@@ -8,6 +8,7 @@ mod directory;
 mod s3;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -20,7 +21,10 @@ use spinor_executors::{BlobRef, Job, Json, Report, Sha256};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::results::{Results, ResultsError};
+use crate::{
+    next::inputs::{self, Envelope, Input},
+    results::{Results, ResultsError},
+};
 use directory::Directory;
 use s3::S3;
 
@@ -182,6 +186,30 @@ impl Blobs {
             job.args = self.json(job.id, &blob, "args").await?;
         }
         Ok(job)
+    }
+
+    /// The same, with the values of other jobs in its args that were left where they lie.
+    pub async fn fetch_whole(&self, job: Job) -> Result<Job, BlobError> {
+        let mut job = self.fetch(job).await?;
+        if job.inputs {
+            // Boxed: few jobs have any.
+            job.args = Box::pin(self.open(&job)).await?;
+        }
+        Ok(job)
+    }
+
+    async fn open(&self, job: &Job) -> Result<Json, BlobError> {
+        let wrong = |why: String| BlobError::Wrong(format!("the inputs of job {}: {why}", job.id));
+        let envelope: Envelope = job.args.read().map_err(|error| wrong(error.to_string()))?;
+        let size = envelope.inputs.iter().map(|input| input.blob.size).sum::<u64>() + job.args.bytes().len() as u64;
+        if size > self.largest as u64 {
+            return Err(wrong(format!("{size} bytes, more than the limit of {}, `max_args`", self.largest)));
+        }
+        let mut values = BTreeMap::new();
+        for Input { at, job, blob } in &envelope.inputs {
+            values.insert(at.clone(), self.json(*job, blob, "value").await?.bytes().clone());
+        }
+        inputs::open(&envelope, &values).map_err(wrong)
     }
 
     /// Puts its value into a report, wherever that lies.

@@ -19,7 +19,7 @@ mod obeying;
 mod permits;
 mod presence;
 mod slot;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::{
     collections::BTreeMap,
@@ -46,6 +46,8 @@ use intake::{Intake, LEAVE};
 use obeying::Obeying;
 use permits::Permits;
 use slot::Slots;
+
+pub(crate) use slot::wish_text;
 
 /// The marks are waited for this long at the start; a store that is away longer is obeyed later.
 const MARKS: Duration = Duration::from_secs(10);

@@ -36,7 +36,7 @@ pub enum Entry {
     Run(Box<RunReport>),
 }
 
-/// A run as it is announced and as it ends. Keyed by run; the end wins.
+/// A run as it is announced and as it ends. Keyed by run; the last replay wins, and in it the end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
     /// The run's id, UUIDv7.
@@ -47,6 +47,9 @@ pub struct RunReport {
     pub members: u32,
     /// How many steps they have in all; 0 when they are no plans.
     pub steps: u32,
+    /// 0, and one more each time the run is retried.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replay: u32,
     /// When it was announced.
     pub started: Timestamp,
     /// When it ended; `None` in the announcement.
@@ -58,6 +61,10 @@ pub struct RunReport {
     /// What went wrong outside the members: unknown targets, unreachable nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+}
+
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 impl Entry {
@@ -141,6 +148,7 @@ mod tests {
             name: "f.yaml".into(),
             members: 1,
             steps: 2,
+            replay: 0,
             started: Timestamp::now(),
             ended: None,
             succeeded: None,

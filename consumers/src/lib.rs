@@ -3,7 +3,7 @@
 //! In the order of a job's way: [`message`] (how a job is carried), [`broker`] (the seam, with the
 //! two brokers under it), [`consumer`] (queues in, pool, settle), [`recorder`] (the reply queue
 //! into the results database), [`search`] (the same into the search index), [`replays`] (what ended is
-//! started anew). Only
+//! started anew), [`next`] and [`trigger`] (what follows a job). Only
 //! `broker/rabbitmq` knows the AMQP client; only `results` knows SQL of the record.
 
 mod anchor;
@@ -15,6 +15,7 @@ mod database;
 pub mod entry;
 pub mod marks;
 pub mod message;
+pub mod next;
 mod planted;
 pub mod recorder;
 pub mod replays;
@@ -23,5 +24,6 @@ pub mod retention;
 pub mod search;
 pub mod state;
 mod tls;
+pub mod trigger;
 
 pub use tls::{install_tls_provider, read_ca_file};

@@ -107,6 +107,10 @@ pub mod header {
     pub const RUN: &str = "spinor-run";
     /// The name within the run.
     pub const MEMBER: &str = "spinor-member";
+    /// Something waits for the job's end: whoever settles it publishes it for the part `trigger`.
+    pub const NEXT: &str = "spinor-next";
+    /// The args are an envelope with values that lie in the blob store.
+    pub const INPUTS: &str = "spinor-inputs";
     /// A foreign id that is no UUID.
     pub const EXTERNAL_ID: &str = "spinor-external-id";
     /// Present when a `queued` report was sent for the job.

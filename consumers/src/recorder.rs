@@ -281,8 +281,9 @@ impl<B: Broker> Recorder<B> {
         let verdict = if stored { Verdict::Ack } else { Verdict::HandBack };
         self.counts.packs.fetch_add(if stored { deliveries.len() as u64 } else { 0 }, Ordering::Relaxed);
         for delivery in deliveries {
+            let publish = if stored { letters::end(&delivery.message).into_iter().collect() } else { Vec::new() };
             // An ack that gets lost brings the pack again, which is harmless.
-            drop(self.broker.settle(delivery, Settlement { verdict, ..Settlement::default() }));
+            drop(self.broker.settle(delivery, Settlement { verdict, publish, ..Settlement::default() }));
         }
     }
 

@@ -25,7 +25,7 @@ pub use again::{Edit, NoJob};
 
 /// A job that was cancelled is not delivered before this: consumers have then heard that the cancel
 /// does not hold any more.
-const CANCEL_FORGOTTEN: Duration = LOOK.saturating_mul(2);
+pub const CANCEL_FORGOTTEN: Duration = LOOK.saturating_mul(2);
 /// A unique key that is taken again is kept for so long, if the job does not end before.
 const KEY_KEPT: Duration = Duration::from_secs(24 * 3600);
 

@@ -13,6 +13,7 @@ mod change;
 mod dead;
 mod failures;
 mod fingerprint;
+mod members;
 mod prune;
 mod question;
 mod read;
@@ -42,6 +43,7 @@ pub use change::{cause, clip, place};
 pub use dead::{DeadFilter, DeadLetter};
 pub use failures::{BAD_ENDS, FailureFilter, FailureGroup, Failures, Found, Look, Source};
 pub use fingerprint::fingerprint;
+pub use members::{Due, Followed, IsCancelled, MemberRow, Role};
 pub use prune::{Chunk, Cuts, Place, Pruned};
 pub use question::{AttemptRecord, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked};
 pub use read::is_cursor;
@@ -197,7 +199,11 @@ impl Results {
 
     /// One run with its members' states, at most 10 000 of them.
     pub async fn run(&self, id: Uuid) -> Result<Option<RunRecord>, ResultsError> {
-        self.0.run(id).await
+        let Some(mut record) = self.0.run(id).await? else { return Ok(None) };
+        if record.row.steps == 0 {
+            record.member_list = self.members(id).await?;
+        }
+        Ok(Some(record))
     }
 
     /// Steps of a run, by node, part and item; no outputs unless asked for.

@@ -52,6 +52,12 @@ pub struct Job {
     /// Its name within the run (for a plan: the node).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
+    /// Something waits for its end, which is told to the part `trigger`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub next: bool,
+    /// Its args are an envelope, and values that lie elsewhere are put into them before it runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inputs: bool,
     /// Queue that gets the report as an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
@@ -100,6 +106,8 @@ impl Job {
             retry: None,
             run: None,
             member: None,
+            next: false,
+            inputs: false,
             reply_to: None,
             correlation_id: None,
             priority: None,

@@ -7,7 +7,7 @@ mod check;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use spinor_executors::Json;
 use uuid::Uuid;
@@ -154,12 +154,23 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
 }
 
 fn read_one(body: &[u8]) -> Result<NewJob, Problem> {
+    of_fields(&fields(body, "a job")?)
+}
+
+/// The fields of an object, each as its text.
+pub(super) fn fields<'a>(body: &'a [u8], what: &str) -> Result<BTreeMap<String, &'a RawValue>, Problem> {
     // Well-formed first, so that "no JSON" and "no job" are told apart.
     let whole: &RawValue = parse(body)?;
-    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(whole.get())
-        .map_err(|_| Problem::new(422, "Not a job", "expected a JSON object with at least the field `kind`"))?;
+    serde_json::from_str(whole.get()).map_err(|_| {
+        let needed = if what == "a job" { "kind" } else { "members" };
+        Problem::new(422, format!("Not {what}"), format!("expected a JSON object with at least the field `{needed}`"))
+    })
+}
+
+/// A job of these fields.
+pub(super) fn of_fields(fields: &BTreeMap<String, &RawValue>) -> Result<NewJob, Problem> {
     let mut job = NewJob::default();
-    for (name, raw) in &fields {
+    for (name, raw) in fields {
         set(&mut job, name, raw)?;
     }
     if !fields.contains_key("kind") {
@@ -207,7 +218,8 @@ fn set(job: &mut NewJob, name: &str, raw: &RawValue) -> Result<(), Problem> {
     Ok(())
 }
 
-fn one<T: DeserializeOwned>(name: &str, raw: &RawValue, expected: &str) -> Result<T, Problem> {
+/// The value of one field.
+pub(super) fn one<'a, T: Deserialize<'a>>(name: &str, raw: &'a RawValue, expected: &str) -> Result<T, Problem> {
     serde_json::from_str(raw.get()).map_err(|error| {
         // serde's own words end with a place that means nothing to the sender of a single field.
         let why = error.to_string();

@@ -1,9 +1,9 @@
-//! `/runs` and `/nodes`: submit plans that belong together, list, show, read steps.
+//! `/runs` and `/nodes`: publish jobs or submit plans that belong together, list, show, read steps, retry.
 //!
-//! A run that was submitted here is driven by this process, through [`DriveRuns`]: who drives is
-//! the wiring's choice. Refuses to compile orchestrations: plans come ready.
+//! A run of jobs goes to the part `trigger`. A run of plans that was submitted here is driven by this
+//! process, through [`DriveRuns`]: who drives is the wiring's choice. Refuses to compile orchestrations: plans come ready.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::{
     Json,
@@ -12,17 +12,22 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
-    broker::is_reserved,
+    broker::{Broker as _, BrokerError, Outgoing, PublishError, is_reserved},
+    message::MAX_BODY,
+    next::{self, Again, Member, Next},
+    replays::CANCEL_FORGOTTEN,
     results::{Page, RunRecord, RunRow, StepFilter},
+    state::Subject,
 };
-use spinor_executors::{BoxFuture, StepReport, plan::Plan};
+use spinor_executors::{BoxFuture, State as JobState, StepReport, plan::Plan};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Answer, ApiState, Problem, cancel, check_cursor, id_of, jobs, query_of};
+use super::{Answer, ApiState, Problem, cancel, check_cursor, id_of, jobs, new_run, query_of, steer};
 use crate::config::{self, keys};
 
 /// Plans that belong together, one for each node.
@@ -133,12 +138,15 @@ pub(super) async fn nodes(State(state): State<ApiState>) -> Answer<Vec<String>> 
     nodes.map(Json).map_err(|why| Problem::new(503, "The nodes cannot be asked", why))
 }
 
-/// `POST /runs`: answers once the run is announced and its plans are with the broker.
+/// `POST /runs`: of jobs, or of plans; for these it answers once the run is announced and they are with the broker.
 pub(super) async fn submit(
     State(state): State<ApiState>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let body = jobs::body_of(body, &state)?;
+    if new_run::is_one(&body) {
+        return publish(&state, new_run::read(&body)?.check(Timestamp::now())?).await;
+    }
     let new: NewRun =
         serde_json::from_slice(&body).map_err(|error| Problem::new(422, "Not a run", error.to_string()))?;
     let order = check(new)?;
@@ -146,6 +154,91 @@ pub(super) async fn submit(
     let driving = state.runs.start(order, state.shutdown.clone());
     driving.await.map_err(|why| Problem::new(503, "The run was not started", why))?;
     Ok((StatusCode::CREATED, Json(SubmittedRun { run })).into_response())
+}
+
+/// Answers once the broker has the run: then it is driven, whoever dies.
+async fn publish(state: &ApiState, new: next::NewRun) -> Result<Response, Problem> {
+    let run = new.run;
+    known_queues(state, &new).await?;
+    let outgoing = Next::Run(Box::new(new)).outgoing();
+    let size = outgoing.message.body.len();
+    if size > MAX_BODY {
+        let detail = format!("{size} bytes, at most {MAX_BODY}; pass large args as the value of a member");
+        return Err(Problem { field: Some("members".to_owned()), ..Problem::new(413, "The run is too large", detail) });
+    }
+    send(state, outgoing).await?;
+    Ok((StatusCode::CREATED, Json(SubmittedRun { run })).into_response())
+}
+
+async fn send(state: &ApiState, outgoing: Outgoing) -> Result<(), Problem> {
+    let sent = state.broker.publish(vec![outgoing]).await.pop();
+    Ok(sent.unwrap_or_else(|| Err(PublishError::Unconfirmed("the broker gave no answer".to_owned())))?)
+}
+
+/// A queue that does not exist is told now, and not by the member that meets it.
+async fn known_queues(state: &ApiState, new: &next::NewRun) -> Result<(), Problem> {
+    let mut seen = BTreeSet::new();
+    let undo = |member: &Member| member.compensate.as_deref().cloned();
+    let members = new.members.iter().enumerate().flat_map(|(place, member)| {
+        let field = format!("members[{place}]");
+        let undo = undo(member).map(|undo| (format!("{field}.compensate"), undo.job.queue));
+        [(field, member.job.queue.clone())].into_iter().chain(undo)
+    });
+    let closing = [("then", &new.then), ("finally", &new.finally)];
+    let closing =
+        closing.into_iter().filter_map(|(name, member)| Some((name.to_owned(), member.as_ref()?.job.queue.clone())));
+    for (field, queue) in members.chain(closing) {
+        if !seen.insert(queue.clone()) {
+            continue;
+        }
+        // One that cannot be asked now may well take them.
+        if let Err(BrokerError::Misconfigured(why)) = state.broker.stats(std::slice::from_ref(&queue)).await {
+            return Err(Problem::field(format!("{field}.queue"), why));
+        }
+    }
+    Ok(())
+}
+
+/// A retry that is on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetriedRun {
+    /// The run.
+    pub run: Uuid,
+    /// Its replay number now.
+    pub replay: u32,
+}
+
+/// `POST /runs/{id}/retry`: 202 once the broker has the order.
+pub(super) async fn retry(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let id = id_of(path)?;
+    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
+    let record = known(&state, id).await?.ok_or_else(|| unknown(id))?;
+    let refused = |why: &str| Problem::new(409, "It cannot be retried", format!("run {id} {why}"));
+    if record.member_list.is_empty() {
+        return Err(refused("is one of plans; run its file again"));
+    }
+    match (record.row.ended, record.row.succeeded) {
+        (None, _) => return Err(refused("has not ended; cancel it first, or wait")),
+        (_, Some(true)) => return Err(refused("has succeeded; there is nothing to do again")),
+        _ => {}
+    }
+    // A cancel is a mark that holds until it is taken back: it would end the retry, too.
+    let mut wishes = vec![Subject::CancelRun(id)];
+    let cancelled = record.member_list.iter().filter(|member| member.state == JobState::Cancelled.word());
+    wishes.extend(cancelled.map(|member| Subject::Cancel(member.job)));
+    let mut forgotten = false;
+    let any = wishes.len() > 1;
+    for wish in wishes.iter().filter(|wish| any || state.marks.get(wish).is_some()) {
+        forgotten |= steer::clear(&state, wish, &who).await?;
+    }
+    let replay = record.row.replay.saturating_add(1);
+    let after_ms = forgotten.then(|| u64::try_from(CANCEL_FORGOTTEN.as_millis()).unwrap_or(u64::MAX));
+    send(&state, Next::Again(Again { run: id, replay, after_ms }).outgoing()).await?;
+    Ok((StatusCode::ACCEPTED, Json(RetriedRun { run: id, replay })).into_response())
 }
 
 fn check(new: NewRun) -> Result<RunOrder, Problem> {

@@ -82,7 +82,7 @@ impl Run {
         log::start(&config.log);
         let run = Uuid::now_v7();
         let nodes: Vec<String> = (1..=nodes).map(|number| format!("node-{number}")).collect();
-        let parts = Parts { api: false, consumer: true, recorder: true };
+        let parts = Parts { api: false, consumer: true, recorder: true, trigger: false };
         let mut role = Role { parts, nodes: nodes.clone(), jobs: false, record: None, supervises: None };
         // Nothing has started yet: not the code of a step that failed.
         let not_started = |error: anyhow::Error| Failure::unreachable(format!("{error:#}"));

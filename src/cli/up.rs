@@ -83,6 +83,8 @@ enum Part {
     Consumer,
     /// Keeps the record
     Recorder,
+    /// Fires what follows a job: runs of many jobs go on by it
+    Trigger,
 }
 
 fn node(text: &str) -> Result<String, String> {
@@ -170,7 +172,12 @@ impl Up {
             return Ok(Parts::ALL);
         }
         let has = |part| self.only.contains(&part);
-        let parts = Parts { api: has(Part::Api), consumer: has(Part::Consumer), recorder: has(Part::Recorder) };
+        let parts = Parts {
+            api: has(Part::Api),
+            consumer: has(Part::Consumer),
+            recorder: has(Part::Recorder),
+            trigger: has(Part::Trigger),
+        };
         if parts != Parts::ALL && !config.is_remote() {
             return Err(Failure::usage(
                 "--only: the embedded broker lives in one process, which has all parts; set `broker` to a server's address",

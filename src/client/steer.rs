@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Client, ClientError, segment};
 use crate::api::{
     Asked, CancelRequested, ConsumerRow, ConsumersMarked, GroupRow, KeyRow, LimitRow, LockFilter, Locks, NewLimit,
-    NewScale, NewSlots, QueuePause,
+    NewScale, NewSlots, QueuePause, RetriedRun,
 };
 
 impl Client {
@@ -20,6 +20,11 @@ impl Client {
     /// The same for every job of a run.
     pub async fn cancel_run(&self, id: Uuid, asked: &Asked) -> Result<CancelRequested, ClientError> {
         self.post(&format!("/runs/{id}/cancel"), asked).await
+    }
+
+    /// Does again what did not succeed of a run of jobs that has ended.
+    pub async fn retry_run(&self, id: Uuid, asked: &Asked) -> Result<RetriedRun, ClientError> {
+        self.post(&format!("/runs/{id}/retry"), asked).await
     }
 
     /// Holds back the jobs of a queue; what runs goes on.

@@ -94,6 +94,7 @@ impl<B: Broker, V: RunView> Driver<B, V> {
             name: request.name.clone(),
             members: count(request.plans.len()),
             steps: request.plans.iter().map(|ready| ready.steps).sum(),
+            replay: 0,
             started: Timestamp::now(),
             ended: None,
             succeeded: None,

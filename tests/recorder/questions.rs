@@ -159,6 +159,7 @@ async fn a_run_is_announced_and_ended_in_any_order(record: &Record) {
             name: "site.yaml".into(),
             members: 2,
             steps: 8,
+            replay: 0,
             started: at,
             ended: None,
             succeeded: None,

@@ -36,7 +36,8 @@ use super::{
 use crate::{
     blobs::Blobs,
     broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Receipt, Settlement, Verdict},
-    message::{self, Decoded, Past},
+    message::{self, Decoded, Past, header},
+    next::End,
     state::WaitingJob,
 };
 
@@ -209,10 +210,26 @@ impl Slots {
             return None;
         }
         if self.is_recorded(&key).await == Some(true) {
-            self.settle(delivery, Settlement::default());
-            return None;
+            return self.tell_again(&key, delivery).await;
         }
         Some(delivery)
+    }
+
+    /// Acks what the record answers. A death between the report and the word of the end may have left
+    /// the report alone: who waits for the end is told again. `None`: answered.
+    pub(super) async fn tell_again(&self, key: &AttemptKey, delivery: Delivery) -> Option<Delivery> {
+        let mut publish = Vec::new();
+        if delivery.message.properties.headers.contains_key(header::NEXT) {
+            let Some(results) = self.record.get() else { return Some(delivery) };
+            match timeout(LOOK_UP, results.ending(key.0)).await {
+                Ok(Ok(Some(report))) if report.replay == key.1 => publish.push(End::reported(&report).outgoing()),
+                // A later attempt or replay tells its own end.
+                Ok(Ok(_)) => {}
+                _ => return Some(delivery),
+            }
+        }
+        self.settle(delivery, Settlement { publish, ..Settlement::default() });
+        None
     }
 
     /// Does the record say that it was answered? `None`: it does not answer; one that was never open says no.
@@ -368,7 +385,9 @@ impl Slots {
         tracing::warn!(queue = %delivery.queue, why, "A message became a dead letter.");
         let letter =
             verdict::dead_letter(delivery.message.clone(), &delivery.queue, why, &self.settings.origin.consumer);
-        self.settle(delivery, Settlement { lines, publish: vec![letter], verdict: Verdict::Ack });
+        let end = End::buried(&delivery.message, &delivery.queue, why).map(End::outgoing);
+        let publish = [letter].into_iter().chain(end).collect();
+        self.settle(delivery, Settlement { lines, publish, verdict: Verdict::Ack });
     }
 
     fn settle(&self, delivery: Delivery, settlement: Settlement) {

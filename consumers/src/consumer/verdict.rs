@@ -10,6 +10,7 @@ use crate::{
     broker::{Address, Outgoing, Settlement, Verdict},
     entry,
     message::{self, Message, Properties, header},
+    next,
     planted::{Fault, planted},
 };
 
@@ -54,7 +55,7 @@ pub fn decide(report: &mut Report, outcome: Outcome, policy: RetryPolicy, draw: 
 
 /// The settlement of an execution whose report is complete.
 pub fn settlement(report: &mut Report, job: &Job, again_after: Option<Duration>, journaled: bool) -> Settlement {
-    let line = line(report);
+    let line = line(report, if job.next { next::LARGEST_CARRIED } else { entry::MAX_LINE });
     let mut publish = Vec::new();
     if let Some(after) = again_after {
         let mut next = job.clone();
@@ -64,8 +65,9 @@ pub fn settlement(report: &mut Report, job: &Job, again_after: Option<Duration>,
             message: message::encode(&next, journaled),
             must: true,
         });
-    } else if let Some(reply_to) = &job.reply_to {
-        publish.push(reply(reply_to, report, job));
+    } else {
+        publish.extend(next::told(job, report));
+        publish.extend(job.reply_to.as_ref().map(|reply_to| reply(reply_to, report, job)));
     }
     if planted(Fault::SettleTwice) {
         // The second a while later, or it meets the first while that runs.
@@ -82,9 +84,10 @@ pub fn settlement(report: &mut Report, job: &Job, again_after: Option<Duration>,
 
 /// The report's line. One that no broker would carry would come back for ever: a value that is
 /// too large fails its job, since what succeeded without its value is of no use to who waits.
-fn line(report: &mut Report) -> bytes::Bytes {
+fn line(report: &mut Report, largest: usize) -> bytes::Bytes {
     let line = entry::report_line(report);
-    if line.len() < entry::MAX_LINE {
+    let value = report.value.as_ref().map_or(0, |value| value.bytes().len());
+    if line.len() < entry::MAX_LINE && value < largest {
         return line;
     }
     if let Some(value) = report.value.take() {

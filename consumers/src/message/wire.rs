@@ -69,8 +69,10 @@ pub fn encode(job: &Job, journaled: bool) -> Message {
             set(name, HeaderValue::Text(text.clone()));
         }
     }
-    if journaled {
-        set(header::JOURNALED, HeaderValue::Bool(true));
+    for (name, is_so) in [(header::JOURNALED, journaled), (header::NEXT, job.next), (header::INPUTS, job.inputs)] {
+        if is_so {
+            set(name, HeaderValue::Bool(true));
+        }
     }
     Message {
         properties: Properties {
@@ -130,6 +132,8 @@ pub fn decode(message: &Message, queue: &str, default_kind: Option<&str>, now: T
             None => None,
         },
         member: text(properties, header::MEMBER)?.map(str::to_owned),
+        next: properties.headers.contains_key(header::NEXT),
+        inputs: properties.headers.contains_key(header::INPUTS),
         reply_to: properties.reply_to.clone().filter(|to| !to.is_empty()),
         correlation_id: properties.correlation_id.clone(),
         priority: properties.priority,
@@ -265,6 +269,7 @@ mod tests {
         job.retry = Some(RetryPolicy::new(5, Duration::from_secs(10), 2.0, 0.2)?);
         job.run = Some(Uuid::now_v7());
         job.member = Some("node-1".into());
+        (job.next, job.inputs) = (true, true);
         job.reply_to = Some("answers".into());
         job.correlation_id = Some("c-1".into());
         job.priority = Some(9);

@@ -7,7 +7,9 @@ use spinor_executors::VERSION;
 use uuid::Uuid;
 
 use crate::{
+    broker::Outgoing,
     message::{self, Message, Properties, header},
+    next::End,
     results::{DeadLetter, fingerprint},
 };
 
@@ -33,6 +35,15 @@ pub fn letter(message: &Message) -> (Message, DeadLetter) {
         version: properties.text(header::VERSION).unwrap_or_default().to_owned(),
     };
     (message.clone(), letter)
+}
+
+/// The end of a job that the broker buried by itself, for who waits for it: a consumer that buries tells it.
+pub fn end(message: &Message) -> Option<Outgoing> {
+    if !message.properties.headers.contains_key(header::NEXT) || message.properties.text(header::BURIED_BY).is_some() {
+        return None;
+    }
+    let (_, letter) = letter(message);
+    End::buried(message, &letter.queue, &letter.reason).map(End::outgoing)
 }
 
 /// The time a consumer wrote down; not one of the future, by which a letter would lead its list for ever.

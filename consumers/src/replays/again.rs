@@ -49,6 +49,7 @@ pub fn job_of(mut message: Message, letter: &DeadLetter, edit: &Edit) -> Result<
         message.body = args.bytes().clone();
         // What is given counts, not what lies elsewhere.
         message.properties.headers.remove(header::ARGS_REF);
+        message.properties.headers.remove(header::INPUTS);
     }
     if message.properties.kind.as_deref().is_none_or(str::is_empty) && edit.kind.is_none() {
         return no(Some("kind"), "the message names no kind; give one".to_owned());
@@ -82,7 +83,7 @@ pub fn anew(mut job: Job, replay: u32, edit: &Edit) -> Result<Job, NoJob> {
     }
     if let Some(args) = &edit.args {
         job.args = args.clone();
-        job.args_ref = None;
+        (job.args_ref, job.inputs) = (None, false);
     }
     if job.args.bytes().len() > message::MAX_BODY {
         let why = format!("{} bytes, at most {}", job.args.bytes().len(), message::MAX_BODY);

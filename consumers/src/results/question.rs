@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use spinor_executors::{Job, Report, State};
 use uuid::Uuid;
 
+use super::MemberRow;
 use crate::state::Wish;
 
 /// Some rows and where the next ones start.
@@ -133,6 +134,9 @@ pub struct RunRow {
     pub members: u32,
     /// How many steps its members have in all.
     pub steps: u32,
+    /// 0, and one more each time the run is retried.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replay: u32,
     /// When it was announced.
     pub started: Timestamp,
     /// When it ended.
@@ -157,6 +161,13 @@ pub struct RunRecord {
     pub row: RunRow,
     /// Its jobs: name within the run, and where each stands.
     pub jobs: Vec<(String, JobRow)>,
+    /// Its members, for a run of jobs: those that wait or were skipped, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub member_list: Vec<MemberRow>,
+}
+
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// A job's row as the search index takes it.

@@ -18,7 +18,7 @@ const JOB_ROW: &str = "jobs.id, jobs.kind, jobs.queue, jobs.state, jobs.attempt,
                        jobs.started, jobs.ended, jobs.retry_at, jobs.error, jobs.run, jobs.consumer, jobs.version, \
                        jobs.fingerprint";
 const JOB_ROW_COLUMNS: usize = 15;
-const RUN_ROW: &str = "id, name, members, steps, started, ended, succeeded, problems";
+const RUN_ROW: &str = "id, name, members, steps, started, ended, succeeded, problems, replay";
 const DEFAULT_ROWS: u32 = 50;
 const MOST_ROWS: u32 = 1000;
 const MOST_MEMBERS: u32 = 10_000;
@@ -156,7 +156,7 @@ impl Store {
         let jobs = self.database.ask(sql, vec![Value::Id(id)]).await?;
         let member = |row: &Column| Ok((row.maybe_text(JOB_ROW_COLUMNS)?.unwrap_or_default(), job_row(row)?));
         let jobs = jobs.iter().map(member).collect::<Result<Vec<_>, ResultsError>>()?;
-        Ok(Some(RunRecord { row: run_row(found)?, jobs }))
+        Ok(Some(RunRecord { row: run_row(found)?, jobs, member_list: Vec::new() }))
     }
 
     pub(super) async fn steps(&self, filter: &StepFilter) -> Result<Vec<StepReport>, ResultsError> {
@@ -339,6 +339,7 @@ fn run_row(row: &Column) -> Result<RunRow, ResultsError> {
         ended: row.maybe_int(5)?.map(time).transpose()?,
         succeeded: row.maybe_int(6)?.map(|word| word != 0),
         problems: json(&row.text(7)?)?,
+        replay: small(row.int(8)?),
         cancel_requested: None,
     })
 }

@@ -43,7 +43,9 @@ pub const JOB_COLUMNS: [&str; 23] = [
 const ATTEMPT_COLUMNS: [&str; 8] = ["job", "replay", "attempt", "execution", "state", "started", "ended", "report"];
 const STEP_COLUMNS: [&str; 12] =
     ["job", "step", "run", "node", "part", "item", "state", "micros", "pid", "report", "outputs", "started"];
-const RUN_COLUMNS: [&str; 8] = ["id", "name", "members", "steps", "started", "succeeded", "problems", "ended"];
+/// The guard reads the last two, which are assigned last, and `replay` changes nothing for `ended`.
+const RUN_COLUMNS: [&str; 9] =
+    ["id", "name", "members", "steps", "started", "succeeded", "problems", "ended", "replay"];
 const DEAD_COLUMNS: [&str; 12] = [
     "job",
     "replay",
@@ -200,7 +202,11 @@ fn conflict(flavour: Flavour, table: Table) -> String {
             assign(&all(&guard, 2), &guard)
         }
         Table::Runs => {
-            let guard = format!("runs.ended IS NULL AND {} IS NOT NULL", new("ended"));
+            let replay = new("replay");
+            let guard = format!(
+                "{replay} > runs.replay OR ({replay} = runs.replay AND runs.ended IS NULL AND {} IS NOT NULL)",
+                new("ended")
+            );
             assign(&all(&guard, 1), &guard)
         }
         Table::Jobs => {

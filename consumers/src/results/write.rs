@@ -53,7 +53,9 @@ impl Rows {
                 }
                 Entry::Run(run) => {
                     let last = runs.entry(run.run).or_insert(run);
-                    if last.ended.is_none() && run.ended.is_some() {
+                    if run.replay > last.replay
+                        || (run.replay == last.replay && last.ended.is_none() && run.ended.is_some())
+                    {
                         *last = run;
                     }
                 }
@@ -227,6 +229,7 @@ fn run_row(run: &RunReport) -> Vec<Value> {
         Value::MaybeInt(run.succeeded.map(i64::from)),
         Value::Text(serde_json::to_string(&run.problems).unwrap_or_default()),
         Value::MaybeInt(run.ended.map(jiff::Timestamp::as_microsecond)),
+        Value::Int(run.replay.into()),
     ]
 }
 

@@ -259,6 +259,7 @@ impl RunView for Cardboard {
                 name: run.name,
                 members: run.members,
                 steps: run.steps,
+                replay: run.replay,
                 started: run.started,
                 ended: run.ended,
                 succeeded: run.succeeded,
@@ -266,6 +267,7 @@ impl RunView for Cardboard {
                 cancel_requested: None,
             },
             jobs: stage.jobs.iter().map(|row| (row.queue.clone(), row.clone())).collect(),
+            member_list: Vec::new(),
         }))
     }
 

@@ -228,9 +228,12 @@ impl Slots {
             Ok(Claimed::Taken { by }) => {
                 // Whoever claimed it may only have lost its link, and report once that is back.
                 let doubted = delivery.message.properties.headers.contains_key(header::DOUBTED);
-                match self.is_recorded(&(job.id, job.replay, job.attempt)).await {
+                let key = (job.id, job.replay, job.attempt);
+                match self.is_recorded(&key).await {
                     Some(true) => {
-                        self.settle(delivery, Settlement::default());
+                        if let Some(delivery) = self.tell_again(&key, delivery).await {
+                            self.put_off(delivery, STATE_AWAY);
+                        }
                         return None;
                     }
                     Some(false) if doubted => {}

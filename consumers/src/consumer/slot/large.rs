@@ -14,6 +14,7 @@ use crate::{
     broker::{Address, Delivery, Outgoing, Settlement},
     entry,
     message::{self, Past},
+    next,
 };
 
 /// A job whose args cannot be read now looks again after this long.
@@ -35,7 +36,7 @@ impl Slots {
         if job.args_ref.is_none() {
             return Some((job, delivery));
         }
-        match self.blobs.fetch(job.clone()).await {
+        match self.blobs.fetch_whole(job.clone()).await {
             Ok(job) => return Some((job, delivery)),
             Err(BlobError::Wrong(why)) => {
                 let report = self.blank(&job, journaled, Uuid::nil(), now);
@@ -61,7 +62,8 @@ impl Slots {
     pub(super) async fn put_away(&self, job: &Job, outcome: Outcome) -> (Outcome, Option<BlobRef>) {
         let Outcome::Succeeded(value) = &outcome else { return (outcome, None) };
         let size = value.bytes().len();
-        if size <= LARGE || size > self.blobs.largest() {
+        let carried = if job.next { next::CARRIED } else { LARGE };
+        if size <= carried || size > self.blobs.largest() {
             return (outcome, None);
         }
         let end = Instant::now() + PATIENCE;
