@@ -12,7 +12,7 @@ use spinor::{
 use spinor_consumers::{
     broker::{Address, Broker, Event, Settlement, Topic, Verdict},
     results::JobFilter,
-    state::StateTarget,
+    state::{Beat, StateTarget},
 };
 use spinor_executors::{Json, Origin, Outcome, Report, State};
 use tokio::net::TcpStream;
@@ -343,9 +343,13 @@ async fn why_names_the_one_reason() {
     let strange = stage.client.publish(&NewJob::new("nosuch")).await.unwrap();
     let mut subscription = stage.broker.consume(&Address::Work("default".to_owned()), 1).await.unwrap();
     let in_hand = subscription.next().await.unwrap();
+    // Who serves what is not known: nothing is guessed from it.
+    assert_eq!(reason(strange.id).await.reason, "starting");
+    let (queues, kinds) = (vec!["default".to_owned()], vec!["noop".to_owned()]);
+    stage.state.beat(&Beat { consumer: "g@h-1".into(), queues, kinds, ..Beat::default() }).await.unwrap();
     let unserved = reason(strange.id).await;
     assert_eq!(unserved.reason, "kind", "{}", unserved.detail);
-    assert!(unserved.detail.contains("no kind `nosuch`"), "{}", unserved.detail);
+    assert!(unserved.detail.contains("serves the kind `nosuch`"), "{}", unserved.detail);
     drop(stage.broker.settle(in_hand, Settlement { verdict: Verdict::HandBack, ..Settlement::default() }));
     stage.end().await;
 }
