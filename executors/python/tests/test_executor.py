@@ -115,7 +115,7 @@ class Executor(unittest.TestCase):
             served.ping()
             served.send({"type": "bye"})
             self.assertIsNone(served.next())
-            self.assertEqual(served.exits(5), 0)
+            self.assertEqual(served.exits(20), 0)
 
     def test_what_a_job_publishes_is_asked_for_early_and_late_and_a_refusal_is_an_error(self) -> None:
         with program() as served:

@@ -20,7 +20,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("program", nargs="+", metavar="PROGRAM", help="the program and its arguments, after `--`")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--only", action="append", default=[], metavar="CHECK", help="only this check; may be repeated")
-    parser.add_argument("--patience", type=float, default=10.0, metavar="SECONDS", help="for one answer [default: 10]")
+    parser.add_argument("--patience", type=float, default=10.0, metavar="SECONDS", help="for one answer; more on a busy machine [default: 10]")
     asked = parser.parse_args(argv)
     try:
         findings = examine(asked.program, asked.patience, asked.only, (lambda _: None) if asked.json else _line)

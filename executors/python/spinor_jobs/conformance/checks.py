@@ -115,7 +115,7 @@ def at_the_end(program: Program, code: Optional[int], within: float) -> None:
     """The program has ended, with this code, or any when there is none."""
     ended = program.exits(within)
     if ended is None:
-        raise Broken(f"it still runs {within:g} s later")
+        raise Broken(f"it still runs {within:.3g} s later")
     if code is not None and ended != code:
         raise Broken(f"it ended with {ended}, not {code}")
 

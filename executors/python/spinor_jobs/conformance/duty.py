@@ -23,10 +23,9 @@ def ping_running(kit: Kit) -> None:
     with kit.start() as program:
         if not program.about.get("answers_pings_while_running"):
             raise Gap("it does not say that it does")
-        execution = program.start("kit.sleep", {"seconds": 1})
+        program.start("kit.sleep", LONG)
         for number in (1, 2):
             program.ping(number)
-        ends_with(program.result(execution), "succeeded")
 
 
 @check(MUST, "a ping that came while a job ran is answered after it, at the latest")

@@ -46,8 +46,8 @@ class Program:
         ours, theirs = socket.socketpair()
         #: It waits so long for one answer, in seconds.
         self.patience = patience
-        #: So soon it does what it MUST do promptly, and what it SHOULD.
-        self.prompt, self.soon = min(5.0, patience), min(3.0, patience)
+        #: So soon it does what it MUST do promptly (5 s, on a machine with nothing else to do), and what it SHOULD.
+        self.prompt, self.soon = patience / 2, patience / 3
         environment = {**os.environ, "SPINOR_EXECUTOR_PROTOCOL": "1"}
         # The number is 3, as a consumer gives it; `other` gives another one. A shell names descriptors by one digit.
         #: What the kernel calls the program's end.
@@ -108,7 +108,7 @@ class Program:
         try:
             frame = self.wire.read()
         except (TimeoutError, socket.timeout):
-            raise Broken(f"no frame within {within:g} s{self._last_words()}") from None
+            raise Broken(f"no frame within {within:.3g} s{self._last_words()}") from None
         except WireError as error:
             raise Broken(f"not a frame: {error}") from None
         if frame is not None:
