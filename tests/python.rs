@@ -83,3 +83,18 @@ async fn the_python_client_of_rabbitmq_publishes_confirmed_and_waits_for_replies
     spinor.start_program("/usr/bin/python3", &[&live]).finish(PATIENCE).await.expect_success();
     drop(process);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_in_python_are_served_by_a_consumer_from_publish_to_record() {
+    let package = in_tree("executors/python");
+    let mut spinor = installation(&format!(
+        "data = 'data'\n[consumer]\nslots = 4\ngrace = '2s'\n[kinds.\"t.*\"]\nrun = ['python3', '-m', 'spinor_jobs', 'tests.jobs']\n\
+         cwd = {package:?}\nenv = {{ PYTHONPATH = {package:?} }}\n"
+    ));
+    let process = up(&spinor).await;
+    let data = spinor.join("data").display().to_string();
+    spinor.set("SPINOR_DATA", &data);
+    let live = in_tree("executors/python/tests/live/served.py");
+    spinor.start_program("python3", &[&live]).finish(PATIENCE).await.expect_success();
+    drop(process);
+}
