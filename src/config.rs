@@ -112,7 +112,7 @@ pub enum BlobsChoice {
     /// In a bucket of S3, or of a server that speaks like it.
     S3 {
         /// Where it is.
-        address: S3Address,
+        address: Box<S3Address>,
         /// Who asks; needed by who opens it.
         keys: Option<S3Keys>,
     },

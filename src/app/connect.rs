@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, fmt::Display, future::Future, path::Path, sync::Arc, time::Duration};
 
 use spinor_consumers::{
-    blobs::{BlobError, Blobs, S3Settings},
+    blobs::{BlobError, Blobs, S3Address, S3Settings},
     broker::{
         AnyBroker, Broker as _, BrokerError, QueueSpec,
         embedded::{Embedded, EmbeddedSettings},
@@ -184,7 +184,7 @@ pub fn bucket(config: &Config) -> Result<Blobs, CannotConnect> {
     let no_keys = "the bucket has no keys; set `blobs_access_key` and `blobs_secret_key` in the secrets file, or \
                    AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
     let keys = keys.clone().ok_or_else(|| wrong(no_keys.to_owned()))?;
-    let settings = S3Settings { address: address.clone(), keys, ca_file: config.blobs_ca.clone() };
+    let settings = S3Settings { address: S3Address::clone(address), keys, ca_file: config.blobs_ca.clone() };
     Blobs::in_s3(settings).map_err(|error| wrong(error.to_string()))
 }
 

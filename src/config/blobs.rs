@@ -27,7 +27,7 @@ pub(super) fn choice(
     if !text.starts_with("s3://") {
         return Ok(BlobsChoice::Results);
     }
-    let address = S3Address::parse(text)?;
+    let address = Box::new(S3Address::parse(text)?);
     let variable = |name: &str| variables.get(name).filter(|text| !text.is_empty()).cloned();
     let (access, secret) = (secrets.blobs_access_key.clone(), secrets.blobs_secret_key.clone());
     let keys = match (access, secret) {
