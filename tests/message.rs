@@ -23,6 +23,7 @@ fn full() -> Job {
     job.timeout = Some(Timeout { soft: Duration::from_secs(3), hard: Duration::from_secs(4) });
     job.retry = Some(RetryPolicy::new(5, Duration::from_secs(10), 2.0, 0.2).expect("a policy"));
     job.run = Some(Uuid::now_v7());
+    (job.next, job.inputs) = (true, true);
     for field in [
         &mut job.member,
         &mut job.reply_to,

@@ -1,4 +1,4 @@
-//! `spinor publish --count`: many jobs alike, and how all of them went.
+//! `spinor publish --count` and `--batch`: many jobs, and how all of them went.
 //!
 //! Owns the batches they are published in, the count of how they ended and the progress on a
 //! terminal. Refuses to keep their reports: the record has them, and here only ids stay.
@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     io::IsTerminal as _,
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -24,12 +25,15 @@ use super::{
     publish::{Patience, Reasons, told},
 };
 use crate::{
-    api::{BatchItem, Problem, new_job::NewJob},
+    api::{
+        BatchItem, Problem,
+        new_job::{self, NewJob},
+    },
     client::{Client, ClientError},
 };
 
 /// So many jobs are published in one request.
-const BATCH: u32 = 1000;
+const BATCH: usize = 1000;
 /// So many jobs are waited for in one request.
 const CHUNK: usize = 1000;
 /// So many such requests at a time.
@@ -62,11 +66,23 @@ struct Ended {
 impl Many {
     /// Publishes so many jobs alike.
     pub async fn publish(client: &Client, job: &NewJob, count: u32) -> Result<Self, Failure> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        Self::publish_each(client, count, |places| places.map(|_| job.clone()).collect()).await
+    }
+
+    /// Publishes these jobs.
+    pub async fn publish_all(client: &Client, jobs: &[NewJob]) -> Result<Self, Failure> {
+        Self::publish_each(client, jobs.len(), |places| jobs[places].to_vec()).await
+    }
+
+    async fn publish_each(
+        client: &Client,
+        count: usize,
+        of: impl Fn(std::ops::Range<usize>) -> Vec<NewJob>,
+    ) -> Result<Self, Failure> {
         let mut jobs: Vec<BatchItem> = Vec::new();
-        let mut left = count;
-        while left > 0 {
-            let batch = left.min(BATCH);
-            let alike: Vec<NewJob> = (0..batch).map(|_| job.clone()).collect();
+        while jobs.len() < count {
+            let alike = of(jobs.len()..count.min(jobs.len() + BATCH));
             let answer = told(client, client.publish_batch(&alike)).await.map_err(|error| {
                 let failure = Failure::from(error);
                 let message = match jobs.as_slice() {
@@ -80,8 +96,13 @@ impl Many {
                 };
                 Failure { code: failure.code, message }
             })?;
+            if answer.jobs.len() != alike.len() {
+                let (asked, got) = (alike.len(), answer.jobs.len());
+                return Err(Failure::failed(format!(
+                    "{asked} jobs were sent, and {got} answered; `spinor jobs ls` lists them"
+                )));
+            }
             jobs.extend(answer.jobs);
-            left -= batch;
         }
         let refused = jobs.iter().filter(|job| job.problem.is_some()).count();
         Ok(Self { published: jobs.len() - refused, refused, jobs })
@@ -145,6 +166,32 @@ impl Many {
             }
         }
     }
+}
+
+/// Reads a file with a job in each line; the first wrong field is named with its line.
+pub fn read(file: &Path) -> Result<Vec<NewJob>, Failure> {
+    let place = file.display();
+    let text = std::fs::read(file).map_err(|error| Failure::usage(format!("--batch {place}: {error}")))?;
+    let mut jobs = Vec::new();
+    for (line, text) in text.split(|byte| *byte == b'\n').enumerate() {
+        if text.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let wrong = |problem: Problem| {
+            let field = problem.field.map(|field| format!("`{field}`: ")).unwrap_or_default();
+            Failure::usage(format!("{place}:{}: {field}{}", line + 1, problem.detail))
+        };
+        match new_job::read(text).map_err(wrong)? {
+            (mut job, false) => jobs.append(&mut job),
+            (_, true) => {
+                return Err(Failure::usage(format!("{place}:{}: found a list, expected one job a line", line + 1)));
+            }
+        }
+    }
+    if jobs.is_empty() {
+        return Err(Failure::usage(format!("--batch {place}: there is no job in it")));
+    }
+    Ok(jobs)
 }
 
 impl Ended {

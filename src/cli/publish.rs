@@ -20,7 +20,7 @@ use super::{
     ask::Global,
     failure::{DONE, FAILED},
     jobs::report_text,
-    many::Many,
+    many::{self, Many},
     output::Output,
     table::clean,
     up::{next, signals_of},
@@ -39,7 +39,11 @@ const QUIET: Duration = Duration::from_secs(1);
 #[command(after_help = EXAMPLES)]
 pub struct Publish {
     /// What the job does: a kind that a consumer serves
+    #[arg(required_unless_present = "batch", default_value = "", hide_default_value = true)]
     kind: String,
+    /// Publish the jobs of a file, each a line of JSON with the fields of `POST /api/v1/jobs`; each has a result of its own
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "args", "delay", "priority", "unique", "limits", "count", "argv"])]
+    batch: Option<std::path::PathBuf>,
     /// The queue
     #[arg(long, default_value = "default")]
     queue: String,
@@ -88,6 +92,7 @@ Examples:
   spinor publish command --wait -- sh -c 'echo hello'
   spinor publish image.resize --queue images --args '{\"width\": 300}'
   spinor publish image.resize --args @job.json --wait --timeout 5m
+  spinor publish --batch jobs.ndjson --wait
   spinor publish report.make --unique report-2030-01 --unique-for 1h --on-conflict return
   spinor publish mail.send --limit mail --limit tenant:blue --delay 10m
   echo '{\"width\": 300}' | spinor publish image.resize --args -
@@ -114,7 +119,7 @@ struct Published {
 
 impl Publish {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
-        let mut job = NewJob::new(&self.kind);
+        let mut job = NewJob::new(self.kind.as_str());
         job.queue = Some(self.queue.clone());
         job.args = self.read_args()?;
         job.delay.clone_from(&self.delay);
@@ -122,6 +127,10 @@ impl Publish {
         job.limits.clone_from(&self.limits);
         job.unique = self.unique();
         let client = global.client()?;
+        if let Some(file) = &self.batch {
+            let many = Many::publish_all(&client, &many::read(file)?).await;
+            return if self.wait { many?.wait(&client, self.timeout, output).await } else { many?.tell(output) };
+        }
         if self.count > 1 {
             let many = Many::publish(&client, &job, self.count).await;
             return if self.wait { many?.wait(&client, self.timeout, output).await } else { many?.tell(output) };

@@ -181,6 +181,14 @@ async fn a_run_is_announced_and_ended_in_any_order(record: &Record) {
         assert_eq!((found.row.succeeded, found.row.ended), (Some(false), said[1].ended));
         assert_eq!(found.row.problems, said[1].problems);
         assert_eq!((found.jobs.len(), found.jobs[0].0.as_str()), (1, "node-1"));
+        // A retry is the same run going on, whatever comes again of the time before.
+        let again = RunReport { replay: 1, ..said[0].clone() };
+        let better = RunReport { replay: 1, succeeded: Some(true), problems: vec![], ..said[1].clone() };
+        for (report, succeeded) in [(&again, None), (&said[1], None), (&better, Some(true)), (&again, Some(true))] {
+            record.results.store(&[Entry::Run(Box::new(report.clone()))]).await.unwrap();
+            let row = record.results.run(run).await.unwrap().unwrap().row;
+            assert_eq!((row.replay, row.succeeded, row.ended.is_some()), (1, succeeded, succeeded.is_some()));
+        }
     }
     let first = record.results.runs(1, None).await.unwrap();
     let second = record.results.runs(1, first.next.as_deref()).await.unwrap();

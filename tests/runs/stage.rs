@@ -221,7 +221,7 @@ fn cast(ledger: &Ledger, record: &Record) -> Cast {
             eventually_some("the members before the gate to end", PATIENCE, async || {
                 let members = results.members(run).await.ok()?;
                 let has_ended =
-                    |name| members.iter().any(|row| row.name == *name && !open.contains(&row.state.as_str()));
+                    |name: &String| members.iter().any(|row| row.name == *name && !open.contains(&row.state.as_str()));
                 wanted.iter().all(has_ended).then_some(())
             })
             .await;

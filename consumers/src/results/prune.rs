@@ -274,6 +274,12 @@ impl Results {
         if !dry && !runs.is_empty() {
             let mut writing = self.0.database.begin().await?;
             delete(&mut writing, "runs", "id", &runs).await?;
+            // What the part `trigger` knows of one that goes on stays.
+            let ended = "run IN (SELECT run FROM driven WHERE ended IS NOT NULL)";
+            for (table, ended) in [("needs", ended), ("members", ended), ("driven", "ended IS NOT NULL")] {
+                let sql = format!("DELETE FROM {table} WHERE run IN ({}) AND {ended}", holes(runs.len()));
+                writing.run(&sql.into(), ids(&runs)).await?;
+            }
             writing.commit().await?;
         }
         Ok(Chunk { pruned: Pruned { runs: count, ..Pruned::default() }, bare: Vec::new(), next })
