@@ -9,6 +9,7 @@ pub mod keys;
 
 mod check;
 mod endpoint;
+mod form;
 mod layers;
 mod measure;
 mod programs;

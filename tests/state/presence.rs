@@ -17,6 +17,7 @@ fn beat(consumer: &str) -> Beat {
         labels: vec![("zone".to_owned(), "a".to_owned())],
         queues: vec!["default".to_owned()],
         kinds: vec!["image.*".to_owned()],
+        troubles: vec![("image.y".to_owned(), "it does not start".to_owned())],
         slots: 4,
         busy: 1,
         running: vec![RunningJob { job: Uuid::now_v7(), kind: "image.x".to_owned(), since: Timestamp::UNIX_EPOCH }],

@@ -64,7 +64,9 @@ impl Life {
     pub async fn live(mut self, child: Child) {
         let mut child = Some(child);
         let why = self.works(&mut child).await;
-        // Its place is free at once: what ends takes no jobs.
+        // Its place is free at once: what ends takes no jobs, and one that was just handed to it goes on.
+        self.orders.close();
+        while self.orders.try_recv().is_ok() {}
         self.pool.gone(self.handle.id);
         let Some(mut child) = child else { return };
         match why {
