@@ -186,6 +186,7 @@ async fn whatever_a_program_does_is_its_jobs_failure_and_the_next_one_runs() {
     // A second result is seen when nothing runs, and harms no job.
     let last = pid(&programs).await;
     value(&programs, r#"{"do":"twice"}"#).await;
+    eventually("it is replaced", || !runs(last)).await;
     assert_ne!(pid(&programs).await, last);
     let (_, kept) = run(&programs, r#"{"do":"flood"}"#).await;
     assert_eq!(kept.stdout.bytes, 64 * 65536);
