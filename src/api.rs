@@ -18,6 +18,7 @@ mod failures;
 mod groups;
 mod guard;
 mod jobs;
+mod kinds;
 mod large;
 mod locks;
 mod queues;
@@ -62,6 +63,7 @@ pub use events::EventFilter;
 pub use failures::{FailureQuery, FailureRecord};
 pub use groups::{GroupQueue, GroupRow, NewScale};
 pub use jobs::{Accepted, BatchAnswer, BatchItem};
+pub use kinds::{KindLimits, KindRow, KindTrouble};
 pub use locks::{KeyRow, LimitRow, LockFilter, Locks, NewLimit};
 pub use problem::Problem;
 pub use queues::{QueuePause, QueueRow};
@@ -168,6 +170,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/replays", get(replays::list).post(replays::order))
         .route("/replays/{id}", get(replays::show))
         .route("/replays/{id}/stop", post(replays::stop))
+        .route("/kinds", get(kinds::list))
+        .route("/kinds/{kind}", get(kinds::show))
         .route("/queues", get(queues::list))
         .route("/queues/{name}/pause", post(queues::pause))
         .route("/queues/{name}/resume", post(queues::resume))

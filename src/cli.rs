@@ -15,6 +15,7 @@ mod doctor;
 mod failure;
 mod failures;
 mod jobs;
+mod kinds;
 mod locks;
 mod many;
 mod output;
@@ -90,6 +91,9 @@ enum Command {
     /// Look at consumers; drain and scale them
     #[command(subcommand)]
     Consumers(consumers::Consumers),
+    /// What can be run, by whom, with which args
+    #[command(subcommand)]
+    Kinds(kinds::Kinds),
     /// Look at limits and unique keys, and change them
     #[command(subcommand)]
     Locks(locks::Locks),
@@ -153,6 +157,7 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Data(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Runs(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Consumers(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Kinds(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),
     }
 }

@@ -10,6 +10,7 @@ pub mod keys;
 mod blobs;
 mod check;
 mod endpoint;
+mod form;
 mod layers;
 mod measure;
 mod programs;

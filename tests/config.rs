@@ -99,6 +99,15 @@ const OTHER: &[(&str, &str)] = &[
     ("keep.lost", "[keep]\nlost = 'forever'"),
     ("kinds.*.limits", "[kinds.'image.*']\nlimits = ['mail']\n[limits.mail]\nat_once = 1"),
     ("kinds.*.at_most_once", "[kinds.'image.*']\nat_most_once = true"),
+    ("kinds.*.run", "[kinds.'image.*']\nrun = ['p']"),
+    ("kinds.*.cwd", "[kinds.'image.*']\nrun = ['p']\ncwd = '/x'"),
+    ("kinds.*.env.*", "[kinds.'image.*']\nrun = ['p']\nenv.MODE = 'Fast'"),
+    ("kinds.*.processes.min", "[kinds.'image.*']\nrun = ['p']\nprocesses.min = 1"),
+    ("kinds.*.processes.max", "[kinds.'image.*']\nrun = ['p']\nprocesses.max = 1"),
+    ("kinds.*.processes.recycle_jobs", "[kinds.'image.*']\nrun = ['p']\nprocesses.recycle_jobs = 7"),
+    ("kinds.*.processes.recycle_memory", "[kinds.'image.*']\nrun = ['p']\nprocesses.recycle_memory = '1GiB'"),
+    ("kinds.*.processes.idle", "[kinds.'image.*']\nrun = ['p']\nprocesses.idle = '1s'"),
+    ("kinds.*.processes.start_timeout", "[kinds.'image.*']\nrun = ['p']\nprocesses.start_timeout = '1s'"),
     ("limits.*.at_once", "[limits.mail]\nat_once = 3"),
     ("limits.*.rate", "[limits.mail]\nrate = '100/1m'"),
     ("api.listen", "[api]\nlisten = '127.0.0.1:7070'\ntoken = 't'"),
@@ -129,6 +138,30 @@ fn a_retry_key_alone_changes_the_policy() {
     let base = policy("[kinds.'image.*'.retry]\nmax = 0");
     for (path, toml) in OTHER.iter().filter(|(path, _)| path.starts_with("kinds.*.retry.")) {
         assert_ne!(policy(toml), base, "{path}");
+    }
+}
+
+#[test]
+fn a_program_keeps_the_names_of_its_environment_and_what_makes_no_sense_is_refused() {
+    let toml =
+        "[kinds.'image.*']\nrun = ['p', 'a b']\nenv.MODE = 'Fast'\n[kinds.x]\nrun = ['p', 'a b']\nenv.MODE = 'Fast'";
+    let case = Case::new(toml);
+    let kinds = case.config().kinds;
+    let program = kinds["image.*"].program.as_ref().unwrap();
+    assert_eq!((program.run.join("|"), program.env["MODE"].as_str()), ("p|a b".to_owned(), "Fast"));
+    assert!(kinds["x"].program.as_ref().is_some_and(|other| other.is_same(program)));
+    let shown = case.load().unwrap().shown;
+    assert!(shown.iter().all(|line| !line.value.contains("Fast")), "{shown:?}");
+    for (toml, word) in [
+        ("[kinds.x]\ncwd = '/x'", "`kinds.x.cwd`: is of no use without"),
+        ("[kinds.x]\nrun = ['']", "empty first word"),
+        ("[kinds.x]\nrun = []", "a program and its arguments"),
+        ("[kinds.x]\nrun = ['p']\nprocesses = { min = 3, max = 2 }", "`min` is 3, more than"),
+        ("[kinds.x]\nrun = ['p']\n[kinds.y]\nrun = ['p']\nprocesses.max = 1", "`kinds.y.processes`: differ from"),
+        ("[kinds.x]\nrun = ['p']\nprocesses.most = 1", "`kinds.x.processes.most` is no key"),
+    ] {
+        let problems = Case::new(toml).problems();
+        assert!(problems.len() == 1 && problems[0].contains(word), "{toml}: {problems:?}");
     }
 }
 

@@ -23,6 +23,10 @@ fn config() -> String {
     )
 }
 
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
 struct Site {
     spinor: Spinor,
     up: Process,
@@ -43,7 +47,7 @@ impl Site {
 
     async fn job(&self, id: &str) -> Value {
         let shown = self.spinor.run(&["jobs", "show", id, "--json"]).await.expect_success().stdout;
-        serde_json::from_str(&shown).expect("JSON")
+        json(&shown)
     }
 
     /// The job once it has this state.
@@ -59,6 +63,28 @@ async fn a_rude_program_harms_only_its_jobs_and_leaves_nothing_behind_when_the_c
     let sweet = site.publish("rude", r#"{"do": "env", "name": "FLAVOUR"}"#).await;
     let sweet = site.ends(&sweet, "succeeded").await;
     assert_eq!(sweet["attempts"][0]["value"], "Sweet", "{sweet}");
+
+    // What the program said of its kind is known to all.
+    let kinds = async || json(&site.spinor.run(&["kinds", "ls", "--json"]).await.expect_success().stdout);
+    let row = async |kind: &str| {
+        kinds().await.as_array().and_then(|rows| rows.iter().find(|row| row["kind"] == kind).cloned())
+    };
+    eventually("the schema to be told", SOON, async || row("rude").await.is_some_and(|row| row["schema"].is_object()))
+        .await;
+    let rude = row("rude").await.expect("it is told");
+    assert_eq!(
+        (&rude["program"], &rude["consumers"].as_array().map(Vec::len)),
+        (&"rude 1.0".into(), &Some(1)),
+        "{rude}"
+    );
+    assert_eq!(rude["limits"]["retry"]["max"], 5, "{rude}");
+    eventually("the broken one to be told", SOON, async || row("broken.*").await.is_some()).await;
+    for command in [&["kinds", "show", "broken.*"][..], &["doctor"], &["status"]] {
+        let told = site.spinor.run(command).await.stdout;
+        assert!(told.contains("no module named images"), "{command:?}: {told}");
+    }
+    let nobody = site.spinor.run(&["kinds", "show", "nobody"]).await;
+    assert!(nobody.code() == 1 && nobody.stderr.contains("`nobody`"), "{nobody:?}");
 
     // Two deaths under one job park it, its neighbour is untouched.
     let deadly = site.publish("rude", r#"{"do": "exit"}"#).await;

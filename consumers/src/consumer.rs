@@ -10,6 +10,7 @@
 mod asking;
 mod backlog;
 mod beating;
+mod catalogue;
 mod credit;
 mod holding;
 mod intake;
@@ -42,6 +43,7 @@ use crate::{
     results::Results,
     state::Subject,
 };
+pub use catalogue::Served;
 use intake::{Intake, LEAVE};
 use obeying::Obeying;
 use permits::Permits;

@@ -15,7 +15,7 @@ use spinor_consumers::{
     results::JobFilter,
 };
 
-use super::{Answer, ApiState, Info, Problem, QueueRow, groups, queues};
+use super::{Answer, ApiState, Info, Problem, QueueRow, groups, kinds, queues, steer};
 use crate::{
     config::{BrokerChoice, ResultsChoice, SearchChoice, StateChoice},
     scaling::GroupState,
@@ -48,6 +48,9 @@ pub struct Status {
     pub data: String,
     /// The queues; empty when the broker does not answer.
     pub queues: Vec<QueueRow>,
+    /// Kinds that a consumer has and cannot serve, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
     /// The groups whose consumers this process sees to.
     #[serde(default)]
     pub groups: Vec<GroupState>,
@@ -80,6 +83,8 @@ pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
     let link = LinkState::from(&*state.broker.link().borrow());
     let (results_problem, state_problem) = tokio::join!(results_problem(&state), state_problem(&state));
     let queues = within(Duration::from_secs(2), queues::rows(&state)).await.unwrap_or_default();
+    let alive = async { Ok(steer::state_of(&state)?.consumers().await?) };
+    let alive = within(Duration::from_secs(2), alive).await.unwrap_or_default();
     let config = &state.config;
     Ok(Json(Status {
         info: (*state.info).clone(),
@@ -104,6 +109,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
         },
         data: std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone()).display().to_string(),
         queues,
+        troubles: kinds::troubles(&alive),
         groups: state.groups.iter().map(|group| group.borrow().clone()).collect(),
     }))
 }

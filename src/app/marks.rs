@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_secs(20);
 pub const YOUNG: Duration = Duration::from_secs(60);
 /// A job that was never recorded cannot wait longer anywhere.
 const UNRECORDED: SignedDuration = SignedDuration::from_hours(31 * 24);
+/// A kind that nobody has served for so long is no longer in the catalogue.
+const FORGOTTEN: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// So many jobs are looked up in one question, and so many marks are cleared in one look, about.
 const CHUNK: usize = 500;
 const MOST: usize = 5000;
@@ -51,6 +53,8 @@ pub async fn clear_what_is_over(state: &State, results: &Results, young: Duratio
         }
     }
     over.extend(consumers(state, old).await?);
+    let forgotten = |mark: &Mark| now.duration_since(mark.at) > FORGOTTEN;
+    over.extend(state.marks(Kind::Served).await?.into_iter().filter(forgotten).map(|mark| mark.subject));
     let mut version = None;
     for subject in over.iter().take(MOST) {
         version = state.clear_mark(subject, "spinor", Some("it is over")).await?.or(version);

@@ -188,6 +188,9 @@ async fn running(checks: &mut Checks, client: &Client) {
             if let Some(why) = status.state_problem {
                 checks.add("state", Verdict::Fail, format!("its state: {why}"));
             }
+            for line in &status.troubles {
+                checks.add("kind", Verdict::Warn, line);
+            }
             for line in super::queues::nobody_on(&status.queues) {
                 checks.add("queue", Verdict::Warn, line.trim_end());
             }

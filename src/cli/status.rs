@@ -23,8 +23,20 @@ impl StatusCommand {
 }
 
 fn text(status: &Status) -> String {
-    let Status { info, broker, link, results, results_problem, state, state_problem, search, data, queues, groups } =
-        status;
+    let Status {
+        info,
+        broker,
+        link,
+        results,
+        results_problem,
+        state,
+        state_problem,
+        search,
+        data,
+        queues,
+        groups,
+        troubles,
+    } = status;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<9}{value}");
@@ -49,6 +61,9 @@ fn text(status: &Status) -> String {
     );
     line("search", search.clone());
     line("data", data.clone());
+    for trouble in troubles {
+        line("kind", super::table::clean(trouble));
+    }
     for state in groups {
         line("group", group(state));
     }
@@ -124,6 +139,7 @@ mod tests {
             search: "off".to_owned(),
             data: "/d".to_owned(),
             queues,
+            troubles: Vec::new(),
             groups: Vec::new(),
         }
     }

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::{Client, ClientError, segment};
 use crate::api::{
-    Asked, CancelRequested, ConsumerRow, ConsumersMarked, GroupRow, KeyRow, LimitRow, LockFilter, Locks, NewLimit,
-    NewScale, NewSlots, QueuePause, RetriedRun,
+    Asked, CancelRequested, ConsumerRow, ConsumersMarked, GroupRow, KeyRow, KindRow, LimitRow, LockFilter, Locks,
+    NewLimit, NewScale, NewSlots, QueuePause, RetriedRun,
 };
 
 impl Client {
@@ -35,6 +35,16 @@ impl Client {
     /// Ends that.
     pub async fn resume_queue(&self, queue: &str, asked: &Asked) -> Result<QueuePause, ClientError> {
         self.post(&format!("/queues/{}/resume", segment(queue)), asked).await
+    }
+
+    /// The kinds that somebody serves, or served, by name.
+    pub async fn kinds(&self) -> Result<Vec<KindRow>, ClientError> {
+        self.get("/kinds", &()).await
+    }
+
+    /// One of them.
+    pub async fn kind(&self, kind: &str) -> Result<KindRow, ClientError> {
+        self.get(&format!("/kinds/{}", segment(kind)), &()).await
     }
 
     /// The consumers that are alive, by name.

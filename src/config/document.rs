@@ -25,6 +25,7 @@ pub fn file() -> String {
             text.push('\n');
         }
         let value = if key.default.is_empty() { key.example } else { key.default };
+        let name = name.replace("env.*", "env.MODE");
         let _ = writeln!(text, "{}# {name} = {value}", wrapped(key.meaning));
     }
     text.push_str("\n## The secrets file, of mode 0600, may hold these:\n");
@@ -85,7 +86,10 @@ fn named(table: &str) -> String {
 }
 
 fn shown(path: &str) -> String {
-    path.replace("queues.*", "queues.NAME").replace("limits.*", "limits.NAME").replace("kinds.*", "kinds.\"PATTERN\"")
+    path.replace("queues.*", "queues.NAME")
+        .replace("limits.*", "limits.NAME")
+        .replace("kinds.*", "kinds.\"PATTERN\"")
+        .replace("env.*", "env.NAME")
 }
 
 /// A meaning as comment lines of at most 100 letters.

@@ -17,6 +17,7 @@ fn beat(consumer: &str) -> Beat {
         labels: vec![("zone".to_owned(), "a".to_owned())],
         queues: vec!["default".to_owned()],
         kinds: vec!["image.*".to_owned()],
+        troubles: vec![("image.y".to_owned(), "it does not start".to_owned())],
         slots: 4,
         busy: 1,
         waiting: Vec::new(),

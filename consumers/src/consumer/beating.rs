@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc};
 use jiff::Timestamp;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
-use super::{Consumer, intake::Intake, permits::Permits, slot::Slots};
+use super::{Consumer, catalogue::Catalogue, intake::Intake, permits::Permits, slot::Slots};
 use crate::state::{Beat, RunningJob};
 
 /// Between two beats.
@@ -13,12 +13,16 @@ const EVERY: Duration = Duration::from_secs(5);
 /// So many of the running jobs are named in a beat, and of those sent away.
 const NAMED: usize = 100;
 
+/// Of why a kind cannot be run, so many characters are told.
+const WHY: usize = 500;
+
 /// Beats until dropped. A store that does not answer is told the next time.
 pub async fn beat(consumer: &Consumer, intake: &Arc<Intake>, slots: &Arc<Slots>, permits: &Arc<Permits>) -> Infallible {
     let started = Timestamp::now();
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut closing = false;
+    let mut catalogue = Catalogue::default();
     loop {
         tokio::select! {
             _ = tick.tick() => {}
@@ -29,7 +33,9 @@ pub async fn beat(consumer: &Consumer, intake: &Arc<Intake>, slots: &Arc<Slots>,
         permits.renew().await;
         if let Err(error) = state.beat(&now(consumer, intake, slots, started)).await {
             tracing::debug!(%error, "A beat was not heard.");
+            continue;
         }
+        catalogue.tell(&consumer.registry, state, &consumer.broker, &consumer.settings.origin.consumer).await;
     }
 }
 
@@ -40,7 +46,10 @@ fn now(consumer: &Consumer, intake: &Intake, slots: &Slots, started: Timestamp) 
         let since = jiff::SignedDuration::try_from(ago).ok().and_then(|ago| clock.checked_sub(ago).ok());
         RunningJob { job, kind, since: since.unwrap_or(clock) }
     });
+    let troubles = consumer.registry.offers().into_iter();
+    let troubles = troubles.filter_map(|offer| Some((offer.kind, offer.trouble?.chars().take(WHY).collect())));
     Beat {
+        troubles: troubles.collect(),
         consumer: settings.origin.consumer.clone(),
         group: settings.origin.group.clone(),
         host: settings.origin.host.clone(),

@@ -26,6 +26,8 @@ pub enum Subject {
     Replicas(String),
     /// What the limit of this name is.
     Limit(String),
+    /// What the program that serves this kind said of it.
+    Served(String),
 }
 
 /// The word before the colon of a [`Subject`]'s text.
@@ -45,11 +47,21 @@ pub enum Kind {
     Replicas,
     /// Of a limit.
     Limit,
+    /// Of a kind.
+    Served,
 }
 
 impl Kind {
-    const ALL: [Self; 7] =
-        [Self::Cancel, Self::CancelRun, Self::Pause, Self::Drain, Self::Slots, Self::Replicas, Self::Limit];
+    const ALL: [Self; 8] = [
+        Self::Cancel,
+        Self::CancelRun,
+        Self::Pause,
+        Self::Drain,
+        Self::Slots,
+        Self::Replicas,
+        Self::Limit,
+        Self::Served,
+    ];
 
     /// As it is stored.
     pub const fn word(self) -> &'static str {
@@ -61,12 +73,13 @@ impl Kind {
             Self::Slots => "slots",
             Self::Replicas => "replicas",
             Self::Limit => "limit",
+            Self::Served => "served",
         }
     }
 }
 
 impl Subject {
-    /// Which of the seven it is.
+    /// Which of them it is.
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Cancel(_) => Kind::Cancel,
@@ -76,6 +89,7 @@ impl Subject {
             Self::Slots(_) => Kind::Slots,
             Self::Replicas(_) => Kind::Replicas,
             Self::Limit(_) => Kind::Limit,
+            Self::Served(_) => Kind::Served,
         }
     }
 }
@@ -85,9 +99,12 @@ impl fmt::Display for Subject {
         let word = self.kind().word();
         match self {
             Self::Cancel(id) | Self::CancelRun(id) => write!(to, "{word}:{id}"),
-            Self::Pause(name) | Self::Drain(name) | Self::Slots(name) | Self::Replicas(name) | Self::Limit(name) => {
-                write!(to, "{word}:{name}")
-            }
+            Self::Pause(name)
+            | Self::Drain(name)
+            | Self::Slots(name)
+            | Self::Replicas(name)
+            | Self::Limit(name)
+            | Self::Served(name) => write!(to, "{word}:{name}"),
         }
     }
 }
@@ -113,6 +130,7 @@ impl FromStr for Subject {
             Kind::Slots => Self::Slots(name.to_owned()),
             Kind::Replicas => Self::Replicas(name.to_owned()),
             Kind::Limit => Self::Limit(name.to_owned()),
+            Kind::Served => Self::Served(name.to_owned()),
         })
     }
 }
@@ -215,6 +233,7 @@ mod tests {
             Subject::Slots("g".into()),
             Subject::Replicas("g".into()),
             Subject::Limit("a:b c".into()),
+            Subject::Served("image.resize".into()),
         ] {
             assert_eq!(subject.to_string().parse(), Ok(subject));
         }

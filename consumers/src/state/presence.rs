@@ -22,6 +22,9 @@ pub struct Beat {
     pub queues: Vec<String>,
     /// The kinds it runs: names and patterns.
     pub kinds: Vec<String>,
+    /// Kinds that it has and cannot run now, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<(String, String)>,
     /// How many jobs it runs at once.
     pub slots: u32,
     /// How many jobs it runs.

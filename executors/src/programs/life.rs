@@ -64,7 +64,9 @@ impl Life {
     pub async fn live(mut self, child: Child) {
         let mut child = Some(child);
         let why = self.works(&mut child).await;
-        // Its place is free at once: what ends takes no jobs.
+        // Its place is free at once: what ends takes no jobs, and one that was just handed to it goes on.
+        self.orders.close();
+        while self.orders.try_recv().is_ok() {}
         self.pool.gone(self.handle.id);
         let Some(mut child) = child else { return };
         match why {
@@ -112,10 +114,6 @@ impl Life {
             let look = self.looked + LOOK;
             tokio::select! {
                 biased;
-                order = self.orders.recv() => match order {
-                    Some(Order::Turn(turn)) => return Ok(turn),
-                    Some(Order::Leave) | None => return Err(Why::Retired),
-                },
                 next = child.next(&mut self.log) => match next {
                     Next::Said(Said::Bye) => return Err(Why::Retired),
                     Next::Said(Said::Result(_)) => return Err(Why::Lost("it sent a result, and ran no job".to_owned())),
@@ -123,6 +121,11 @@ impl Life {
                     Next::Said(_) => pulse.sign(),
                     Next::Rude(why) => return Err(Why::Lost(why)),
                     Next::Gone => return Err(Why::Lost("it went".to_owned())),
+                },
+                // After what it said: one that misbehaved gets no job.
+                order = self.orders.recv() => match order {
+                    Some(Order::Turn(turn)) => return Ok(turn),
+                    Some(Order::Leave) | None => return Err(Why::Retired),
                 },
                 () = pool.closing() => return Err(Why::Retired),
                 beat = pulse.due() => match beat {

@@ -176,6 +176,9 @@ impl Pool {
 
     /// A process is free: for who waits longest, or the next that comes.
     pub fn give(self: &Arc<Self>, handle: Handle) {
+        if handle.orders.is_closed() {
+            return;
+        }
         let mut state = self.lock();
         let mut handle = Some(handle);
         while let Some(waiting) = state.waiting.pop_front() {

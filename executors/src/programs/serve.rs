@@ -1,6 +1,9 @@
 //! The executor whose jobs are run by the processes of a program.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::BytesMut;
 use tokio::sync::oneshot;
@@ -51,24 +54,30 @@ impl Programs {
 
     async fn execute(&self, job: &Job, context: &Context) -> Result<Done, Failure> {
         let failed = |cause, message| Failure { cause, message };
-        let execution = context.execution.to_string();
-        let mut frame = BytesMut::with_capacity(job.args.bytes().len() + 512);
-        words::run(job, context, &execution, &mut frame).map_err(|why| failed(Cause::Args, why))?;
-        let (answer, done) = oneshot::channel();
-        let mut order = Order::Turn(Box::new(Turn { execution, frame, context: context.share(), answer }));
         let mut seat = context.take_ready().and_then(|ready| ready.downcast::<Seat>().ok()).map(|seat| *seat);
         loop {
-            let next = match seat.take() {
+            let seat = match seat.take() {
                 Some(seat) => seat,
                 None => self.seat(&job.kind).await.map_err(|why| failed(Cause::Error, why.0))?,
             };
-            // The process may have gone since it was taken; the job has not started then.
-            match next.order(order).await {
-                Ok(()) => break,
-                Err(unsent) => order = unsent,
+            let execution = context.execution.to_string();
+            let mut frame = BytesMut::with_capacity(job.args.bytes().len() + 512);
+            words::run(job, context, &execution, &mut frame).map_err(|why| failed(Cause::Args, why))?;
+            let ((answer, done), begun) = (oneshot::channel(), Arc::new(AtomicBool::new(false)));
+            let turn = Turn { execution, frame, context: context.share(), begun: Arc::clone(&begun), answer };
+            // The process may have gone since it was taken: then the job has not begun, and gets another.
+            let done = match seat.order(Order::Turn(Box::new(turn))).await {
+                Ok(()) => done.await.ok(),
+                Err(_) => None,
+            };
+            match done {
+                Some(done) => return Ok(done),
+                None if begun.load(Ordering::Acquire) => {
+                    return Err(failed(Cause::Crash, "nobody was left to watch the program".to_owned()));
+                }
+                None => {}
             }
         }
-        done.await.map_err(|_| failed(Cause::Crash, "nobody was left to watch the program".to_owned()))
     }
 }
 
@@ -113,12 +122,14 @@ impl Executor for Programs {
                 trouble: trouble.clone(),
             })
             .collect();
-        // A kind that is mapped by its name and not served is in trouble, and so is each before the first hello.
-        for kind in program.kinds.iter().filter_map(crate::KindPattern::exact) {
-            if !offers.iter().any(|offer| offer.kind == kind) {
-                let why = self.not_served(kind).map(|why| why.0).or_else(|| trouble.clone());
-                let program = named.clone();
-                offers.push(Offer { kind: kind.to_owned(), schema: None, description: None, program, trouble: why });
+        // What is mapped to it and not served is in trouble; a name before the first hello is not yet.
+        for pattern in &program.kinds {
+            let kind = pattern.text();
+            let why = self.not_served(kind).map(|why| why.0).or_else(|| trouble.clone());
+            let served = offers.iter().any(|offer| pattern.matches(&offer.kind));
+            if !served && (why.is_some() || pattern.exact().is_some()) {
+                let (kind, program) = (kind.to_owned(), named.clone());
+                offers.push(Offer { kind, schema: None, description: None, program, trouble: why });
             }
         }
         offers

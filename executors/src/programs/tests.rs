@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::mpsc, time::Instant};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{Draft, Drafts, Places, Program, Programs};
@@ -170,10 +172,21 @@ async fn whatever_a_program_does_is_its_jobs_failure_and_the_next_one_runs() {
         eventually("the rude one is gone", || !runs(last)).await;
         last = now;
     }
+    // One that goes between its choice and the job's start costs the job nothing.
+    let held = ready(&programs, "rude").await.expect("one is free");
+    kill_process(Pid::from_raw(i32::try_from(last).expect("small")).expect("not 0"), Signal::KILL).expect("it lives");
+    eventually("it is gone", || !runs(last)).await;
+    let bringing = context();
+    bringing.bring(held);
+    let (outcome, _) = run_in(&programs, r#"{"do":"pid"}"#, &bringing).await;
+    assert!(matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
+
     let (said, _) = run(&programs, r#"{"do":"say","result":{"outcome":"fine"}}"#).await;
     assert!(matches!(said, Outcome::Failed(why) if why.message.contains("`fine`")));
     // A second result is seen when nothing runs, and harms no job.
+    let last = pid(&programs).await;
     value(&programs, r#"{"do":"twice"}"#).await;
+    eventually("it is replaced", || !runs(last)).await;
     assert_ne!(pid(&programs).await, last);
     let (_, kept) = run(&programs, r#"{"do":"flood"}"#).await;
     assert_eq!(kept.stdout.bytes, 64 * 65536);
@@ -189,7 +202,7 @@ async fn a_job_that_is_to_end_is_asked_first_and_then_ended_with_its_process() {
         let (canceller, asked) = (context.canceller(), Arc::clone(&context));
         let (programs, args) = (programs.clone(), format!(r#"{{"do":"{what}"}}"#));
         let before = pid(&programs).await;
-        let running = tokio::spawn(async move { programs.run(&job(args), &asked).await });
+        let running = TaskTracker::new().spawn(async move { programs.run(&job(args), &asked).await });
         eventually("it runs", || Arc::strong_count(&context) > 1).await;
         canceller.cancel(Cancelled::Person("ann: not needed".into()));
         ends.push((running.await.expect("no panic"), before));

@@ -3,7 +3,13 @@
 //! Owns what each thing that can happen meanwhile means for the job. Refuses to know which process
 //! gets the job, and what becomes of the process afterwards but for this: it is still there, or not.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{
@@ -31,6 +37,8 @@ pub struct Turn {
     pub frame: BytesMut,
     /// Its view of the world.
     pub context: Context,
+    /// Was it begun? One that was not, whatever became of its process, may be given to another.
+    pub begun: Arc<AtomicBool>,
     /// Where the end goes; closed by who does not want it any more.
     pub answer: oneshot::Sender<Done>,
 }
@@ -104,7 +112,8 @@ enum End {
 /// Runs a job on a process. The process comes back if it can run another; the flag says whether it
 /// wants to.
 pub async fn run(mut child: Child, turn: Turn, program: &Program, pings: bool) -> Option<(Child, bool)> {
-    let Turn { execution, frame, context, mut answer } = turn;
+    let Turn { execution, frame, context, begun, mut answer } = turn;
+    begun.store(true, Ordering::Release);
     let (mut ear, mut publish, mut wants) = (JobEar::new(&context), Vec::new(), true);
     let end = match child.tell_with(|out| {
         out.extend_from_slice(&frame);
