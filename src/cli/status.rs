@@ -126,7 +126,8 @@ mod tests {
 
     fn status(link: &str, ready: u64) -> Status {
         let stats = QueueStats { name: "default".to_owned(), ready, ..QueueStats::default() };
-        let queues = if link == "up" { vec![QueueRow { stats, configured: true, ..QueueRow::default() }] } else { Vec::new() };
+        let queues =
+            if link == "up" { vec![QueueRow { stats, configured: true, ..QueueRow::default() }] } else { Vec::new() };
         let why = (link != "up").then(|| "amqp://u@mq:5672, virtual host `/`: Connection refused".to_owned());
         Status {
             info: Info::here(vec!["api".to_owned()]),
