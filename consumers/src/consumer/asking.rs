@@ -1,10 +1,14 @@
 //! Deliveries whose holder is asked whether it runs them: they wait here, not in a slot.
 //!
 //! Owns the questions at 0, 5 and 10 s and the verdict at 15 s that a silent holder is dead (30 s
-//! when the broker itself was away).
+//! when the broker itself was away). What is known of a holder's silence counts for whatever else it
+//! holds, and for what comes again over a new link: one question and 5 s are enough then.
 //! Bounded; refuses to act on an answer: the slots do.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use spinor_executors::{Job, pool::AttemptKey};
 use tokio::{
@@ -41,8 +45,17 @@ pub struct Asked {
 struct Open {
     asked: Asked,
     key: AttemptKey,
+    /// Asked about this one.
     questions: u32,
+    /// Asked in vain about its holder before.
+    before: u32,
     next: Instant,
+}
+
+/// Questions in vain about one holder, and when the last one was asked.
+struct Silence {
+    questions: u32,
+    last: Instant,
 }
 
 /// All that wait for an answer.
@@ -50,13 +63,14 @@ pub struct Asking {
     broker: AnyBroker,
     intake: Arc<Intake>,
     open: Mutex<Vec<Open>>,
+    silent: Mutex<HashMap<Uuid, Silence>>,
     changed: Notify,
 }
 
 impl Asking {
     /// Nothing is asked yet.
     pub fn new(broker: AnyBroker, intake: Arc<Intake>) -> Self {
-        Self { broker, intake, open: Mutex::default(), changed: Notify::new() }
+        Self { broker, intake, open: Mutex::default(), silent: Mutex::default(), changed: Notify::new() }
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Open>> {
@@ -71,15 +85,28 @@ impl Asking {
             return Some(asked.delivery);
         }
         let key = (asked.job.id, asked.job.replay, asked.job.attempt);
-        open.push(Open { asked, key, questions: 0, next: Instant::now() });
+        let before = self.known_silence(asked.holder);
+        open.push(Open { asked, key, questions: 0, before, next: Instant::now() });
         self.intake.set_aside(open.len());
         drop(open);
         self.changed.notify_one();
         None
     }
 
+    /// So many questions about it were in vain, lately.
+    fn known_silence(&self, holder: Uuid) -> u32 {
+        let silent = self.silent();
+        silent.get(&holder).filter(|silence| silence.last.elapsed() < LATELY).map_or(0, |silence| silence.questions)
+    }
+
+    fn silent(&self) -> MutexGuard<'_, HashMap<Uuid, Silence>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What a holder answered about; it waits no longer.
     pub fn answered(&self, holder: Uuid, key: AttemptKey) -> Vec<Asked> {
+        self.silent().remove(&holder);
+        self.open().iter_mut().filter(|one| one.asked.holder == holder).for_each(|one| one.before = 0);
         self.take(|one| one.asked.holder == holder && one.key == key)
     }
 
@@ -120,13 +147,23 @@ impl Asking {
             }
             let now = Instant::now();
             let enough = if lost.is_some_and(|at| at.elapsed() < LATELY) { QUESTIONS_AFTER_LOSS } else { QUESTIONS };
-            self.take(|one| one.next <= now && one.questions >= enough).into_iter().for_each(&dead);
+            let silent = |one: &Open| one.questions > 0 && one.questions + one.before >= enough;
+            self.take(|one| one.next <= now && silent(one)).into_iter().for_each(&dead);
             for one in self.open().iter_mut().filter(|one| one.next <= now) {
                 let (job, replay, attempt) = one.key;
                 self.broker.cast(Event::WhoHolds { holder: one.asked.holder, job, replay, attempt });
                 one.questions += 1;
                 one.next = now + AGAIN;
+                self.is_silent(one.asked.holder, one.questions + one.before, now);
             }
         }
+    }
+
+    /// So many questions about it, and no answer yet.
+    fn is_silent(&self, holder: Uuid, questions: u32, now: Instant) {
+        let mut silent = self.silent();
+        silent.retain(|_, silence| silence.last.elapsed() < LATELY);
+        let silence = silent.entry(holder).or_insert(Silence { questions, last: now });
+        (silence.questions, silence.last) = (silence.questions.max(questions), now);
     }
 }
