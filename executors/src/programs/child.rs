@@ -163,12 +163,12 @@ impl Child {
 
     /// Passes on what lies in its output now: written before the frame that was read last.
     pub fn drain(&mut self, ear: &mut impl Ear) {
-        for at in 0..self.pipes.len() {
+        for (pipe, stream) in self.pipes.iter().zip(STREAMS) {
             // No more than a pipe holds: one that writes for ever is not waited for.
             for _ in 0..2 {
-                let Some(pipe) = &self.pipes[at] else { break };
+                let Some(pipe) = pipe else { break };
                 match rustix::io::read(pipe, &mut *self.buffer) {
-                    Ok(got) if got > 0 => ear.hear(STREAMS[at], &self.buffer[..got]),
+                    Ok(got) if got > 0 => ear.hear(stream, &self.buffer[..got]),
                     _ => break,
                 }
             }
