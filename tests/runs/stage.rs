@@ -26,17 +26,16 @@ use crate::{
     conformance::fixture::{Fixture, acked, consume, declare, take},
     consumer::stage::{Cast, QUEUE, settings},
     recorder::Record,
-    support::{eventually, eventually_some, scratch::Scratch},
+    support::{eventually, scratch::Scratch},
 };
 
 /// A bound against hanging, no measure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One execution: member, replay, attempt and args.
+/// One execution.
 #[derive(Clone, Debug)]
 pub struct Line {
     pub member: String,
-    pub replay: u32,
     pub args: serde_json::Value,
 }
 
@@ -182,7 +181,7 @@ fn cast(ledger: &Ledger, record: &Record) -> Cast {
         move |job: &Job| {
             let member = job.member.clone().unwrap_or_default();
             let args = job.args.read().expect("args are JSON");
-            ledger.lock().unwrap().push(Line { member, replay: job.replay, args });
+            ledger.lock().unwrap().push(Line { member, args });
         }
     };
     let note = noted.clone();
@@ -217,14 +216,16 @@ fn cast(ledger: &Ledger, record: &Record) -> Cast {
         Box::pin(async move {
             let wanted: Vec<String> = job.args.read().expect("names");
             let run = job.run.expect("a run");
-            let open = ["waiting", "due", "published"];
-            eventually_some("the members before the gate to end", PATIENCE, async || {
-                let members = results.members(run).await.ok()?;
-                let has_ended =
-                    |name: &String| members.iter().any(|row| row.name == *name && !open.contains(&row.state.as_str()));
-                wanted.iter().all(has_ended).then_some(())
-            })
-            .await;
+            let mut look = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                look.tick().await;
+                let members = results.members(run).await.unwrap_or_default();
+                let ended = members.iter().filter(|row| !["waiting", "due", "published"].contains(&row.state.as_str()));
+                let ended: Vec<&String> = ended.map(|row| &row.name).collect();
+                if wanted.iter().all(|name| ended.contains(&name)) {
+                    break;
+                }
+            }
             Outcome::Succeeded(Json::null())
         })
     })

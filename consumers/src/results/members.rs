@@ -148,7 +148,14 @@ impl Results {
         .into();
         let mut sorted = of.to_vec();
         sorted.sort_unstable();
+        let mut runs: Vec<Uuid> = sorted.iter().map(|(run, ..)| *run).collect();
+        runs.dedup();
         let mut writing = self.0.database.begin().await?;
+        for run in runs {
+            // Whoever changes members has the lock of their run.
+            let sql = format!("SELECT phase FROM driven WHERE run = ?{}", lock(self.0.database.flavour()));
+            writing.fetch(&sql.into(), vec![Value::Id(run)]).await?;
+        }
         for (run, job, replay) in sorted {
             writing.run(&sql, vec![Value::Id(run), Value::Id(job), Value::Int(replay.into())]).await?;
         }
