@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -37,6 +37,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Line {
     pub member: String,
     pub args: serde_json::Value,
+    pub at: Instant,
 }
 
 type Ledger = Arc<Mutex<Vec<Line>>>;
@@ -181,7 +182,7 @@ fn cast(ledger: &Ledger, record: &Record) -> Cast {
         move |job: &Job| {
             let member = job.member.clone().unwrap_or_default();
             let args = job.args.read().expect("args are JSON");
-            ledger.lock().unwrap().push(Line { member, args });
+            ledger.lock().unwrap().push(Line { member, args, at: Instant::now() });
         }
     };
     let note = noted.clone();

@@ -1,10 +1,11 @@
 //! The tables `driven`, `members` and `needs`: runs of jobs as the part `trigger` knows them.
 //!
 //! Owns what is stored of an end, and what is due after it; `step` is one run's change within a transaction,
-//! `sums` the questions. The first end of a member counts, and a member is due once in a replay of its run.
+//! `questions` what is asked. The first end of a member counts, and a member is due once in a replay of its run.
 //! Refuses to publish, and to read what the recorder writes.
 
 mod questions;
+mod row;
 mod step;
 
 use std::{collections::BTreeMap, time::Duration};

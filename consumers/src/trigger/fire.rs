@@ -66,9 +66,7 @@ impl<B: Broker> Trigger<B> {
                     batch.push(outgoing(due, &job));
                     jobs.push((due, job));
                 }
-                Err(Unready::Later(why)) => {
-                    tracing::warn!(run = %due.run, member = due.name, why, "A member of a run is not published now.")
-                }
+                Err(Unready::Later(why)) => not_now(due, &why),
                 Err(Unready::Never(why)) => ends.push(end(due, why)),
             }
         }
@@ -82,9 +80,7 @@ impl<B: Broker> Trigger<B> {
                 Err(error @ (PublishError::Unroutable { .. } | PublishError::TooLarge { .. })) => {
                     ends.push(end(due, error.to_string()));
                 }
-                Err(error) => {
-                    tracing::warn!(run = %due.run, member = due.name, %error, "A member of a run is not published now.")
-                }
+                Err(error) => not_now(due, &error.to_string()),
             }
         }
         if !lines.is_empty() {
@@ -157,6 +153,10 @@ impl<B: Broker> Trigger<B> {
         }
         inputs::fill(args, &known).map_err(Unready::Never)
     }
+}
+
+fn not_now(due: &Due, why: &str) {
+    tracing::warn!(run = %due.run, member = due.name, why, "A member of a run is not published now.");
 }
 
 /// Its message: it may be a copy of what another trigger published, so it is claimed.

@@ -12,7 +12,7 @@ use super::{
         read::{json, small},
     },
     AT_ONCE, Due, Followed, MemberRow, Role, list,
-    step::{DUE, due, told, told_columns},
+    row::{DUE, due, told, told_columns},
     word,
 };
 use crate::next::{

@@ -1,6 +1,8 @@
 //! One run's change within a transaction: it is filled in, members end, others become due, it ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod closing;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use spinor_executors::State;
 use uuid::Uuid;
@@ -10,16 +12,14 @@ use super::{
         ResultsError,
         change::clip,
         database::{Column, Flavour, Sql, Value, Writing},
-        read::{json, small},
+        read::small,
     },
-    AT_ONCE, Due, Followed, OVERDUE, Role, insert, instant, is_open, list, lock, succeeded, word,
+    AT_ONCE, Followed, OVERDUE, Role, insert, is_open, list, lock,
+    row::{DRIVEN, DUE, Row, due},
+    word,
 };
-use crate::{
-    entry::RunReport,
-    next::{Again, End, Member, NewRun, OnFailure, job_id},
-};
+use crate::next::{End, Member, NewRun, OnFailure, job_id};
 
-const DRIVEN: &str = "name, policy, replay, phase, members, open, failed, seq, started, ended, problems, untold";
 /// A row that was inserted a moment ago and has no members yet.
 const EMPTY: i64 = -1;
 const MEMBERS: i64 = 0;
@@ -38,21 +38,6 @@ pub struct Step<'a> {
     stamp: i64,
     /// It was cancelled, by whom and why.
     pub cancelled: Option<String>,
-}
-
-struct Row {
-    name: String,
-    policy: OnFailure,
-    replay: i64,
-    phase: i64,
-    members: i64,
-    open: i64,
-    failed: i64,
-    seq: i64,
-    started: i64,
-    ended: Option<i64>,
-    problems: Vec<String>,
-    untold: Option<i64>,
 }
 
 impl<'a> Step<'a> {
@@ -290,144 +275,6 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Begins a replay of a run that has ended: what did not succeed, or was undone, is to be done again.
-    pub async fn again(&mut self, again: &Again) -> Result<(), ResultsError> {
-        self.advance().await?;
-        if self.row.phase != ENDED || i64::from(again.replay) != self.row.replay + 1 {
-            return Ok(());
-        }
-        let anew = format!(
-            "replay = replay + CASE WHEN state IN ('{}', '{}') THEN 0 ELSE 1 END, state = '{}', missing = 0, seq = NULL, \
-             value = NULL, value_ref = NULL, error = NULL, ended = NULL, due = NULL",
-            word::WAITING,
-            word::SKIPPED,
-            word::WAITING
-        );
-        let own = vec![Value::Id(self.run)];
-        let undone = format!(
-            "SELECT undoes FROM members WHERE run = ? AND role = 1 AND state NOT IN ('{}', '{}')",
-            word::WAITING,
-            word::SKIPPED
-        );
-        let undone = self.writing.fetch(&undone.into(), own.clone()).await?;
-        let undone: BTreeSet<Uuid> = undone.iter().map(|row| row.id(0)).collect::<Result<_, _>>()?;
-        let mut todo = BTreeSet::new();
-        let all: Sql = "SELECT job, state FROM members WHERE run = ? AND role = 0".into();
-        for row in self.writing.fetch(&all, own.clone()).await? {
-            let job = row.id(0)?;
-            if !succeeded(&row.text(1)?) || undone.contains(&job) {
-                todo.insert(job);
-            }
-        }
-        let mut missing: HashMap<Uuid, i64> = HashMap::new();
-        let edges: Sql = "SELECT need, follower FROM needs WHERE run = ?".into();
-        for row in self.writing.fetch(&edges, own.clone()).await? {
-            if todo.contains(&row.id(0)?) {
-                *missing.entry(row.id(1)?).or_default() += 1;
-            }
-        }
-        let jobs: Vec<Uuid> = todo.iter().copied().collect();
-        self.set(&jobs, &anew).await?;
-        self.writing.run(&format!("UPDATE members SET {anew} WHERE run = ? AND role > 0").into(), own).await?;
-        let mut by_count: BTreeMap<i64, Vec<Uuid>> = BTreeMap::new();
-        for job in &jobs {
-            by_count.entry(missing.get(job).copied().unwrap_or(0)).or_default().push(*job);
-        }
-        let after = again.after_ms.map(|millis| i64::try_from(millis).unwrap_or(0).saturating_mul(1000));
-        for (count, jobs) in by_count {
-            let what = match (count, after) {
-                (0, None) => format!("state = '{}', due = {}", word::DUE, self.stamp),
-                // Whoever looks for what is overdue publishes them.
-                (0, Some(after)) => format!("state = '{}', due = {}", word::DUE, self.now + after),
-                (count, _) => format!("missing = {count}"),
-            };
-            self.set(&jobs, &what).await?;
-        }
-        let row = &mut self.row;
-        (row.replay, row.phase, row.failed, row.ended) = (row.replay + 1, MEMBERS, 0, None);
-        row.open = i64::try_from(jobs.len()).unwrap_or(0);
-        row.problems.clear();
-        row.untold = Some(self.stamp);
-        Ok(())
-    }
-
-    /// As far as it goes now: compensation, completion, the end.
-    async fn advance(&mut self) -> Result<(), ResultsError> {
-        loop {
-            self.row.phase = match self.row.phase {
-                MEMBERS if self.row.open > 0 => return Ok(()),
-                MEMBERS if self.row.failed > 0 && self.row.policy == OnFailure::Compensate => COMPENSATING,
-                MEMBERS => THEN,
-                COMPENSATING => {
-                    if self.compensates().await? {
-                        return Ok(());
-                    }
-                    THEN
-                }
-                phase @ (THEN | FINALLY) => {
-                    let fires = self.cancelled.is_none() && (phase == FINALLY || self.row.failed == 0);
-                    if self.is_closing(phase, fires).await? {
-                        return Ok(());
-                    }
-                    phase + 1
-                }
-                _ => break,
-            };
-        }
-        if self.row.ended.is_none() {
-            if let Some(who) = self.cancelled.clone() {
-                self.row.problems.push(format!("cancelled {who}"));
-                self.row.failed += 1;
-            }
-            (self.row.ended, self.row.untold) = (Some(self.now), Some(self.stamp));
-        }
-        Ok(())
-    }
-
-    /// One compensation after the other, that of the last that ended first. `false`: there is none left.
-    async fn compensates(&mut self) -> Result<bool, ResultsError> {
-        let sql = format!(
-            "SELECT c.job, c.state FROM members c JOIN members m ON m.run = c.run AND m.job = c.undoes \
-             WHERE c.run = ? AND c.role = 1 AND m.state = '{}' AND c.state IN ('{}', '{}', '{}') ORDER BY m.seq DESC",
-            State::Succeeded.word(),
-            word::WAITING,
-            word::DUE,
-            word::PUBLISHED
-        );
-        let rows = self.writing.fetch(&sql.into(), vec![Value::Id(self.run)]).await?;
-        let mut next = None;
-        for row in &rows {
-            if row.text(1)? != word::WAITING {
-                return Ok(true);
-            }
-            next = next.or(Some(row.id(0)?));
-        }
-        match next.filter(|_| self.cancelled.is_none()) {
-            Some(job) => {
-                self.set(&[job], &format!("state = '{}', due = {}", word::DUE, self.stamp)).await.map(|()| true)
-            }
-            None => Ok(false),
-        }
-    }
-
-    /// The job that closes a phase, which becomes due if it may. `false`: there is none, or it has ended.
-    async fn is_closing(&mut self, role: i64, fires: bool) -> Result<bool, ResultsError> {
-        let sql: Sql = "SELECT job, state FROM members WHERE run = ? AND role = ?".into();
-        let rows = self.writing.fetch(&sql, vec![Value::Id(self.run), Value::Int(role)]).await?;
-        let Some(row) = rows.first() else { return Ok(false) };
-        let (job, state) = (row.id(0)?, row.text(1)?);
-        if state != word::WAITING {
-            return Ok(is_open(&state));
-        }
-        let what = if fires {
-            format!("state = '{}', due = {}", word::DUE, self.stamp)
-        } else {
-            format!("state = '{}'", word::SKIPPED)
-        };
-        self.set(&[job], &what).await?;
-        Ok(fires)
-    }
-
     /// Writes the run's row; adds what is due, and what is to be told, by this step.
     pub async fn close(mut self, followed: &mut Followed) -> Result<(), ResultsError> {
         self.advance().await?;
@@ -476,68 +323,5 @@ impl<'a> Step<'a> {
             self.writing.run(&sql.into(), [Value::Id(self.run)].into_iter().chain(ids).collect()).await?;
         }
         Ok(())
-    }
-}
-
-/// The columns of what is due.
-pub const DUE: &str = "run, job, name, role, spec, replay";
-
-/// What is due.
-pub fn due(row: &Column) -> Result<Due, ResultsError> {
-    Ok(Due {
-        run: row.id(0)?,
-        job: row.id(1)?,
-        name: row.text(2)?,
-        role: Role::of(row.int(3)?),
-        member: json(&row.text(4)?)?,
-        replay: small(row.int(5)?),
-    })
-}
-
-/// What is to be told of a run, in a row of `run, DRIVEN`, with its stamp.
-pub fn told(row: &Column) -> Result<(RunReport, i64), ResultsError> {
-    let read = Row::read_from(row, 1)?;
-    Ok((read.report(row.id(0)?), read.untold.unwrap_or(0)))
-}
-
-/// The columns [`told`] reads.
-pub fn told_columns() -> String {
-    format!("run, {DRIVEN}")
-}
-
-impl Row {
-    fn read(row: &Column) -> Result<Self, ResultsError> {
-        Self::read_from(row, 0)
-    }
-
-    fn read_from(row: &Column, at: usize) -> Result<Self, ResultsError> {
-        Ok(Self {
-            name: row.text(at)?,
-            policy: OnFailure::of(&row.text(at + 1)?).unwrap_or_default(),
-            replay: row.int(at + 2)?,
-            phase: row.int(at + 3)?,
-            members: row.int(at + 4)?,
-            open: row.int(at + 5)?,
-            failed: row.int(at + 6)?,
-            seq: row.int(at + 7)?,
-            started: row.int(at + 8)?,
-            ended: row.maybe_int(at + 9)?,
-            problems: json(&row.text(at + 10)?)?,
-            untold: row.maybe_int(at + 11)?,
-        })
-    }
-
-    fn report(&self, run: Uuid) -> RunReport {
-        RunReport {
-            run,
-            name: self.name.clone(),
-            members: small(self.members),
-            steps: 0,
-            replay: small(self.replay),
-            started: instant(self.started),
-            ended: self.ended.map(instant),
-            succeeded: self.ended.map(|_| self.failed == 0),
-            problems: self.problems.clone(),
-        }
     }
 }
