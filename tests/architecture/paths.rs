@@ -10,7 +10,8 @@ pub fn named(source: &str) -> Vec<String> {
     let mut at = 0;
     while at < words.len() {
         match words[at].as_str() {
-            "use" => at = tree(&words, at + 1, "", &mut paths),
+            // `use<>` says what a type captures.
+            "use" if words.get(at + 1).is_none_or(|word| word != "<") => at = tree(&words, at + 1, "", &mut paths),
             "extern" if words.get(at + 1).is_some_and(|word| word == "crate") => {
                 paths.extend(words.get(at + 2).cloned());
                 at += 3;
@@ -41,7 +42,7 @@ fn tree(words: &[String], mut at: usize, prefix: &str, paths: &mut Vec<String>) 
         match word.as_str() {
             "{" => {
                 at += 1;
-                while words.get(at).is_some_and(|word| word != "}") {
+                while words.get(at).is_some_and(|word| word != "}" && word != ";") {
                     at = tree(words, at, &path, paths);
                     at += usize::from(words.get(at).is_some_and(|word| word == ","));
                 }
@@ -150,6 +151,12 @@ fn character_end(text: &str) -> usize {
 fn a_use_tree_is_written_out() {
     let found = named("pub(crate) use a::{self, b, c::{d as e, f::*}};\nuse x as y;");
     assert_eq!(found, ["a::self", "a::b", "a::c::d", "a::c::f", "x"]);
+}
+
+#[test]
+fn what_a_type_captures_is_no_use_and_an_open_tree_ends() {
+    assert_eq!(named("fn f() -> (A, impl B + use<>) { c::d() }"), ["c::d"]);
+    assert_eq!(named("use a::{b; c::d"), ["a::b", "c::d"]);
 }
 
 #[test]

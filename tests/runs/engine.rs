@@ -1,13 +1,12 @@
 //! What follows what, on both brokers and both dialects, with no recorder.
 
-use std::time::Instant;
-
 use spinor_consumers::{
     broker::{Address, Broker, Outgoing},
     message::{self, header},
     next::{Again, NewRun, Next, OnFailure},
 };
 use spinor_executors::{HeaderValue, Job};
+use tokio::time::Instant;
 
 use super::stage::{Stage, closing, id, member, run, undone};
 use crate::{

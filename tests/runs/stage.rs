@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, OnceLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use spinor_consumers::{
     trigger::Trigger,
 };
 use spinor_executors::{Cause, Failure, Job, Json, Outcome, RetryPolicy};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

@@ -2,7 +2,12 @@
 //!
 //! Owns how the address of `deploy/servers start s3` becomes a store. Removed when the test is done.
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use spinor_consumers::blobs::{Blobs, S3Address, S3Keys, S3Settings};
 use spinor_executors::BlobRef;
@@ -22,15 +27,15 @@ pub struct Bucket {
 impl Bucket {
     /// On the server of the test run.
     pub fn new() -> Self {
-        Self::at(&servers::s3_url(), servers::s3_buckets())
+        Self::at(&servers::s3_url(), &servers::s3_buckets())
     }
 
     /// On this server.
     pub fn on(server: &PrivateServer) -> Self {
-        Self::at(server.url(), server.detail("buckets").expect("a server of S3 names its buckets").into())
+        Self::at(server.url(), Path::new(server.detail("buckets").expect("a server of S3 names its buckets")))
     }
 
-    fn at(url: &str, buckets: PathBuf) -> Self {
+    fn at(url: &str, buckets: &Path) -> Self {
         let (access, secret, host) = url
             .strip_prefix("http://")
             .and_then(|rest| rest.split_once('@'))
