@@ -32,6 +32,22 @@ use sqlx::{ConnectOptions, Connection, Executor, mysql::MySqlConnectOptions};
 
 use crate::support::{scratch::Scratch, servers};
 
+/// All of its tables.
+const TABLES: [&str; 12] = [
+    "jobs",
+    "attempts",
+    "steps",
+    "runs",
+    "dead",
+    "marks",
+    "replays",
+    "blobs",
+    "driven",
+    "members",
+    "needs",
+    "spinor_schema",
+];
+
 /// A results database of one test, in both dialects.
 pub struct Record {
     pub results: Results,
@@ -68,6 +84,13 @@ impl Record {
 
     pub fn target(&self) -> &ResultsTarget {
         &self.target
+    }
+
+    /// As if nothing had ever been recorded: no table is left.
+    pub async fn drop_all(&self) {
+        for table in TABLES {
+            self.execute(&format!("DROP TABLE {table}")).await;
+        }
     }
 
     /// Runs SQL on it beside the product.

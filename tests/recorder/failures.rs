@@ -239,9 +239,7 @@ const FIRST: [&str; 2] = [
 ];
 
 async fn a_record_of_the_first_schema_keeps_its_rows(record: &Record) {
-    for table in ["jobs", "attempts", "steps", "runs", "dead", "marks", "replays", "blobs", "spinor_schema"] {
-        record.execute(&format!("DROP TABLE {table}")).await;
-    }
+    record.drop_all().await;
     let server = matches!(record.target, ResultsTarget::MySql(_));
     record.execute(FIRST[usize::from(server)]).await;
     record.execute("CREATE TABLE spinor_schema (version BIGINT NOT NULL PRIMARY KEY, at BIGINT NOT NULL)").await;

@@ -273,9 +273,7 @@ async fn a_newer_schema_is_refused_with_both_versions(record: &Record) {
 }
 
 async fn many_processes_may_migrate_at_once(record: &Record) {
-    for table in ["jobs", "attempts", "steps", "runs", "dead", "marks", "replays", "blobs", "spinor_schema"] {
-        record.execute(&format!("DROP TABLE {table}")).await;
-    }
+    record.drop_all().await;
     let opened = futures_util::future::join_all((0..6).map(|_| Results::open(record.target()))).await;
     for results in opened {
         let results = results.unwrap();
