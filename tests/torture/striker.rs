@@ -70,7 +70,7 @@ impl<'a> Striker<'a> {
             Fault::CloseConnections => self.close_connections().await,
             Fault::KillUnderAlarm => self.kill_under_alarm(target, hold).await,
             Fault::DiskAlarm => self.disk_alarm(hold).await,
-            Fault::Unbind => self.unbind().await,
+            Fault::Unbind => self.unbind(hold).await,
             Fault::BrokerKill => self.kill_server("broker-kill", broker(stage), hold).await,
             Fault::BrokerFreeze => self.freeze_server("broker-freeze", broker(stage), hold).await,
             Fault::DatabaseKill => self.kill_server("database-kill", database(stage), hold).await,
@@ -195,8 +195,9 @@ impl<'a> Striker<'a> {
 
     /// Of our objects only bindings of delay tiers are taken away: a tier's queue keeps what is in
     /// it, and what is published afterwards comes back to its publisher. A queue deleted with jobs
-    /// in it takes them along, whoever deletes it.
-    async fn unbind(&self) {
+    /// in it takes them along, whoever deletes it. Whoever binds it again meanwhile does so in vain, so
+    /// that something is published in that time for certain.
+    async fn unbind(&self, hold: Duration) {
         let begun = now();
         let prefix = &self.stage.site.as_ref().expect("a site").prefix;
         let name = format!("{prefix}.delay.1s");
@@ -204,8 +205,15 @@ impl<'a> Striker<'a> {
             let url = broker(self.stage).url();
             let connection = Connection::connect(url, ConnectionProperties::default()).await?;
             let channel = connection.create_channel().await?;
-            channel.queue_unbind(name.as_str().into(), name.as_str().into(), "".into(), FieldTable::default()).await?;
-            connection.close(200, "done".into()).await
+            let unbind = async || {
+                let (queue, key) = (name.as_str().into(), name.as_str().into());
+                channel.queue_unbind(queue, key, "".into(), FieldTable::default()).await
+            };
+            unbind().await?;
+            while now() < begun + hold.as_secs_f64() && unbind().await.is_ok() {
+                sleep(Duration::from_millis(20)).await;
+            }
+            Ok::<_, lapin::Error>(())
         });
         unbound.await.expect("in time").expect("unbound");
         self.noted("unbind", "broker", None, begun);
