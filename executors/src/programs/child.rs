@@ -15,6 +15,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use rustix::{
     fs::{OFlags, fcntl_setfl},
+    io::Errno,
     process::{PidfdFlags, pidfd_open},
 };
 use tokio::net::{UnixStream, unix::pipe::Receiver};
@@ -143,13 +144,23 @@ impl Child {
                 _ = readable(err.as_ref()), if err.is_some() => self.listen(1, ear),
                 _ = self.pidfd.readable() => {
                     // What it said before it went counts.
-                    while self.take_now() {}
+                    while self.take_now() == Some(true) {}
                     return match self.frames.next() {
                         Ok(Some(body)) => words::read(&body).map_or_else(Next::Rude, Next::Said),
                         _ => self.gone(ear),
                     };
                 }
             }
+        }
+    }
+
+    /// What has come from it by now, if anything has; asks the system, whatever the runtime knows.
+    pub fn next_now(&mut self, ear: &mut impl Ear) -> Option<Next> {
+        let open = self.take_now() != Some(false);
+        match self.frames.next() {
+            Ok(Some(body)) => Some(words::read(&body).map_or_else(Next::Rude, Next::Said)),
+            Err(why) => Some(Next::Rude(why)),
+            Ok(None) => (!open).then(|| self.gone(ear)),
         }
     }
 
@@ -198,14 +209,16 @@ impl Child {
         }
     }
 
-    /// Reads once whatever the runtime knows; `false` when nothing was there.
-    fn take_now(&mut self) -> bool {
+    /// Reads once whatever the runtime knows; `false` at the end, `None` when nothing is there.
+    fn take_now(&mut self) -> Option<bool> {
         match rustix::io::read(self.socket.as_fd(), &mut *self.buffer) {
-            Ok(got) if got > 0 => {
+            Ok(0) => Some(false),
+            Ok(got) => {
                 self.frames.push(&self.buffer[..got]);
-                true
+                Some(true)
             }
-            _ => false,
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Err(_) => Some(false),
         }
     }
 

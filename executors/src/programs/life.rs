@@ -114,17 +114,18 @@ impl Life {
             let look = self.looked + LOOK;
             tokio::select! {
                 biased;
-                next = child.next(&mut self.log) => match next {
-                    Next::Said(Said::Bye) => return Err(Why::Retired),
-                    Next::Said(Said::Result(_)) => return Err(Why::Lost("it sent a result, and ran no job".to_owned())),
-                    Next::Said(Said::Hello(_)) => return Err(Why::Lost("it said hello again".to_owned())),
-                    Next::Said(_) => pulse.sign(),
-                    Next::Rude(why) => return Err(Why::Lost(why)),
-                    Next::Gone => return Err(Why::Lost("it went".to_owned())),
-                },
-                // After what it said: one that misbehaved gets no job.
+                next = child.next(&mut self.log) => {
+                    between(next)?;
+                    pulse.sign();
+                }
                 order = self.orders.recv() => match order {
-                    Some(Order::Turn(turn)) => return Ok(turn),
+                    Some(Order::Turn(turn)) => {
+                        // One that went or misbehaved gets no job, however late the runtime hears of it.
+                        while let Some(next) = child.next_now(&mut self.log) {
+                            between(next)?;
+                        }
+                        return Ok(turn);
+                    }
                     Some(Order::Leave) | None => return Err(Why::Retired),
                 },
                 () = pool.closing() => return Err(Why::Retired),
@@ -155,5 +156,17 @@ impl Life {
         (self.looked, self.unlooked) = (Instant::now(), false);
         let tree = child.tree();
         tokio::task::spawn_blocking(move || tree.memory()).await.unwrap_or(0) > bound
+    }
+}
+
+/// What one says between jobs: a sign of life, or the end of it.
+fn between(next: Next) -> Result<(), Why> {
+    match next {
+        Next::Said(Said::Bye) => Err(Why::Retired),
+        Next::Said(Said::Result(_)) => Err(Why::Lost("it sent a result, and ran no job".to_owned())),
+        Next::Said(Said::Hello(_)) => Err(Why::Lost("it said hello again".to_owned())),
+        Next::Said(_) => Ok(()),
+        Next::Rude(why) => Err(Why::Lost(why)),
+        Next::Gone => Err(Why::Lost("it went".to_owned())),
     }
 }

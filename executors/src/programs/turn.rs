@@ -105,7 +105,7 @@ enum End {
     Kill(Duration, Failure),
     /// The process ended by itself.
     Gone,
-    /// Nobody waits for it any more.
+    /// The job is not its any more.
     Unwanted,
 }
 
@@ -113,18 +113,19 @@ enum End {
 /// wants to.
 pub async fn run(mut child: Child, turn: Turn, program: &Program, pings: bool) -> Option<(Child, bool)> {
     let Turn { execution, frame, context, begun, mut answer } = turn;
-    begun.store(true, Ordering::Release);
     let (mut ear, mut publish, mut wants) = (JobEar::new(&context), Vec::new(), true);
     let end = match child.tell_with(|out| {
         out.extend_from_slice(&frame);
         Ok(())
     }) {
         Ok(()) => {
+            begun.store(true, Ordering::Release);
             drop(frame);
             let mut talk = Talk { execution: &execution, context: &context, publish: &mut publish, wants: &mut wants };
             talk.until_end(&mut child, &mut ear, &mut answer, pings.then(|| Pulse::new(program))).await
         }
-        Err(_) => End::Gone,
+        // It went before it had the job: that has not begun, and gets another.
+        Err(_) => End::Unwanted,
     };
     let (child, outcome, exit) = match end {
         End::Result(Ended { outcome, detail, .. }) => {
