@@ -43,6 +43,7 @@ use crate::{
     results::Results,
     state::Subject,
 };
+use backlog::Reports;
 pub use catalogue::Served;
 use intake::{Intake, LEAVE};
 use obeying::Obeying;
@@ -217,14 +218,15 @@ impl Consumer {
             }
             obeying.look();
             patiently(|| self.broker.declare(&specs)).await?;
+            let mut reports = Reports::new(self.broker.clone(), self.settings.results_bound, Arc::clone(&intake));
+            reports.look().await;
             for spec in &specs {
                 patiently(|| intake.subscribe(&self.broker, spec, &tracker, &intaking)).await?;
             }
             patiently(|| presence::answer(&self.broker, &self.settings, &slots, &intaking, &background)).await?;
             let (asking, until) = (Arc::clone(&slots), background.1.clone());
             background.0.spawn(async move { asking.ask(until).await });
-            let (bound, until) = (self.settings.results_bound, background.1.clone());
-            background.0.spawn(backlog::watch(self.broker.clone(), bound, Arc::clone(&intake), until));
+            background.0.spawn(reports.watch(background.1.clone()));
             pool::start(&slots, self.settings.slots, &tracker);
             tracing::info!(
                 consumer = self.settings.origin.consumer, group = self.settings.origin.group,

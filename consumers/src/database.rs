@@ -38,6 +38,8 @@ const READ_LIMIT: Duration = Duration::from_secs(1);
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
+/// SQLite's own cache, in KiB: what a crowd of keys or rows may cost in memory. The system's is behind it.
+const CACHE: &str = "-16384";
 
 /// A statement's text; built once, since prepared statements are found again by it.
 pub type Sql = Arc<str>;
@@ -94,7 +96,7 @@ impl Database {
             // A report is acknowledged after its commit, so the commit must survive a power loss.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10))
-            .pragma("cache_size", "-65536")
+            .pragma("cache_size", CACHE)
             .pragma("wal_autocheckpoint", "8000")
             .pragma("journal_size_limit", "67108864")
             .disable_statement_logging();

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Duration, MissedTickBehavior, interval};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::intake::Intake;
@@ -15,19 +15,38 @@ use crate::broker::{AnyBroker, Backlog, Broker};
 /// How often it looks: a soft bound is passed by what is reported meanwhile.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Looks until told to stop. A broker that does not answer hands out nothing either.
-pub async fn watch(broker: AnyBroker, bound: u64, intake: Arc<Intake>, stop: CancellationToken) {
-    let mut look = interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut full = false;
-    while stop.run_until_cancelled(look.tick()).await.is_some() {
-        let Some(Ok(backlog)) = stop.run_until_cancelled(broker.backlog()).await else { continue };
-        if is_full(full, backlog, bound) == full {
-            continue;
+/// What is known of the report queue.
+pub struct Reports {
+    broker: AnyBroker,
+    bound: u64,
+    intake: Arc<Intake>,
+    full: bool,
+}
+
+impl Reports {
+    /// Not full until a look says so.
+    pub const fn new(broker: AnyBroker, bound: u64, intake: Arc<Intake>) -> Self {
+        Self { broker, bound, intake, full: false }
+    }
+
+    /// Looks until told to stop.
+    pub async fn watch(mut self, stop: CancellationToken) {
+        let mut look = interval_at(Instant::now() + LOOK, LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(look.tick()).await.is_some() {
+            let _ = stop.run_until_cancelled(self.look()).await;
         }
-        full = !full;
-        let (reports_mib, bound_mib) = (backlog.bytes >> 20, bound >> 20);
-        if full {
+    }
+
+    /// Looks once. A broker that does not answer hands out nothing either.
+    pub async fn look(&mut self) {
+        let Ok(Ok(backlog)) = timeout(LOOK, self.broker.backlog()).await else { return };
+        if is_full(self.full, backlog, self.bound) == self.full {
+            return;
+        }
+        self.full = !self.full;
+        let (reports_mib, bound_mib) = (backlog.bytes >> 20, self.bound >> 20);
+        if self.full {
             tracing::warn!(
                 packs = backlog.packs,
                 reports_mib,
@@ -38,7 +57,7 @@ pub async fn watch(broker: AnyBroker, bound: u64, intake: Arc<Intake>, stop: Can
         } else {
             tracing::info!(reports_mib, bound_mib, "The recorder has caught up: this consumer takes jobs again.");
         }
-        intake.set_full(full);
+        self.intake.set_full(self.full);
     }
 }
 

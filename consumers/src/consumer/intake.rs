@@ -102,8 +102,8 @@ impl Intake {
         tracker: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<(), BrokerError> {
-        let paused = self.lock().paused.contains(&queue.name);
-        let first = if paused { 0 } else { u32::try_from(self.slots()).unwrap_or(u32::MAX) };
+        let nothing = self.full.load(Ordering::Relaxed) || self.lock().paused.contains(&queue.name);
+        let first = if nothing { 0 } else { u32::try_from(self.slots()).unwrap_or(u32::MAX) };
         let address =
             if queue.foreign { Address::Reply(queue.name.clone()) } else { Address::Work(queue.name.clone()) };
         let subscription = broker.consume(&address, first).await?;

@@ -26,6 +26,8 @@ const MAX_QUEUES: u64 = 1 << (63 - SEQUENCE_BITS);
 const DUE_BYTES: usize = 8 << 20;
 /// The log is folded into the file when it has about so many bytes.
 const FOLD_BYTES: usize = 16 << 20;
+/// SQLite's own cache, in KiB: what a crowd of delayed jobs may cost in memory. The system's is behind it.
+const CACHE: &str = "-8192";
 const SCHEMA_VERSION: i64 = 1;
 
 const SCHEMA: &str = "
@@ -140,7 +142,7 @@ impl Store {
             // By itself SQLite would fold inside a commit, and report a commit that is on disk as
             // failed when the folding fails. So it is done apart.
             .pragma("wal_autocheckpoint", "0")
-            .pragma("cache_size", "-32768")
+            .pragma("cache_size", CACHE)
             .disable_statement_logging()
             .thread_name(|_| "spinor-broker".to_owned())
             .connect()
