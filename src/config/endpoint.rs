@@ -5,6 +5,11 @@
 
 use std::fmt;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// All but what may stand in an address anywhere.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// An address whose password is masked wherever it is shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint(String);
@@ -115,14 +120,8 @@ fn parts(text: &str) -> (&str, Option<&str>, &str) {
     }
 }
 
-/// Percent-encoded, but for what may stand in an address anywhere.
 fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 #[cfg(test)]
