@@ -10,7 +10,7 @@ use spinor_consumers::{
 
 use super::stage::{Cast, QUEUE, job, publish, settings};
 use crate::{
-    conformance::fixture::{Fixture, PATIENCE, acked, consume, declare, end, stats, take_many, until_ready},
+    conformance::fixture::{Fixture, PATIENCE, acked, consume, declare, end, take_many, until_ready},
     support::eventually,
 };
 
