@@ -287,6 +287,10 @@ impl App {
 
     /// Beside the recorder, which knows nothing of it: what other programs commit into an outbox becomes jobs.
     fn start_relaying(&self, tracker: &TaskTracker, stop: &CancellationToken) {
+        // A run of plans in a process of its own may have queues that end with it.
+        if !self.role.jobs {
+            return;
+        }
         for settings in outbox::settings(&self.config) {
             let reader = Arc::new(outbox::FromRows(Arc::clone(&self.config)));
             let (broker, blobs, state) = (self.broker.clone(), self.blobs.clone(), Arc::clone(&self.state));
