@@ -8,6 +8,7 @@ pub mod check;
 mod connect;
 mod consumers;
 pub mod marks;
+pub mod outbox;
 mod programs;
 mod scaling;
 
@@ -26,6 +27,7 @@ use spinor_consumers::{
     broker::{AnyBroker, Broker},
     consumer::{Agreed, ConsumerSettings, Record, Shutdown},
     marks::{Marks, StateCell},
+    outbox::Relay,
     recorder::{Recorder, RecorderSettings, RecorderView},
     replays::Replays,
     results::Results,
@@ -274,12 +276,26 @@ impl App {
             tracker.spawn(self.retention()?.run(stop.clone()));
             let (state, broker) = (Arc::clone(&self.state), self.broker.clone());
             tracker.spawn(marks::clear_now_and_then(state, self.results()?, broker, stop.clone()));
+            self.start_relaying(&tracker, stop);
             if let Some(settings) = &self.search {
                 self.start_search(settings.clone(), &tracker, stop)?;
             }
         }
         tracker.close();
         Ok((tracker, view))
+    }
+
+    /// Beside the recorder, which knows nothing of it: what other programs commit into an outbox becomes jobs.
+    fn start_relaying(&self, tracker: &TaskTracker, stop: &CancellationToken) {
+        // A run of plans in a process of its own may have queues that end with it.
+        if !self.role.jobs {
+            return;
+        }
+        for settings in outbox::settings(&self.config) {
+            let reader = Arc::new(outbox::FromRows(Arc::clone(&self.config)));
+            let (broker, blobs, state) = (self.broker.clone(), self.blobs.clone(), Arc::clone(&self.state));
+            tracker.spawn(Relay::new(broker, blobs, state, reader, settings).run(stop.clone()));
+        }
     }
 
     fn start_firing(

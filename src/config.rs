@@ -13,6 +13,7 @@ mod endpoint;
 mod form;
 mod layers;
 mod measure;
+mod outbox;
 mod programs;
 mod raw;
 mod secrets;
@@ -34,6 +35,7 @@ use spinor_executors::{KindPattern, RetryPolicy, State, Timeout};
 
 pub use endpoint::Endpoint;
 pub use measure::{duration, duration_text, rate, rate_text};
+pub use outbox::{OutboxConfig, OutboxDatabase};
 pub use programs::{Processes, ProgramConfig};
 
 /// Everything a process needs to know before it starts.
@@ -81,6 +83,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// The part `recorder`.
     pub recorder: RecorderConfig,
+    /// Outboxes to relay.
+    pub outbox: OutboxConfig,
     /// Logging.
     pub log: LogConfig,
 }

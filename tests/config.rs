@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use spinor::config::{
-    Ask, BlobsChoice, BrokerChoice, Config, KindConfig, Loaded, Problems, ResultsChoice, SearchChoice, StateChoice,
-    document, keys::KEYS,
+    Ask, BlobsChoice, BrokerChoice, Config, KindConfig, Loaded, OutboxDatabase, Problems, ResultsChoice, SearchChoice,
+    StateChoice, document, keys::KEYS,
 };
 
 use crate::support::scratch::Scratch;
@@ -78,6 +78,8 @@ const OTHER: &[(&str, &str)] = &[
     ("consumer.grace", "[consumer]\ngrace = '1s'"),
     ("consumer.timeout.soft", "[consumer]\ntimeout.soft = '1s'"),
     ("consumer.timeout.hard", "[consumer]\ntimeout.hard = '2h'"),
+    ("outbox.databases", "[outbox]\ndatabases = ['sqlite:///srv/shop.db', 'mysql://u@db/shop']"),
+    ("outbox.table", "[outbox]\ntable = 'shop.outbox'"),
     ("scaler.command", "[scaler]\ncommand = ['scale', '{replicas}']"),
     ("queues.*.foreign", "[queues.images]\nforeign = true"),
     ("queues.*.default_kind", "[queues.images]\ndefault_kind = 'image.resize'"),
@@ -333,6 +335,33 @@ fn secrets_go_into_the_addresses_and_are_never_shown() {
     let shown = format!("{:?} {config:?}", loaded.shown);
     assert!(!shown.contains("hush"), "{shown}");
     assert!(loaded.shown.iter().any(|line| line.key == "secrets:api_token" && line.value == "\"***\""));
+}
+
+#[test]
+fn the_databases_of_outboxes_get_their_password_and_are_shown_without_it_right_or_wrong() {
+    let toml = "[outbox]\ndatabases = ['mysql://u@db/s', 'mysql://v:hush-v@db/s', 'sqlite:///srv/shop.db']\n";
+    let loaded = Case::new(toml).secrets("outbox_password = 'hush-o'\n", 0o600).load().unwrap();
+    let [OutboxDatabase::MySql(first), OutboxDatabase::MySql(second), OutboxDatabase::Sqlite(file)] =
+        &loaded.config.outbox.databases[..]
+    else {
+        panic!("{:?}", loaded.config.outbox);
+    };
+    assert_eq!((first.reveal(), second.reveal()), ("mysql://u:hush-o@db/s", "mysql://v:hush-v@db/s"));
+    assert_eq!(file.to_str(), Some("/srv/shop.db"));
+    let shown = format!("{:?} {:?}", loaded.shown, loaded.config);
+    assert!(!shown.contains("hush") && shown.contains("mysql://v:***@db/s"), "{shown}");
+    for wrong in
+        ["['mysql://u:hush@db']", "['sqlite://shop.db']", "['http://u:hush@h/d']", "'redis://u:hush@h/d'", "[]"]
+    {
+        let problems = Case::new(&format!("[outbox]\ndatabases = {wrong}\n")).problems();
+        assert!(
+            problems.len() == 1 && problems[0].starts_with("spinor.toml:2: `outbox.databases` is "),
+            "{problems:?}"
+        );
+        assert!(!problems[0].contains("hush"), "{problems:?}");
+    }
+    let twice = Case::new("[outbox]\ndatabases = ['sqlite:///a', 'sqlite:///a']\n").problems();
+    assert_eq!(twice, ["spinor.toml:2: `outbox.databases`: names sqlite:///a twice"]);
 }
 
 #[test]

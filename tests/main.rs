@@ -21,6 +21,7 @@ mod holding;
 mod kill;
 mod message;
 mod orchestrations;
+mod outbox;
 mod production;
 mod programs;
 mod python;

@@ -2,7 +2,7 @@
 //!
 //! Owns pools and transactions; `login` is the first connection to a server, `values` what goes in
 //! and comes out. Refuses to know any table. SQLite has one writer and a few readers; a reader, on either, is
-//! ended after [`READ_LIMIT`].
+//! ended after [`READ_LIMIT`]. A file of somebody else's is used as it is.
 
 pub mod copy;
 pub mod errors;
@@ -28,7 +28,7 @@ use self::{
 use crate::{anchor::Anchor, results::ResultsError};
 
 pub use self::{
-    login::look,
+    login::{Keys, look},
     values::{Column, Value},
 };
 
@@ -95,11 +95,22 @@ impl Database {
             .journal_mode(SqliteJournalMode::Wal)
             // A report is acknowledged after its commit, so the commit must survive a power loss.
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(10))
             .pragma("cache_size", CACHE)
             .pragma("wal_autocheckpoint", "8000")
-            .pragma("journal_size_limit", "67108864")
-            .disable_statement_logging();
+            .pragma("journal_size_limit", "67108864");
+        Self::file(path, options).await
+    }
+
+    /// Opens a SQLite file of somebody else's, which must be there; its settings are its owner's.
+    pub async fn sqlite_of_others(path: &Path) -> Result<Self, ResultsError> {
+        if !path.exists() {
+            return Err(ResultsError::Unavailable(format!("{} is not there", path.display())));
+        }
+        Self::file(path, SqliteConnectOptions::new().filename(path).foreign_keys(false)).await
+    }
+
+    async fn file(path: &Path, options: SqliteConnectOptions) -> Result<Self, ResultsError> {
+        let options = options.busy_timeout(Duration::from_secs(10)).disable_statement_logging();
         let write = SqlitePoolOptions::new()
             .max_connections(1)
             .test_before_acquire(false)
@@ -122,9 +133,9 @@ impl Database {
         Ok(Self::Sqlite { write, read, anchor: Anchor::of(&[path.to_owned()]) })
     }
 
-    /// Connects to a server and finds out which it is.
-    pub async fn mysql(url: &str) -> Result<Self, ResultsError> {
-        let Login { options, version, packet, .. } = log_in(url).await?;
+    /// Connects to a server and finds out which it is; `keys` are those that named it.
+    pub async fn mysql(url: &str, keys: &Keys) -> Result<Self, ResultsError> {
+        let Login { options, version, packet, .. } = log_in(url, keys).await?;
         let flavour = flavour(&version)?;
         let write = pool(2).after_connect(|connection, _| {
             Box::pin(async move {

@@ -3,8 +3,8 @@
 //! In the order of a job's way: [`message`] (how a job is carried), [`broker`] (the seam, with the
 //! two brokers under it), [`consumer`] (queues in, pool, settle), [`recorder`] (the reply queue
 //! into the results database), [`search`] (the same into the search index), [`replays`] (what ended is
-//! started anew), [`next`] and [`trigger`] (what follows a job). Only
-//! `broker/rabbitmq` knows the AMQP client; only `results` knows SQL of the record.
+//! started anew), [`next`] and [`trigger`] (what follows a job), [`outbox`] (jobs that wait in a database of
+//! somebody else's). Only `broker/rabbitmq` knows the AMQP client; only `results` knows SQL of the record.
 
 mod anchor;
 pub mod backup;
@@ -16,6 +16,7 @@ pub mod entry;
 pub mod marks;
 pub mod message;
 pub mod next;
+pub mod outbox;
 mod planted;
 pub mod recorder;
 pub mod replays;

@@ -23,6 +23,8 @@ pub enum Fault {
     RetryWithoutBound,
     /// A cancel is not obeyed.
     LostCancel,
+    /// The relay of an outbox stops for ever between the confirms of a batch and the removal of its rows.
+    RelayStuck,
 }
 
 /// Is this fault planted in this process?
@@ -36,6 +38,7 @@ pub fn planted(fault: Fault) -> bool {
         Fault::ForgottenHold => "forgotten-hold",
         Fault::RetryWithoutBound => "retry-without-bound",
         Fault::LostCancel => "lost-cancel",
+        Fault::RelayStuck => "relay-stuck",
     };
     NAME.as_deref() == Some(name)
 }

@@ -32,7 +32,7 @@ use spinor_executors::{Report, State};
 use uuid::Uuid;
 
 use crate::{
-    database::{self, Database, Value, errors},
+    database::{self, Database, Keys, Value, errors},
     entry::Entry,
     message::Message,
 };
@@ -99,7 +99,7 @@ impl Results {
     pub async fn open(target: &ResultsTarget) -> Result<Self, ResultsError> {
         let database = match target {
             ResultsTarget::Sqlite(path) => Database::sqlite(path).await?,
-            ResultsTarget::MySql(url) => Database::mysql(url).await?,
+            ResultsTarget::MySql(url) => Database::mysql(url, &Keys::RESULTS).await?,
         };
         schema::migrate(&database).await?;
         let statements = Statements::new(database.flavour());

@@ -8,6 +8,7 @@ use std::{future::Future, time::Duration};
 use spinor_consumers::{
     blobs::S3Address,
     broker::{Broker as _, rabbitmq::RabbitMq},
+    outbox::{self, OutboxSettings, Waiting},
     results::Results,
     search::SearchIndex,
     state::State,
@@ -55,6 +56,11 @@ pub async fn blobs(config: &Config, address: &S3Address) -> Result<String, Strin
     let bucket = connect::bucket(config).map_err(|error| error.to_string())?;
     bounded(bucket.check()).await?;
     Ok(format!("{address}: its objects can be listed"))
+}
+
+/// Looks into an outbox; what is wrong is an error for people.
+pub async fn outbox(settings: &OutboxSettings) -> Result<Waiting, String> {
+    bounded(outbox::look(settings)).await
 }
 
 async fn bounded<T, E: ToString>(look: impl Future<Output = Result<T, E>>) -> Result<T, String> {

@@ -6,6 +6,7 @@ use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
 use clap::Args;
 use serde::Serialize;
+use spinor_consumers::outbox::Waiting;
 
 use super::{
     Failure,
@@ -15,7 +16,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    app::check,
+    app::{check, outbox},
     client::{Client, ClientError},
     config::{BlobsChoice, BrokerChoice, Config, Endpoint, ResultsChoice, SearchChoice, StateChoice},
 };
@@ -119,6 +120,9 @@ async fn check_all(checks: &mut Checks, global: &Global, config: &Config) -> Res
             login(checks, "search", endpoint, check::search(config, endpoint).await);
         }
     }
+    for settings in outbox::settings(config) {
+        rows(checks, &settings.place, check::outbox(&settings).await);
+    }
     limits(checks, config);
     Ok(())
 }
@@ -215,6 +219,20 @@ fn login(checks: &mut Checks, what: &'static str, endpoint: &Endpoint, found: Re
         // Where the address is told already, it is not told twice.
         Err(why) if why.contains("://") => checks.add(what, Verdict::Fail, why),
         Err(why) => checks.add(what, Verdict::Fail, format!("{endpoint}: {why}")),
+    }
+}
+
+/// What waits in an outbox, and what waits there for a person.
+fn rows(checks: &mut Checks, place: &str, found: Result<Waiting, String>) {
+    match found {
+        Ok(Waiting { refused, first: Some((id, why)), .. }) => {
+            let detail = format!(
+                "{place}: {refused} rows are set aside, the first is {id}: {why}; mend each and set its `refused` to NULL, or delete it"
+            );
+            checks.add("outbox", Verdict::Warn, detail);
+        }
+        Ok(Waiting { waiting, .. }) => checks.add("outbox", Verdict::Ok, format!("{place}: {waiting} rows wait")),
+        Err(why) => checks.add("outbox", Verdict::Fail, why),
     }
 }
 

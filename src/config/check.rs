@@ -53,6 +53,18 @@ fn found(value: &ValueKind, form: Form) -> String {
             let shown = Endpoint::new(text.split('?').next().unwrap_or_default()).to_string();
             format!("\"{}\"", clipped(&shown).trim_start_matches("://"))
         }
+        (ValueKind::Array(items), Form::Databases) => {
+            let shown = |item: &Value| match &item.kind {
+                ValueKind::String(text) => {
+                    format!("{:?}", Endpoint::new(text.as_str()).to_string().trim_start_matches("://"))
+                }
+                other => text_of(other),
+            };
+            format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", "))
+        }
+        (ValueKind::String(text), Form::Databases) => {
+            format!("{:?}", clipped(&Endpoint::new(text.as_str()).to_string()).trim_start_matches("://"))
+        }
         (value, _) => clipped(&text_of(value)),
     }
 }
@@ -117,7 +129,9 @@ pub(super) fn shown(config: &Config, merged: Vec<Leaf>, secrets: &Secrets) -> Ve
         .map(|leaf| {
             let value = match keys::find(&leaf.path).map(|key| key.form) {
                 Some(Form::Secret) => "\"***\"".to_owned(),
-                Some(form @ (Form::Broker | Form::Results | Form::State | Form::Search)) => found(&leaf.value, form),
+                Some(form @ (Form::Broker | Form::Results | Form::State | Form::Search | Form::Databases)) => {
+                    found(&leaf.value, form)
+                }
                 _ => text_of(&leaf.value),
             };
             Shown { key: dotted(&leaf.path), value, origin: leaf.origin }

@@ -3,7 +3,7 @@
 use config::{Value, ValueKind};
 use spinor_executors::KindPattern;
 
-use super::{blobs, endpoint, measure};
+use super::{blobs, endpoint, measure, outbox};
 
 /// What a value must look like.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,8 @@ pub enum Form {
     State,
     /// `off`, or a search address.
     Search,
+    /// A list of addresses of databases.
+    Databases,
     /// An address and port to listen on.
     Listen,
     /// Text that is never shown.
@@ -76,6 +78,7 @@ impl Form {
             Self::Keep => "a duration such as \"12h\" or \"30d\", or \"forever\"".to_owned(),
             Self::State => "\"results\", or an address such as \"redis://host\"".to_owned(),
             Self::Search => "\"off\", or an address such as \"https://host:9200\"".to_owned(),
+            Self::Databases => "a list of addresses, such as [\"mysql://user@host/database\", \"sqlite:///srv/shop.db\"]".to_owned(),
             Self::Listen => "an address and port, such as \"127.0.0.1:7070\"".to_owned(),
         }
     }
@@ -92,6 +95,7 @@ impl Form {
         match (self, value) {
             (Self::Names, _) => all(&is_name),
             (Self::Patterns, _) => all(&|text| KindPattern::new(text).is_ok()),
+            (Self::Databases, _) => all(&outbox::has_form),
             (Self::Words, _) => all(&|text| !text.contains('\0')),
             (Self::Flag, ValueKind::Boolean(_)) => true,
             (Self::Count(low, high), ValueKind::I64(number)) => (low..=high).contains(number),
@@ -118,7 +122,13 @@ impl Form {
             Self::State => text == "results" || endpoint::is(text, &["redis", "rediss"]),
             Self::Search => text == "off" || endpoint::is(text, &["http", "https"]),
             Self::Listen => text.parse::<std::net::SocketAddr>().is_ok(),
-            Self::Flag | Self::Count(..) | Self::Number(..) | Self::Names | Self::Words | Self::Patterns => false,
+            Self::Flag
+            | Self::Count(..)
+            | Self::Number(..)
+            | Self::Names
+            | Self::Words
+            | Self::Patterns
+            | Self::Databases => false,
         }
     }
 
@@ -128,7 +138,7 @@ impl Form {
             Self::Flag => text.parse().ok().map(ValueKind::Boolean),
             Self::Count(..) => text.parse().ok().map(ValueKind::I64),
             Self::Number(..) => text.parse().ok().map(ValueKind::Float),
-            Self::Names | Self::Words | Self::Patterns => Some(ValueKind::Array(
+            Self::Names | Self::Words | Self::Patterns | Self::Databases => Some(ValueKind::Array(
                 text.split(',')
                     .map(str::trim)
                     .filter(|part| !part.is_empty())

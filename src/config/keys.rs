@@ -350,6 +350,20 @@ pub const KEYS: &[Key] = &[
         "How many entries the recorder stores in one transaction, about.",
     ),
     key(
+        "outbox.databases",
+        Form::Databases,
+        "",
+        r#"["mysql://shop@db/shop", "sqlite:///srv/shop/shop.db"]"#,
+        "Databases of programs that publish from inside a transaction: the part `recorder` publishes what they commit into the table of an outbox, see `docs/python.md`.",
+    ),
+    key(
+        "outbox.table",
+        Form::Name,
+        r#""spinor_outbox""#,
+        "",
+        "The name of that table, the same in each of them; perhaps with a schema before a dot.",
+    ),
+    key(
         "log.format",
         Form::Word(&["auto", "human", "json"]),
         r#""auto""#,
@@ -373,6 +387,7 @@ pub const SECRETS: &[(&str, &str)] = &[
     ("blobs_access_key", "the key of the bucket in `blobs`, in place of `AWS_ACCESS_KEY_ID`"),
     ("blobs_secret_key", "its secret, in place of `AWS_SECRET_ACCESS_KEY`"),
     ("blobs_session_token", "the token of keys that are valid for a while, in place of `AWS_SESSION_TOKEN`"),
+    ("outbox_password", "into the addresses of `outbox.databases` that name a user and no password"),
     ("search_password", "into the address of `search`"),
     ("search_api_key", "the API key of `search`, instead of a user and a password"),
     ("api_token", "in place of `api.token`"),

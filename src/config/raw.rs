@@ -17,6 +17,7 @@ use super::{
     LogConfig, Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice, blobs,
     layers::{Layer, Leaf},
     measure,
+    outbox::RawOutbox,
     programs::RawProcesses,
     secrets::Secrets,
 };
@@ -52,6 +53,7 @@ pub(super) struct Raw {
     limits: BTreeMap<String, RawLimit>,
     api: RawApi,
     recorder: RawRecorder,
+    outbox: RawOutbox,
     log: RawLog,
 }
 
@@ -243,6 +245,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         limits,
         api: rules.api(raw.api, secrets),
         recorder: RecorderConfig { batch: raw.recorder.batch },
+        outbox: rules.outbox(raw.outbox, secrets),
         log: LogConfig { format: raw.log.format, level: raw.log.level },
     };
     if rules.problems.is_empty() { Ok(config) } else { Err(rules.problems) }
@@ -426,7 +429,7 @@ impl From<RawKeep> for KeepConfig {
     }
 }
 
-fn with_password(address: &str, password: Option<&str>) -> Endpoint {
+pub(super) fn with_password(address: &str, password: Option<&str>) -> Endpoint {
     let endpoint = Endpoint::new(address);
     password.map_or(endpoint.clone(), |password| endpoint.with_password(password))
 }

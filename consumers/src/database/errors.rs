@@ -2,7 +2,7 @@
 
 use sqlx::{mysql::MySqlDatabaseError, sqlite::SqliteError};
 
-use super::ResultsError;
+use super::{Keys, ResultsError};
 use crate::tls;
 
 /// The meaning of an error. What is not known means *wait*: a wrong *refused* would bury good rows.
@@ -28,22 +28,23 @@ pub fn meaning(error: sqlx::Error) -> ResultsError {
 }
 
 /// A log-in that can only be mended by a person, with what to do; `None` for every other error.
-pub fn refusal(error: &sqlx::Error) -> Option<String> {
-    if let Some(why) = tls::explain(error, "results") {
-        return Some(why);
+pub fn refusal(error: &sqlx::Error, keys: &Keys) -> Option<String> {
+    let Keys { address, password, authority } = keys;
+    if let Some(why) = tls::explain(error, address) {
+        return Some(why.replace(&format!("{address}_ca"), authority));
     }
     if let sqlx::Error::Tls(why) = error {
         return Some(format!(
-            "no TLS connection came about: {why}; set up TLS on the server, or take `results_ca` and `ssl-mode` away"
+            "no TLS connection came about: {why}; set up TLS on the server, or take `{authority}` and `ssl-mode` away"
         ));
     }
     let database = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
     let mend = match database.number() {
-        1044 | 1049 => "check the name of the database in `results`, and the user's rights on it",
-        1045 | 1698 => {
-            "check the user in `results`, and `results_password` in the secrets file; a server that wants TLS says the same"
-        }
-        3159 => "the server takes TLS only: take `ssl-mode=DISABLED` out of `results`",
+        1044 | 1049 => format!("check the name of the database in `{address}`, and the user's rights on it"),
+        1045 | 1698 => format!(
+            "check the user in `{address}`, and `{password}` in the secrets file; a server that wants TLS says the same"
+        ),
+        3159 => format!("the server takes TLS only: take `ssl-mode=DISABLED` out of `{address}`"),
         _ => return None,
     };
     Some(format!("{database}; {mend}"))

@@ -30,17 +30,32 @@ pub struct Login {
     pub packet: i64,
 }
 
+/// The keys of the configuration that lead to a server, for errors.
+pub struct Keys {
+    /// Its address.
+    pub address: &'static str,
+    /// Its password, in the secrets file.
+    pub password: &'static str,
+    /// Whom to trust.
+    pub authority: &'static str,
+}
+
+impl Keys {
+    /// Those of the results database.
+    pub const RESULTS: Self = Self { address: "results", password: "results_password", authority: "results_ca" };
+}
+
 /// Logs in.
-pub async fn log_in(url: &str) -> Result<Login, ResultsError> {
+pub async fn log_in(url: &str, keys: &Keys) -> Result<Login, ResultsError> {
     let options = MySqlConnectOptions::from_str(url)
-        .map_err(|error| ResultsError::Misconfigured(format!("the results address is no MySQL URL: {error}")))?
+        .map_err(|error| ResultsError::Misconfigured(format!("`{}` is no MySQL URL: {error}", keys.address)))?
         .disable_statement_logging();
     let place = format!("{}:{}", options.get_host(), options.get_port());
     let mut connection = tokio::time::timeout(ACQUIRE_LIMIT, options.connect())
         .await
         .map_err(|_| ResultsError::Unavailable(format!("{place}: no answer within 5 s")))?
         .map_err(|error| {
-            refusal(&error)
+            refusal(&error, keys)
                 .map_or_else(|| opening(&place, error), |why| ResultsError::Misconfigured(format!("{place}: {why}")))
         })?;
     let row = connection
@@ -55,7 +70,7 @@ pub async fn log_in(url: &str) -> Result<Login, ResultsError> {
 /// Logs in to a server and asks for its version and for the newest one in the table of schema
 /// versions, none when that table is not there. Changes nothing.
 pub async fn look(url: &str, newest: String) -> Result<(String, Option<i64>), ResultsError> {
-    let Login { mut connection, place, version, .. } = log_in(url).await?;
+    let Login { mut connection, place, version, .. } = log_in(url, &Keys::RESULTS).await?;
     flavour(&version)?;
     let found = match connection.fetch_one(AssertSqlSafe(newest)).await {
         Ok(row) => Some(row.try_get_unchecked(0).map_err(|error| opening(&place, error))?),
@@ -74,7 +89,7 @@ pub fn flavour(version: &str) -> Result<Flavour, ResultsError> {
         if version.contains("MariaDB") { (Flavour::MariaDb, (10, 6, 0)) } else { (Flavour::MySql, (8, 0, 20)) };
     if found < oldest {
         let (a, b, c) = oldest;
-        let why = format!("the results database is version {version}; {flavour:?} {a}.{b}.{c} or newer is needed");
+        let why = format!("the database is version {version}; {flavour:?} {a}.{b}.{c} or newer is needed");
         return Err(ResultsError::Misconfigured(why));
     }
     Ok(flavour)

@@ -24,7 +24,7 @@ use super::{
     StateError, Subject, mark::Body, micros, permit, short,
 };
 use crate::{
-    database::{Database, Value, Writing, migrations::Schema},
+    database::{Database, Keys, Value, Writing, migrations::Schema},
     results::ResultsError,
 };
 use gate::Gate;
@@ -130,7 +130,7 @@ impl SqlState {
     }
 
     pub async fn mysql(url: &str) -> Result<Self, StateError> {
-        Self::open(Database::mysql(url).await?).await
+        Self::open(Database::mysql(url, &Keys::RESULTS).await?).await
     }
 
     async fn open(database: Database) -> Result<Self, StateError> {

@@ -24,15 +24,18 @@ from .errors import (
     JobFailed,
     NeedsApi,
     Refused,
+    RunFailed,
     SpinorError,
     Unreachable,
     WaitTimeout,
 )
 from .executor import run
+from .inputs import previous, state_of, value_of
 from .job import Job, job
 from .newjob import NewJob
 from .outcomes import Cancelled, Discard, Retry
 from .publishing import Handle, publish, use
+from .runs import Member, NewRun, chain, chord, group
 from .running import Running, cancelled, check_cancelled, current_job, progress
 
 if TYPE_CHECKING:
@@ -53,23 +56,32 @@ __all__ = [
     "Handle",
     "Job",
     "JobFailed",
+    "Member",
     "NeedsApi",
     "NewJob",
+    "NewRun",
     "RabbitClient",
     "Refused",
     "Retry",
+    "RunFailed",
     "Running",
     "SpinorError",
     "Unreachable",
     "WaitTimeout",
     "cancelled",
+    "chain",
     "check_cancelled",
+    "chord",
     "current_job",
+    "group",
     "job",
+    "previous",
     "progress",
     "publish",
     "run",
+    "state_of",
     "use",
+    "value_of",
 ]
 
 _LAZY = {"AsyncClient": "aio", "Client": "client", "RabbitClient": "rabbit"}

@@ -13,9 +13,10 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 
 from . import calls
 from .calls import Call
-from .errors import BrokenAnswer, Unreachable
+from .errors import BrokenAnswer, Refused, Unreachable, WaitTimeout
 from .newjob import NewJob
 from .publishing import as_job
+from .runs import NewRun, job_id, new_run
 from .times import Time, seconds
 
 
@@ -44,6 +45,38 @@ class AsyncHandle:
     async def show(self) -> Dict[str, Any]:
         """What is recorded of it."""
         return await self._client.show(self)
+
+
+class AsyncRunHandle:
+    """A run that was published: its id, and what can be asked about it."""
+
+    def __init__(self, id: str, client: AsyncClient) -> None:
+        self.id = id
+        self._client = client
+
+    def member(self, name: str) -> AsyncHandle:
+        """The job of a member, whether it was published yet or not."""
+        return AsyncHandle(job_id(self.id, name), "", self._client, False)
+
+    async def wait(self, timeout: Time = 3600) -> Dict[str, Any]:
+        """Waits for its end, however it went; the record."""
+        return await self._client.wait_run(self, timeout)
+
+    async def results(self, timeout: Time = 3600) -> Dict[str, Any]:
+        """Waits for the values of all members, by name; `RunFailed` when it did not succeed."""
+        return await self._client.results(self, timeout)
+
+    async def show(self) -> Dict[str, Any]:
+        """What is recorded of it."""
+        return await self._client.show_run(self)
+
+    async def cancel(self, why: Optional[str] = None) -> Dict[str, Any]:
+        """Asks that it ends."""
+        return await self._client.cancel_run(self, why=why)
+
+    async def retry(self) -> Dict[str, Any]:
+        """Does again what did not succeed."""
+        return await self._client.retry_run(self)
 
 
 class AsyncClient:
@@ -103,6 +136,48 @@ class AsyncClient:
         """What is recorded of a job, with its executions."""
         record: Dict[str, Any] = await self._ask(calls.show(job))
         return record
+
+    async def run(self, what: Any, **options: Any) -> "AsyncRunHandle":
+        """Publishes a run of jobs; returns once the broker has all of it on disk. See `Client.run`."""
+        new = what if isinstance(what, NewRun) and not options else new_run(what, **options)
+        return AsyncRunHandle(str((await self._ask(calls.run(new)))["run"]), self)
+
+    async def show_run(self, run: Union[str, "AsyncRunHandle"]) -> Dict[str, Any]:
+        """What is recorded of a run, with its members."""
+        record: Dict[str, Any] = await self._ask(calls.show_run(run))
+        return record
+
+    async def wait_run(self, run: Union[str, "AsyncRunHandle"], timeout: Time = 3600) -> Dict[str, Any]:
+        """Waits for a run's end, however it went; its record. `WaitTimeout` when the time is over."""
+        end, pause = time.monotonic() + seconds("timeout", timeout), 0.05
+        while True:
+            try:
+                record = await self.show_run(run)
+                if record.get("ended"):
+                    return record
+            except Refused as refused:
+                if not calls.is_coming(refused):
+                    raise
+            if time.monotonic() >= end:
+                raise WaitTimeout(f"run {calls.id_of(run)} has not ended after {seconds('timeout', timeout):g} s")
+            await asyncio.sleep(min(pause, max(end - time.monotonic(), 0)))
+            pause = min(pause * 2, 1.0)
+
+    async def results(self, run: Union[str, "AsyncRunHandle"], timeout: Time = 3600) -> Dict[str, Any]:
+        """Waits for the values of all members, by name; `RunFailed` when the run did not succeed."""
+        members = calls.values_of(run, await self.wait_run(run, timeout))
+        return {name: await self.result(job, calls.ANSWER) for name, job in members}
+
+    async def cancel_run(self, run: Union[str, "AsyncRunHandle"], *, why: Optional[str] = None,
+                         by: Optional[str] = None) -> Dict[str, Any]:
+        """Asks that a run ends: nothing more is started, and what runs is ended."""
+        wish: Dict[str, Any] = await self._ask(calls.cancel_run(run, why, by))
+        return wish
+
+    async def retry_run(self, run: Union[str, "AsyncRunHandle"]) -> Dict[str, Any]:
+        """Does again what did not succeed in a run that has ended."""
+        order: Dict[str, Any] = await self._ask(calls.retry_run(run))
+        return order
 
     async def _waited(self, job: Union[str, AsyncHandle], timeout: Time) -> Dict[str, Any]:
         end = time.monotonic() + seconds("timeout", timeout)

@@ -9,8 +9,9 @@ import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from .errors import BatchRefused, BrokenAnswer, JobFailed, Refused, WaitTimeout
+from .errors import BatchRefused, BrokenAnswer, JobFailed, Refused, RunFailed, WaitTimeout
 from .newjob import NewJob
+from .runs import NewRun, is_closing
 from .times import Time, seconds, text
 from .values import dumps, loads
 
@@ -121,6 +122,40 @@ def wait_many(ids: List[str], timeout: float) -> Call:
     return Call("POST", "/jobs/wait", dumps(body), timeout + ANSWER)
 
 
+def run(new: NewRun) -> Call:
+    """A run of jobs."""
+    return Call("POST", "/runs", dumps(new.json()), TAKEN)
+
+
+def show_run(run: Any) -> Call:
+    """What is recorded of a run, with its members."""
+    return Call("GET", _run_path(run))
+
+
+def cancel_run(run: Any, why: Optional[str], by: Optional[str]) -> Call:
+    """Its jobs shall not run, or end."""
+    asked = {name: value for name, value in (("why", why), ("by", by)) if value is not None}
+    return Call("POST", _run_path(run) + "/cancel", dumps(asked), TAKEN)
+
+
+def retry_run(run: Any) -> Call:
+    """What did not succeed is done again."""
+    return Call("POST", _run_path(run) + "/retry", dumps({}), TAKEN)
+
+
+def is_coming(refused: Refused) -> bool:
+    """Is it a record that is not there yet, or does not answer now?"""
+    return refused.status in (404, 503)
+
+
+def values_of(run: Any, record: Dict[str, Any]) -> List[Tuple[str, str]]:
+    """Name and job of each member of a run that succeeded; `RunFailed` for one that did not."""
+    if not record.get("succeeded"):
+        raise RunFailed(id_of(run), record)
+    members = [(one["name"], one["job"]) for one in record.get("member_list") or []]
+    return [(name, job) for name, job in members if not is_closing(name)]
+
+
 def read(status: int, body: bytes, place: Place) -> Any:
     """The answer, or the error it is."""
     try:
@@ -171,3 +206,7 @@ def timed_out(job: Any, timeout: Time) -> WaitTimeout:
 
 def _path(job: Any) -> str:
     return "/jobs/" + quote(id_of(job), safe="")
+
+
+def _run_path(run: Any) -> str:
+    return "/runs/" + quote(id_of(run), safe="")

@@ -16,9 +16,10 @@ from typing import Any, Dict, Iterable, List, Optional, Union
 
 from . import calls
 from .calls import Call, Place
-from .errors import BrokenAnswer, Unreachable
+from .errors import BrokenAnswer, Refused, Unreachable, WaitTimeout
 from .newjob import NewJob
 from .publishing import Handle, as_job
+from .runs import NewRun, job_id, new_run
 from .times import Time, seconds
 
 
@@ -85,6 +86,50 @@ class Client:
         record: Dict[str, Any] = self._ask(calls.show(job))
         return record
 
+    def run(self, what: Any, **options: Any) -> "RunHandle":
+        """Publishes a run of jobs; returns once the broker has all of it on disk.
+
+        ``what``: a `chain`, `group` or `chord`, a list of `Member`, or a `NewRun`; options are those of `NewRun`.
+        """
+        new = what if isinstance(what, NewRun) and not options else new_run(what, **options)
+        return RunHandle(str(self._ask(calls.run(new))["run"]), self)
+
+    def show_run(self, run: Union[str, "RunHandle"]) -> Dict[str, Any]:
+        """What is recorded of a run, with its members."""
+        record: Dict[str, Any] = self._ask(calls.show_run(run))
+        return record
+
+    def wait_run(self, run: Union[str, "RunHandle"], timeout: Time = 3600) -> Dict[str, Any]:
+        """Waits for a run's end, however it went; its record. `WaitTimeout` when the time is over."""
+        end, pause = time.monotonic() + seconds("timeout", timeout), 0.05
+        while True:
+            try:
+                record = self.show_run(run)
+                if record.get("ended"):
+                    return record
+            except Refused as refused:
+                if not calls.is_coming(refused):
+                    raise
+            if time.monotonic() >= end:
+                raise WaitTimeout(f"run {calls.id_of(run)} has not ended after {seconds('timeout', timeout):g} s")
+            time.sleep(min(pause, max(end - time.monotonic(), 0)))
+            pause = min(pause * 2, 1.0)
+
+    def results(self, run: Union[str, "RunHandle"], timeout: Time = 3600) -> Dict[str, Any]:
+        """Waits for the values of all members, by name; `RunFailed` when the run did not succeed."""
+        members = calls.values_of(run, self.wait_run(run, timeout))
+        return {name: self.result(job, calls.ANSWER) for name, job in members}
+
+    def cancel_run(self, run: Union[str, "RunHandle"], *, why: Optional[str] = None, by: Optional[str] = None) -> Dict[str, Any]:
+        """Asks that a run ends: nothing more is started, and what runs is ended."""
+        wish: Dict[str, Any] = self._ask(calls.cancel_run(run, why, by))
+        return wish
+
+    def retry_run(self, run: Union[str, "RunHandle"]) -> Dict[str, Any]:
+        """Does again what did not succeed in a run that has ended."""
+        order: Dict[str, Any] = self._ask(calls.retry_run(run))
+        return order
+
     def close(self) -> None:
         """Closes the connection of this thread; the next call opens another."""
         connection = getattr(self._local, "connection", None)
@@ -138,6 +183,41 @@ class Client:
         if isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.RemoteDisconnected):
             return BrokenAnswer(f"{name} did not answer as expected: {error!r}")
         return Unreachable(f"no Spinor answers at {name} ({error}); start one with `spinor up`")
+
+
+class RunHandle:
+    """A run that was published: its id, and what can be asked about it."""
+
+    def __init__(self, id: str, client: Client) -> None:
+        self.id = id
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    def member(self, name: str) -> Handle:
+        """The job of a member, whether it was published yet or not."""
+        return Handle(job_id(self.id, name), asks=self._client)
+
+    def wait(self, timeout: Time = 3600) -> Dict[str, Any]:
+        """Waits for its end, however it went; the record."""
+        return self._client.wait_run(self, timeout)
+
+    def results(self, timeout: Time = 3600) -> Dict[str, Any]:
+        """Waits for the values of all members, by name; `RunFailed` when it did not succeed."""
+        return self._client.results(self, timeout)
+
+    def show(self) -> Dict[str, Any]:
+        """What is recorded of it."""
+        return self._client.show_run(self)
+
+    def cancel(self, why: Optional[str] = None) -> Dict[str, Any]:
+        """Asks that it ends."""
+        return self._client.cancel_run(self, why=why)
+
+    def retry(self) -> Dict[str, Any]:
+        """Does again what did not succeed."""
+        return self._client.retry_run(self)
 
 
 class _UnixConnection(http.client.HTTPConnection):

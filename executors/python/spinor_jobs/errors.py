@@ -63,6 +63,20 @@ class WaitTimeout(SpinorError, TimeoutError):
     """Wait longer, or look why it does not run: the time was over before the job's end."""
 
 
+class RunFailed(SpinorError):
+    """The run ended, and not well: ``failed`` has the members that did not succeed, ``record`` everything."""
+
+    def __init__(self, run: str, record: Dict[str, Any]) -> None:
+        members = record.get("member_list") or []
+        self.run = run
+        self.record = record
+        #: Triples of name, state and what went wrong.
+        self.failed = [(one["name"], one["state"], one.get("error") or "") for one in members if one["state"] != "succeeded"]
+        told = [f"{name} {state}" + (f" ({error})" if error else "") for name, state, error in self.failed[:3]]
+        told += [str(problem) for problem in (record.get("problems") or [])[:3]]
+        super().__init__(f"run {run} failed" + (f": {', '.join(told)}" if told else ""))
+
+
 class JobFailed(SpinorError):
     """The job ended, and not well: ``state`` says how, ``report`` has everything."""
 

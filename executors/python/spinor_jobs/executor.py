@@ -50,7 +50,7 @@ class Executor:
     def serve(self) -> int:
         """Runs jobs until the consumer says bye or is gone; the exit code."""
         self._term.install()
-        os.register_at_fork(after_in_child=self._forked)
+        os.register_at_fork(before=self._term.hold, after_in_parent=self._term.let_go, after_in_child=self._forked)
         self._link.write(hello(self._name))
         try:
             while True:
@@ -123,8 +123,8 @@ class Executor:
 
     def _forked(self) -> None:
         if os.getpid() != self._pid:
-            self._link.forget()
             self._term.forget()
+            self._link.forget()
 
 
 class _WithSettle:

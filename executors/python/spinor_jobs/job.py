@@ -24,12 +24,11 @@ jobs: Dict[str, "Job[Any]"] = {}
 class Job(Generic[F]):
     """A function with a kind. Calling it calls the function."""
 
-    def __init__(self, function: F, kind: str, description: str, secrets: Tuple[str, ...],
+    def __init__(self, function: F, kind: str, description: str,
                  discard_on: Tuple[Type[Exception], ...], options: Dict[str, Any]) -> None:
         self.kind = kind
         self.function = function
         self.description = description
-        self.secrets = secrets
         self.discard_on = discard_on
         self.options = options
         self.is_async = inspect.iscoroutinefunction(function)
@@ -38,9 +37,6 @@ class Job(Generic[F]):
             NewJob(kind, **options)
         except (TypeError, ValueError) as error:
             raise type(error)(f"job `{kind}` ({_place(function)}): {error}") from None
-        for name in secrets:
-            if name not in self.parameters.signature.parameters:
-                raise TypeError(f"job `{kind}` ({_place(function)}): secrets: there is no parameter `{name}`")
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -79,19 +75,17 @@ class Job(Generic[F]):
         about: Dict[str, Any] = {"kind": self.kind, "schema": self.parameters.schema}
         if self.description:
             about["description"] = self.description
-        if self.secrets:
-            about["secrets"] = list(self.secrets)
         return about
 
 
-def job(kind: str, *, description: Optional[str] = None, secrets: Iterable[str] = (),
-        discard_on: Iterable[Type[Exception]] = (), **options: Any) -> Callable[[F], Job[F]]:
+def job(kind: str, *, description: Optional[str] = None, discard_on: Iterable[Type[Exception]] = (),
+        **options: Any) -> Callable[[F], Job[F]]:
     """Makes a function, sync or async, the job of this kind.
 
-    ``description``: a sentence for the catalogue, else the first line of the docstring. ``secrets``: parameters whose
-    values are not shown. ``discard_on``: exceptions that mean "never again". The options are those of `NewJob`, such as
-    ``queue``, ``retry``, ``timeout`` and ``priority``: they go with what this program publishes; a job that others
-    publish without them follows the configuration of its kind.
+    ``description``: a sentence for the catalogue, else the first line of the docstring. ``discard_on``: exceptions
+    that mean "never again". The options are those of `NewJob`, such as ``queue``, ``retry``, ``timeout`` and
+    ``priority``: they go with what this program publishes; a job that others publish without them follows the
+    configuration of its kind.
     """
     if not isinstance(kind, str) or not kind:
         raise TypeError('@job needs a kind: @job("image.resize")')
@@ -101,7 +95,7 @@ def job(kind: str, *, description: Optional[str] = None, secrets: Iterable[str] 
         if not callable(function) or isinstance(function, Job):
             raise TypeError(f"@job({kind!r}) goes on a function")
         text = description if description is not None else (inspect.getdoc(function) or "").split("\n")[0]
-        made = Job(function, kind, text, tuple(secrets), tuple(discard_on), options)
+        made = Job(function, kind, text, tuple(discard_on), options)
         known = jobs.get(kind)
         if known is not None and _place(known.function) != _place(function):
             raise ValueError(f"kind `{kind}` has two jobs: {_place(known.function)} and {_place(function)}")

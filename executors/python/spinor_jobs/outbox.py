@@ -1,7 +1,7 @@
 """The outbox: a job is published if, and only if, the caller's own database transaction commits.
 
-``add`` writes a row into the table `spinor_outbox` of the caller's database, in the caller's transaction. A relay
-reads the table, publishes, and deletes what is confirmed; the table's contract is in ``docs/python.md``. Refuses to
+``add`` writes a row into the table `spinor_outbox` of the caller's database, in the caller's transaction. Spinor's part
+`recorder` publishes the rows and deletes what is confirmed; the table's contract is in ``docs/python.md``. Refuses to
 commit, to connect, and to check what only a running Spinor knows.
 """
 
@@ -27,7 +27,7 @@ _DDL = {
     seq BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
     id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     job LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-    added DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    added DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     refused TEXT CHARACTER SET utf8mb4 NULL,
     UNIQUE KEY id (id)
 ) ENGINE=InnoDB""",
@@ -46,9 +46,12 @@ def add(cursor: Any, kind: Union[str, NewJob, Any], args: Any = None, *, table: 
     """Adds a job to the outbox in the transaction of this cursor (DB-API, or Django's); the job's id.
 
     The forms and options are those of `spinor_jobs.publish`. ``paramstyle`` is ``"qmark"`` or ``"format"``, and found
-    out for the cursors of sqlite3, of Django and of the MySQL drivers. A delay counts from when it is relayed.
+    out for the cursors of sqlite3, of Django and of the MySQL drivers. ``unique`` is refused: a key that is taken
+    would be found out after the transaction, when nobody can be told.
     """
     job = as_job(kind, args, options)
+    if job.unique is not None:
+        raise ValueError("unique: a job in an outbox cannot have a key; publish it through the API")
     style = paramstyle or ("qmark" if type(cursor).__module__.split(".")[0] in ("sqlite3", "_sqlite3") else "format")
     if style not in ("qmark", "format"):
         raise ValueError('paramstyle: expected "qmark" or "format"')

@@ -21,6 +21,13 @@ class Publisher(Protocol):
         """Takes the job, or raises why not."""
 
 
+class RunPublisher(Protocol):
+    """Whoever takes a run."""
+
+    def run(self, what: Any, /) -> Any:
+        """Takes the run, or raises why not."""
+
+
 class Asks(Protocol):
     """Whoever can be asked about a job."""
 
@@ -88,6 +95,14 @@ def use(client: Publisher) -> None:
 def publish(kind: Union[str, NewJob, Any], args: Any = None, **options: Any) -> Handle:
     """Publishes a job: a `NewJob`, a kind or a ``@job`` function with its args, and options of `NewJob`."""
     return publisher().publish(as_job(kind, args, options))
+
+
+def publish_run(run: Any) -> Any:
+    """Publishes a run, by whoever takes a publish here and now."""
+    here = publisher()
+    if not hasattr(here, "run"):
+        raise SpinorError("a run cannot be published from here: inside a job, and straight to RabbitMQ, use a Client")
+    return here.run(run)
 
 
 def publisher() -> Publisher:

@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 from .errors import ArgsError
 from .forms import Form, form_of, wrong
+from .inputs import holds_input
 from .values import plain
 
 
@@ -152,5 +153,8 @@ class Parameters:
             carried: Dict[str, Any] = plain(args)
         except (TypeError, ValueError) as error:
             raise ArgsError("", f"the args cannot be carried: {error}") from None
-        self.read(carried)
+        # What a member of a run gets from others has the form that they give it.
+        later = {name for name, value in args.items() if holds_input(value)}
+        known = {name: value for name, value in carried.items() if name not in later}
+        _read(known, "", {name: one for name, one in self._fields.items() if name not in later}, self._more)
         return carried

@@ -26,14 +26,25 @@ class Term:
         #: A signal came and has cut nothing yet.
         self.pending = False
         self._shields = 0
+        #: The signals that a thread had blocked before it forked.
+        self._held = threading.local()
 
     def install(self) -> None:
         """Takes SIGTERM; main thread only."""
         signal.signal(signal.SIGTERM, self._on_signal)
 
+    def hold(self) -> None:
+        """Before a fork: what is meant for the child waits until it has forgotten the handler; Python would drop it."""
+        self._held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+    def let_go(self) -> None:
+        """After a fork, in the parent."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._held.mask)
+
     def forget(self) -> None:
         """In a forked child, SIGTERM is what it was before."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.let_go()
 
     def arm(self) -> None:
         """From now on a signal cuts the sync job that runs."""

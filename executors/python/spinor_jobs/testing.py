@@ -14,8 +14,10 @@ from typing import Any, Dict, Iterator, List, Optional
 from . import publishing, running
 from .attempt import Outcome, attempt
 from .errors import JobFailed, SpinorError, WaitTimeout
+from .inline_run import InlineRun
 from .job import Job, jobs
 from .newjob import NewJob, retry_of
+from .runs import NewRun, new_run
 from .times import Time
 from .values import plain
 
@@ -88,6 +90,10 @@ class Inline(List[InlineHandle]):
         if function is not None:
             self._run(function, handle)
         return handle
+
+    def run(self, what: Any, **options: Any) -> InlineRun:
+        """Runs a run at once, as `Client.run` publishes one."""
+        return InlineRun(what if isinstance(what, NewRun) and not options else new_run(what, **options), self)
 
     def of(self, kind: str) -> List[InlineHandle]:
         """Those of one kind."""

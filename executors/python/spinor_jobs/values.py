@@ -1,7 +1,7 @@
 """Python values as JSON text, and back.
 
 Writes what JSON has no word for: dataclasses as objects, enums by value, times, dates and UUIDs as text, tuples and
-sets as lists. Refuses NaN and infinities, which are no JSON, and text that is no UTF-8.
+sets as lists, the inputs of a run as they stand in args. Refuses NaN and infinities, which are no JSON, and text that is no UTF-8.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def _other(value: Any) -> Any:
         return sorted(value)
     if hasattr(value, "__fspath__"):
         return value.__fspath__()
+    if hasattr(value, "in_args"):
+        return value.in_args()
     raise TypeError(f"what JSON has no word for: {type(value).__name__}")
 
 

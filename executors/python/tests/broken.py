@@ -44,6 +44,8 @@ def run(frame: dict) -> None:
     kind, args = job["kind"], job.get("args")
     if BREAKS == "unknown" and "later" in frame:
         raise KeyError("later")
+    if BREAKS == "order" and next(iter(frame)) != "type":
+        sys.exit("the type comes first")
     done = {"type": "result", "execution": execution, "outcome": "succeeded"}
     if kind == "kit.echo":
         value = None if BREAKS == "values" and args.get("it") == 1.5 else args
@@ -68,10 +70,24 @@ def run(frame: dict) -> None:
                 STREAM.close()
             os.execlp("sleep", "sleep", "60")
         send(**done)
+    elif kind == "kit.publish":
+        send(**{**done, **publish(execution)})
     elif BREAKS == "fails":
         sys.exit("it went wrong")
+    elif BREAKS == "other-kind" and kind != "kit.fail":
+        send(**done)  # Whatever it may be.
     else:
         send(**{**done, "outcome": "failed"}, message="it went wrong")
+
+
+def publish(execution: str) -> dict:
+    send(type="publish", execution=execution, number=1, jobs=[{"kind": "kit.echo"}])
+    if BREAKS == "publishes":
+        return {}  # Without an answer.
+    while True:
+        frame = read()
+        if frame["type"] == "published":
+            return {"outcome": "failed", "message": frame["error"]} if "error" in frame else {}
 
 
 def sleep(seconds: float, execution: str, done: dict) -> None:
@@ -83,7 +99,10 @@ def sleep(seconds: float, execution: str, done: dict) -> None:
         except (TimeoutError, socket.timeout):
             break
         SOCKET.settimeout(None)
-        frame = read() if waiting else sys.exit(1)
+        if not waiting:
+            time.sleep(600 if BREAKS == "end-while-running" else 0)
+            sys.exit(1)
+        frame = read()
         if frame["type"] == "ping" and BREAKS not in ("ping-running", "ping-late"):
             send(type="pong", n=frame["n"])
         elif frame["type"] == "cancel" and (frame["execution"] == execution or BREAKS == "cancel-other"):
@@ -94,9 +113,9 @@ def sleep(seconds: float, execution: str, done: dict) -> None:
 
 
 def main() -> None:
-    if BREAKS == "terminated":
+    if BREAKS in ("terminated", "terminated-idle"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    kinds = [{"kind": f"kit.{name}"} for name in ("echo", "fail", "sleep", "print", "retry", "discard", "child")]
+    kinds = [{"kind": f"kit.{name}"} for name in ("echo", "fail", "sleep", "print", "retry", "discard", "child", "publish")]
     if BREAKS == "hello":
         send(type="heartbeat")
     send(type="hello", protocol=1, program="broken", kinds=kinds, answers_pings_while_running=BREAKS != "ping-late")

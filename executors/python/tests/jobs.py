@@ -24,7 +24,7 @@ class Size:
     height: int = 10
 
 
-@job("t.typed", secrets=["password"])
+@job("t.typed")
 def typed(size: Size, at: datetime, names: List[str] = [], password: str = "") -> Dict[str, Any]:
     """Takes everything apart."""
     return {"area": size.width * size.height, "year": at.year, "names": names}
@@ -44,6 +44,11 @@ def who() -> Dict[str, Any]:
 async def add(left: int, right: int) -> int:
     await asyncio.sleep(0)
     return left + right
+
+
+@job("t.echo")
+def echo(**args: Any) -> Dict[str, Any]:
+    return args
 
 
 @job("t.async_forever")

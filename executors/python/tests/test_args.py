@@ -90,7 +90,7 @@ class Args(unittest.TestCase):
         def star(*all: int) -> None: ...
         for function, word in ((bytes_in, "bytes"), (star, "all")):
             with self.assertRaisesRegex(TypeError, f"t.bad.*{word}"):
-                Job(function, "t.bad", "", (), (), {})
+                Job(function, "t.bad", "", (), {})
 
     def test_a_call_becomes_args_without_what_is_left_to_its_default(self) -> None:
         self.assertEqual(self.parameters.args((1, Box(2)), {"colour": Colour.BLUE}),

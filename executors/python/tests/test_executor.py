@@ -30,7 +30,6 @@ class Executor(unittest.TestCase):
         with program() as served:
             about = {one["kind"]: one for one in served.about["kinds"]}
             self.assertEqual(about["t.typed"]["description"], "Takes everything apart.")
-            self.assertEqual(about["t.typed"]["secrets"], ["password"])
             self.assertEqual(about["t.sum"]["schema"]["required"], ["left", "right"])
             self.assertEqual((served.about["program"], served.about["language"]), ("tests.jobs", "python"))
 

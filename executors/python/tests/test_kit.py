@@ -11,8 +11,6 @@ from spinor_jobs.conformance import CHECKS, examine
 
 HERE = Path(__file__).parent
 BROKEN = [sys.executable, str(HERE / "broken.py")]
-#: What a program of one file does not break in one place: they share the reader with `utf8` and `values`.
-SHARED = {"order", "other-kind", "publishes", "terminated-idle", "end-while-running"}
 
 
 class Kit(unittest.TestCase):
@@ -29,8 +27,6 @@ class Kit(unittest.TestCase):
     def test_each_check_fails_a_program_that_breaks_it(self) -> None:
         self.assertTrue(examine(BROKEN, 20.0, ["hello"])[0].verdict == "ok")
         for one in CHECKS:
-            if one.name in SHARED:
-                continue
             with self.subTest(check=one.name):
                 os.environ["BREAKS"] = one.name
                 [finding] = examine(BROKEN, 0.5, [one.name])

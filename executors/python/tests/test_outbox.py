@@ -33,5 +33,5 @@ class Outbox(unittest.TestCase):
         self.assertEqual(cursor.sql, "INSERT INTO shop.jobs_out (id, job) VALUES (%s, %s)")
         self.assertIn("AUTO_INCREMENT", outbox.ddl("mysql"))
         for call in (lambda: outbox.ddl("oracle"), lambda: outbox.ddl("mysql", "a; DROP"),
-                     lambda: outbox.add(cursor, "k", table="a b")):
+                     lambda: outbox.add(cursor, "k", table="a b"), lambda: outbox.add(cursor, "k", unique="order-7")):
             self.assertRaises(ValueError, call)
