@@ -137,10 +137,27 @@ class Parameters:
 
     def read(self, args: Any) -> Dict[str, Any]:
         """The keyword arguments that these args are; `ArgsError` names what does not fit."""
+        if self._is_call(args):
+            args = self._bound(tuple(args["args"]), args["kwargs"])
         return _read({} if args is None else args, "", self._fields, self._more)
+
+    def _is_call(self, args: Any) -> bool:
+        """Is it ``{"args": [...], "kwargs": {...}}``, as a task of Celery's comes that was called with positional args?"""
+        if type(args) is not dict or len(args) != 2 or "args" in self._fields or "kwargs" in self._fields:
+            return False
+        return type(args.get("args")) is list and type(args.get("kwargs")) is dict
 
     def args(self, positional: Tuple[Any, ...], named: Dict[str, Any]) -> Dict[str, Any]:
         """The args of a call, checked; what is left to its default is left out."""
+        try:
+            carried: Dict[str, Any] = plain(self._bound(positional, named))
+        except (TypeError, ValueError) as error:
+            raise ArgsError("", f"the args cannot be carried: {error}") from None
+        self.read(carried)
+        return carried
+
+    def _bound(self, positional: Tuple[Any, ...], named: Dict[str, Any]) -> Dict[str, Any]:
+        """The args of a call by their names."""
         try:
             bound = self.signature.bind(*positional, **named).arguments
         except TypeError as error:
@@ -148,9 +165,4 @@ class Parameters:
         more = next((p.name for p in self.signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
         args = {name: value for name, value in bound.items() if name != more}
         args.update(bound.get(more, {}) if more else {})
-        try:
-            carried: Dict[str, Any] = plain(args)
-        except (TypeError, ValueError) as error:
-            raise ArgsError("", f"the args cannot be carried: {error}") from None
-        self.read(carried)
-        return carried
+        return args
