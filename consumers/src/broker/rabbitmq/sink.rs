@@ -355,3 +355,24 @@ impl Inner {
         self.sink.done(1, usize::from(back));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+
+    #[test]
+    fn a_reply_waits_for_the_brokers_word_and_then_counts_whatever_it_was() {
+        let silence = PublishError::Unconfirmed("cut".to_owned());
+        let gone = PublishError::Unroutable { queue: "q".to_owned(), known: Vec::new() };
+        let full = PublishError::Refused("full".to_owned());
+        let counts = |to: Address, must: bool| {
+            let needs = Needs::of(&Outgoing { to, message: Message::default(), must });
+            [&silence, &gone, &full].map(|error| needs.counts(error))
+        };
+        assert_eq!(counts(Address::Reply("q".to_owned()), false), [true, false, false]);
+        assert_eq!(counts(Address::Reply("q".to_owned()), true), [true; 3]);
+        assert_eq!(counts(Address::Dead, true), [true; 3]);
+        assert_eq!(counts(Address::Search, false), [false; 3]);
+    }
+}
