@@ -1,7 +1,8 @@
 //! The Python package and the reference executors: their own tests, the kit over each, the clients over a running Spinor.
 //!
 //! Owns the processes; what is asserted of Python is written in Python, in `executors/python/tests`. Debian's own Python
-//! has Debian's pika, so the client of RabbitMQ runs there; all else runs with the first Python in the path.
+//! has Debian's pika and Celery, so the client of RabbitMQ and the stock application of Celery run there; all else runs
+//! with the first Python in the path.
 
 use std::{path::Path, time::Duration};
 
@@ -96,5 +97,27 @@ async fn jobs_in_python_are_served_by_a_consumer_from_publish_to_record() {
     spinor.set("SPINOR_DATA", &data);
     let live = in_tree("executors/python/tests/live/served.py");
     spinor.start_program("python3", &[&live]).finish(PATIENCE).await.expect_success();
+    drop(process);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stock_celery_application_gets_every_result_from_a_python_executor() {
+    let (site, package) = (Site::new().await, in_tree("executors/python"));
+    let queue = format!("{}-shop", site.prefix);
+    let mut spinor = installation(&format!(
+        "{}data = 'data'\n[consumer]\nslots = 4\nqueues = [{queue:?}]\nkinds = ['shop.*']\ngrace = '2s'\n\
+         [queues.{queue}]\nforeign = true\n[kinds.\"shop.*\"]\nrun = ['python3', '-m', 'spinor_jobs', 'tests.shop']\n\
+         cwd = {package:?}\nenv = {{ PYTHONPATH = {package:?} }}\n",
+        site.toml()
+    ));
+    // Spinor itself takes variables of its own name for keys.
+    spinor.set("STOCK_BROKER", &site.broker).set("STOCK_QUEUE", &queue);
+    // The queue is the application's: it is there when the first task was published.
+    let application = spinor.start_program("/usr/bin/python3", &[&in_tree("executors/python/tests/live/stock.py")]);
+    application.says("published", PATIENCE).await;
+    let process = up(&spinor).await;
+    application.finish(PATIENCE).await.expect_success();
+    let dead = spinor.run(&["dead", "ls", "--json"]).await.expect_success();
+    assert_eq!(dead.stdout.matches("not honoured").count(), 2, "{}", dead.stdout);
     drop(process);
 }

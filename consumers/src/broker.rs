@@ -67,7 +67,8 @@ pub struct Outgoing {
     pub to: Address,
     /// What.
     pub message: Message,
-    /// Must it be confirmed before the delivery is answered? A reply is not: its queue may be gone.
+    /// Must it be confirmed before the delivery is answered? A reply waits for the broker's word, but its queue
+    /// may be gone.
     pub must: bool,
 }
 

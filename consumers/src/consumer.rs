@@ -4,13 +4,15 @@
 //! credit, waiting for a slot), `slot` (one delivery from decoding to settling), `verdict` (what
 //! an outcome becomes), `lately` (what was answered a moment ago), `credit` (how much may be in
 //! hand), `holding`, `keeping` and `asking` (long jobs, and whose consumer died), `obeying`, `permits`
-//! and `beating` (what all consumers share), `backlog` (too many reports wait to be recorded).
+//! and `beating` (what all consumers share), `backlog` (too many reports wait to be recorded),
+//! `celery` (the end of a job as Celery's clients read it).
 //! Refuses to know which broker it is, and what the executors do.
 
 mod asking;
 mod backlog;
 mod beating;
 mod catalogue;
+mod celery;
 mod credit;
 mod holding;
 mod intake;

@@ -104,9 +104,7 @@ impl Intake {
     ) -> Result<(), BrokerError> {
         let nothing = self.full.load(Ordering::Relaxed) || self.lock().paused.contains(&queue.name);
         let first = if nothing { 0 } else { u32::try_from(self.slots()).unwrap_or(u32::MAX) };
-        let address =
-            if queue.foreign { Address::Reply(queue.name.clone()) } else { Address::Work(queue.name.clone()) };
-        let subscription = broker.consume(&address, first).await?;
+        let subscription = broker.consume(&Address::Work(queue.name.clone()), first).await?;
         let forwarder = Forwarder {
             intake: Arc::clone(self),
             broker: broker.clone(),

@@ -10,9 +10,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use spinor_executors::{
-    Bounds, Cancelled, Cause, Context, Executor, Job, Outcome, Ready, Registry, Report, RetryPolicy, State,
+    Bounds, Cancelled, Cause, Context, Executor, HeaderValue, Job, Json, Outcome, Ready, Registry, Report, RetryPolicy,
+    State,
     pool::{self, AttemptKey, Running, Work},
     programs::Drafts,
 };
@@ -26,6 +27,7 @@ use uuid::Uuid;
 use super::{
     Agreed, Background, Consumer, ConsumerSettings, KindSettings, Record,
     asking::Asking,
+    celery,
     holding::Holding,
     intake::{Intake, give_back},
     keeping::Keeper,
@@ -36,6 +38,7 @@ use super::{
 use crate::{
     blobs::Blobs,
     broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Receipt, Settlement, Verdict},
+    entry::Entry,
     message::{self, Decoded, Past, header},
     next::End,
     state::WaitingJob,
@@ -154,7 +157,7 @@ impl Slots {
     /// Up to so many of the jobs that run, with kind and how long each has.
     pub fn run_since(&self, limit: usize) -> Vec<(Uuid, String, Duration)> {
         self.running.list(limit, |(job, ..), delivery, ago| {
-            (*job, delivery.message.properties.kind.clone().unwrap_or_default(), ago)
+            (*job, message::kind_of(&delivery.message.properties).unwrap_or_default().to_owned(), ago)
         })
     }
 
@@ -178,7 +181,8 @@ impl Slots {
         let Decoded { job, unnamed, journaled, claimed } = decoded;
         if unnamed {
             // Without an id of its own a copy could not be told from another job.
-            let named = Outgoing { to: self.home(&job), message: message::encode(&job, false), must: true };
+            let named =
+                Outgoing { to: Address::Work(job.queue.clone()), message: message::encode(&job, false), must: true };
             return self.settle(delivery, Settlement { publish: vec![named], ..Settlement::default() });
         }
         let key = (job.id, job.replay, job.attempt);
@@ -187,6 +191,9 @@ impl Slots {
         let Some(delivery) = self.unless_cancelled(&job, journaled, delivery) else { return };
         if job.expires_at.is_some_and(|at| at <= now) {
             return self.expire(&job, journaled, delivery, now);
+        }
+        if let Some(due) = job.due.filter(|due| *due > now) {
+            return self.delay(job, journaled, delivery, due.duration_since(now));
         }
         let Some(executor) = self.registry.get(&job.kind) else {
             return self.unserved(job, journaled, delivery, now, None);
@@ -255,6 +262,17 @@ impl Slots {
         let settlement = verdict::settlement(&mut report, job, None, journaled);
         self.settle(delivery, settlement);
         self.free_key(job);
+    }
+
+    /// Its publisher wants it later: it waits where all such jobs do, and is told to the record meanwhile.
+    fn delay(&self, job: Job, journaled: bool, delivery: Delivery, rest: SignedDuration) {
+        let lines = if journaled { Vec::new() } else { vec![Entry::Queued(Box::new(job.carried())).line()] };
+        let mut message = message::encode(&job, true);
+        // A death between this and the ack leaves two of it.
+        message.properties.headers.insert(header::CLAIM.to_owned(), HeaderValue::Bool(true));
+        let after = Duration::try_from(rest).unwrap_or_default();
+        let publish = vec![Outgoing { to: Address::Delayed { queue: job.queue, after }, message, must: true }];
+        self.settle(delivery, Settlement { lines, publish, verdict: Verdict::Ack });
     }
 
     async fn run(
@@ -329,6 +347,10 @@ impl Slots {
         // The place of one that starts alone is free when its answer is stored: until then a death counts.
         let alone = keeper.permit.take();
         drop(keeper);
+        let whole = match &outcome {
+            Outcome::Succeeded(value) => Some(value.clone()),
+            _ => None,
+        };
         let (outcome, value_ref) = self.put_away(&job, outcome).await;
         let outcome = self.put_drafts_away(&context, outcome).await;
         let Some(delivery) = self.running.end(&key) else { return };
@@ -338,7 +360,7 @@ impl Slots {
         let mut report = self.blank(&job, journaled, execution, now);
         report.maybe_rerun = maybe_rerun;
         report.value_ref = value_ref;
-        let (report, receipt) = self.answer(&job, journaled, delivery, report, &context, outcome);
+        let (report, receipt) = self.answer(&job, journaled, delivery, report, &context, (outcome, whole));
         ears.ended(report);
         if alone.is_some() {
             let _ = timeout(LOOK_UP, receipt).await;
@@ -360,7 +382,7 @@ impl Slots {
         delivery: Delivery,
         mut report: Report,
         context: &Context,
-        outcome: Outcome,
+        (outcome, whole): (Outcome, Option<Json>),
     ) -> (Report, Receipt) {
         report.ended = Timestamp::now();
         let kept = context.take_kept();
@@ -369,7 +391,7 @@ impl Slots {
         let again = verdict::decide(&mut report, outcome, self.policy(job), draw());
         let mut settlement = match again.filter(|_| crashed) {
             Some(after) => self.after_a_crash(&mut report, job, after, journaled, &delivery),
-            None => verdict::settlement(&mut report, job, again, journaled),
+            None => verdict::settlement_of(&mut report, job, again, journaled, whole.as_ref()),
         };
         if report.state == State::Succeeded {
             publish_with(&mut settlement, kept.publish);
@@ -386,7 +408,8 @@ impl Slots {
         let letter =
             verdict::dead_letter(delivery.message.clone(), &delivery.queue, why, &self.settings.origin.consumer);
         let end = End::buried(&delivery.message, &delivery.queue, why).map(End::outgoing);
-        let publish = [letter].into_iter().chain(end).collect();
+        let answer = celery::buried(&delivery.message, why);
+        let publish = [letter].into_iter().chain(end).chain(answer).collect();
         self.settle(delivery, Settlement { lines, publish, verdict: Verdict::Ack });
     }
 
@@ -402,11 +425,6 @@ impl Slots {
             report.whole = Some(Box::new(job.carried()));
         }
         report
-    }
-
-    fn home(&self, job: &Job) -> Address {
-        let foreign = self.settings.queues.iter().any(|queue| queue.spec.foreign && queue.spec.name == job.queue);
-        if foreign { Address::Reply(job.queue.clone()) } else { Address::Work(job.queue.clone()) }
     }
 
     fn kind(&self, kind: &str) -> Option<&KindSettings> {

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use spinor_executors::{Cause, Failure, HeaderValue, Job, Outcome, Report, RetryPolicy, State, VERSION};
+use spinor_executors::{Cause, Failure, HeaderValue, Job, Json, Outcome, Report, RetryPolicy, State, VERSION};
 
+use super::celery;
 use crate::{
     broker::{Address, Outgoing, Settlement, Verdict},
     entry,
@@ -55,6 +56,17 @@ pub fn decide(report: &mut Report, outcome: Outcome, policy: RetryPolicy, draw: 
 
 /// The settlement of an execution whose report is complete.
 pub fn settlement(report: &mut Report, job: &Job, again_after: Option<Duration>, journaled: bool) -> Settlement {
+    settlement_of(report, job, again_after, journaled, None)
+}
+
+/// The same, with the value for who waits when the report only says where it lies.
+pub fn settlement_of(
+    report: &mut Report,
+    job: &Job,
+    again_after: Option<Duration>,
+    journaled: bool,
+    value: Option<&Json>,
+) -> Settlement {
     let line = line(report, if job.next { next::LARGEST_CARRIED } else { entry::MAX_LINE });
     let mut publish = Vec::new();
     if let Some(after) = again_after {
@@ -67,7 +79,8 @@ pub fn settlement(report: &mut Report, job: &Job, again_after: Option<Duration>,
         });
     } else {
         publish.extend(next::told(job, report));
-        publish.extend(job.reply_to.as_ref().map(|reply_to| reply(reply_to, report, job)));
+        let plain = || job.reply_to.as_ref().map(|reply_to| reply(reply_to, report, job));
+        publish.extend(celery::answer(job, report, value).or_else(plain));
     }
     if planted(Fault::SettleTwice) {
         // The second a while later, or it meets the first while that runs.
@@ -102,7 +115,7 @@ fn line(report: &mut Report, largest: usize) -> bytes::Bytes {
     entry::report_line(report)
 }
 
-/// A reply is the report as JSON; its queue may be gone, so nothing waits for it.
+/// A reply is the report as JSON; its queue may be gone, and then nothing waits for it.
 fn reply(reply_to: &str, report: &Report, job: &Job) -> Outgoing {
     let properties = Properties {
         id: Some(job.id.to_string()),

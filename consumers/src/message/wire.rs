@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use spinor_executors::{HeaderValue, Headers, Job, Json};
 use uuid::Uuid;
 
-use super::{Message, Properties, header};
+use super::{Message, Properties, celery, header};
 
 /// A message that is no job: it becomes a dead letter with this reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,15 +92,26 @@ pub fn encode(job: &Job, journaled: bool) -> Message {
     }
 }
 
-/// The job in a message that came from `queue`; `default_kind` stands in for a missing `type`.
+/// The job in a message that came from `queue`; `default_kind` stands in for a missing `type`. Celery's own form
+/// is read as well.
 pub fn decode(message: &Message, queue: &str, default_kind: Option<&str>, now: Timestamp) -> Result<Decoded, Rubbish> {
+    if !celery::is_own_form(&message.properties) {
+        return decode_ours(message, queue, default_kind, now);
+    }
+    let celery::Translated { message, due } = celery::translate(message)?;
+    let mut decoded = decode_ours(&message, queue, None, now)?;
+    decoded.job.due = due;
+    Ok(decoded)
+}
+
+fn decode_ours(message: &Message, queue: &str, default_kind: Option<&str>, now: Timestamp) -> Result<Decoded, Rubbish> {
     let properties = &message.properties;
     let kind = properties
         .kind
         .as_deref()
         .or(default_kind)
         .filter(|kind| !kind.is_empty())
-        .ok_or_else(|| Rubbish("the message has no `type`, and its queue names no default kind".to_owned()))?;
+        .ok_or_else(|| no_kind(&message.body))?;
     let args = if message.body.is_empty() {
         Json::null()
     } else {
@@ -146,18 +157,33 @@ pub fn decode(message: &Message, queue: &str, default_kind: Option<&str>, now: T
     };
     Ok(Decoded {
         job,
-        unnamed: properties.id.as_deref().is_none_or(str::is_empty),
+        unnamed: name_of(properties).is_none(),
         journaled: properties.headers.contains_key(header::JOURNALED),
         claimed: properties.headers.contains_key(header::CLAIM),
     })
 }
 
+fn no_kind(body: &[u8]) -> Rubbish {
+    Rubbish(if celery::is_protocol_1(body) {
+        "the message is of Celery's protocol 1, which is not read: set `task_protocol = 2`".to_owned()
+    } else {
+        "the message has no `type`, and its queue names no default kind".to_owned()
+    })
+}
+
+/// The kind a message names, without reading the rest.
+pub fn kind_of(properties: &Properties) -> Option<&str> {
+    properties.kind.as_deref().or_else(|| celery::kind(properties)).filter(|kind| !kind.is_empty())
+}
+
 /// Which attempt of which job a message is of, without reading the rest; none without an id.
 pub fn attempt_of(message: &Message, queue: &str) -> Option<(Uuid, u32, u32)> {
-    message.properties.id.as_deref().filter(|id| !id.is_empty())?;
-    let count = |name| count(&message.properties, name).ok();
-    let (id, _) = identity(&message.properties, queue);
-    Some((id, count(header::REPLAY)?.unwrap_or(0), count(header::ATTEMPT)?.unwrap_or(1).max(1)))
+    let properties = &message.properties;
+    name_of(properties)?;
+    let count = |name| count(properties, name).ok();
+    let (id, _) = identity(properties, queue);
+    let attempt = count(header::ATTEMPT)?.or_else(|| celery::attempt(properties)).unwrap_or(1).max(1);
+    Some((id, count(header::REPLAY)?.unwrap_or(0), attempt))
 }
 
 /// The run a message belongs to, without reading the rest.
@@ -168,7 +194,7 @@ pub fn run_of(message: &Message) -> Option<Uuid> {
 /// A UUID stays; another id becomes UUIDv5(queue, id) and is kept; none becomes a fresh one.
 pub(crate) fn identity(properties: &Properties, queue: &str) -> (Uuid, Option<String>) {
     let external = properties.text(header::EXTERNAL_ID).map(str::to_owned);
-    match properties.id.as_deref().filter(|id| !id.is_empty()) {
+    match name_of(properties) {
         None => (Uuid::now_v7(), external),
         Some(id) => Uuid::parse_str(id).map_or_else(
             |_| {
@@ -178,6 +204,13 @@ pub(crate) fn identity(properties: &Properties, queue: &str) -> (Uuid, Option<St
             |id| (id, external),
         ),
     }
+}
+
+/// The id its publisher gave it.
+fn name_of(properties: &Properties) -> Option<&str> {
+    let celery = || celery::id(properties);
+    // Celery sets no `message_id`, and what a proxy set is not what its client waits for.
+    celery().or(properties.id.as_deref()).filter(|id| !id.is_empty())
 }
 
 /// Headers that are not ours and may travel on.
@@ -242,11 +275,11 @@ fn json<T: DeserializeOwned>(properties: &Properties, name: &str) -> Result<Opti
     serde_json::from_str(text).map(Some).map_err(|error| Rubbish(format!("header `{name}`: {error}, in `{text}`")))
 }
 
-fn json_text<T: serde::Serialize>(value: &T) -> HeaderValue {
+pub(super) fn json_text<T: serde::Serialize>(value: &T) -> HeaderValue {
     HeaderValue::Text(serde_json::to_string(value).unwrap_or_default())
 }
 
-fn refused(name: &str, expected: &str, got: &str) -> Rubbish {
+pub(super) fn refused(name: &str, expected: &str, got: &str) -> Rubbish {
     let got: String = got.chars().take(80).collect();
     Rubbish(format!("`{name}`: expected {expected}, got `{got}`"))
 }

@@ -21,17 +21,18 @@ pub fn letter(message: &Message) -> (Message, DeadLetter) {
     let properties = &message.properties;
     let queue = properties.text(header::FROM).or_else(|| properties.text("x-first-death-queue")).unwrap_or_default();
     let number = |name| properties.int(name).and_then(|number| u32::try_from(number).ok());
+    let kind = message::kind_of(properties).unwrap_or_default();
     let reason = properties.text(header::REASON).unwrap_or("the broker found no queue for it");
     let letter = DeadLetter {
         job: message::identity(properties, queue).0,
         replay: number(header::REPLAY).unwrap_or(0),
         attempt: number(header::ATTEMPT).unwrap_or(1).max(1),
-        kind: properties.kind.clone().unwrap_or_default(),
+        kind: kind.to_owned(),
         queue: queue.to_owned(),
         reason: reason.to_owned(),
         at: properties.int(header::BURIED_AT).and_then(buried_at).unwrap_or_else(Timestamp::now),
         consumer: properties.text(header::BURIED_BY).unwrap_or_default().to_owned(),
-        fingerprint: fingerprint(properties.kind.as_deref().unwrap_or_default(), reason),
+        fingerprint: fingerprint(kind, reason),
         version: properties.text(header::VERSION).unwrap_or_default().to_owned(),
     };
     (message.clone(), letter)

@@ -46,12 +46,14 @@ pub fn job_of(mut message: Message, letter: &DeadLetter, edit: &Edit) -> Result<
         return no(None, "this dead letter is a line of a report, which is no job; read it, then delete it".to_owned());
     }
     if let Some(args) = &edit.args {
+        // What is given is in our form, whatever the message's.
+        message.properties.kind = message::kind_of(&message.properties).map(str::to_owned);
         message.body = args.bytes().clone();
         // What is given counts, not what lies elsewhere.
         message.properties.headers.remove(header::ARGS_REF);
         message.properties.headers.remove(header::INPUTS);
     }
-    if message.properties.kind.as_deref().is_none_or(str::is_empty) && edit.kind.is_none() {
+    if message::kind_of(&message.properties).is_none() && edit.kind.is_none() {
         return no(Some("kind"), "the message names no kind; give one".to_owned());
     }
     message.properties.expiration = None;

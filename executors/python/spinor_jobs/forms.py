@@ -67,6 +67,8 @@ def _exactly(kind: type, word: str, schema: str) -> Form:
 
 def _text_of(make: Callable[[str], Any], word: str, form: str) -> Form:
     def read(value: Any, place: str) -> Any:
+        if type(value) is dict:
+            value = _of_celery(value)
         if not isinstance(value, str):
             raise wrong(place, word, value)
         try:
@@ -75,6 +77,14 @@ def _text_of(make: Callable[[str], Any], word: str, form: str) -> Form:
             raise ArgsError(place, f"expected {word}") from None
 
     return Form(word, {"type": "string", "format": form}, read)
+
+
+def _of_celery(value: Dict[str, Any]) -> Any:
+    """The text of a time, date or UUID as Celery's JSON writes it, from 5.3 on; anything else as it is."""
+    if value.keys() != {"__type__", "__value__"}:
+        return value
+    inner = value["__value__"]
+    return inner.get("hex") if type(inner) is dict else inner
 
 
 def _datetime(text: str) -> datetime:

@@ -138,17 +138,19 @@ class Parameters:
 
     def read(self, args: Any) -> Dict[str, Any]:
         """The keyword arguments that these args are; `ArgsError` names what does not fit."""
+        if self._is_call(args):
+            args = self._bound(tuple(args["args"]), args["kwargs"])
         return _read({} if args is None else args, "", self._fields, self._more)
+
+    def _is_call(self, args: Any) -> bool:
+        """Is it ``{"args": [...], "kwargs": {...}}``, as a task of Celery's comes that was called with positional args?"""
+        if type(args) is not dict or len(args) != 2 or "args" in self._fields or "kwargs" in self._fields:
+            return False
+        return type(args.get("args")) is list and type(args.get("kwargs")) is dict
 
     def args(self, positional: Tuple[Any, ...], named: Dict[str, Any]) -> Dict[str, Any]:
         """The args of a call, checked; what is left to its default is left out."""
-        try:
-            bound = self.signature.bind(*positional, **named).arguments
-        except TypeError as error:
-            raise ArgsError("", str(error)) from None
-        more = next((p.name for p in self.signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
-        args = {name: value for name, value in bound.items() if name != more}
-        args.update(bound.get(more, {}) if more else {})
+        args = self._bound(positional, named)
         try:
             carried: Dict[str, Any] = plain(args)
         except (TypeError, ValueError) as error:
@@ -158,3 +160,14 @@ class Parameters:
         known = {name: value for name, value in carried.items() if name not in later}
         _read(known, "", {name: one for name, one in self._fields.items() if name not in later}, self._more)
         return carried
+
+    def _bound(self, positional: Tuple[Any, ...], named: Dict[str, Any]) -> Dict[str, Any]:
+        """The args of a call by their names."""
+        try:
+            bound = self.signature.bind(*positional, **named).arguments
+        except TypeError as error:
+            raise ArgsError("", str(error)) from None
+        more = next((p.name for p in self.signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+        args = {name: value for name, value in bound.items() if name != more}
+        args.update(bound.get(more, {}) if more else {})
+        return args

@@ -52,6 +52,23 @@ class Args(unittest.TestCase):
         self.assertEqual(read["when"], datetime(2030, 1, 31, 12, tzinfo=timezone.utc))
         self.assertEqual((read["id"], read["pair"], read["place"]), (UUID(int=7), (1, "b"), {"city": "Bern"}))
 
+    def test_a_call_of_celerys_is_bound_to_the_names_of_the_parameters(self) -> None:
+        box, day = {"width": 1}, {"__type__": "date", "__value__": "2030-01-31"}
+        id = {"__type__": "uuid", "__value__": {"hex": UUID(int=7).hex}}
+        read = self.parameters.read({"args": [3, box], "kwargs": {"share": 2, "day": day, "id": id}})
+        self.assertEqual((read["number"], read["box"], read["share"]), (3, Box(1), 2.0))
+        self.assertEqual((read["day"], read["id"]), (date(2030, 1, 31), UUID(int=7)))
+        for args, kwargs, word in [([], {}, "number"), ([1, box], {"number": 2}, "number"), ([1, {}], {}, "box.width"),
+                                   ([1, box], {"depth": 2}, "depth"), ([1] * 20, {}, "too many")]:
+            with self.assertRaisesRegex(ArgsError, word):
+                self.parameters.read({"args": args, "kwargs": kwargs})
+
+        def named(args: List[int], kwargs: Dict[str, int]) -> None:
+            pass
+
+        both = {"args": [1], "kwargs": {"a": 2}}
+        self.assertEqual(Parameters(named).read(both), both)
+
     def test_each_wrong_arg_is_named_with_its_place(self) -> None:
         right = {"number": 1, "box": {"width": 1}}
         table = [

@@ -126,12 +126,41 @@ impl Sink {
     }
 }
 
+/// What a publish needs before its delivery is answered.
+#[derive(Clone, Copy)]
+enum Needs {
+    /// To be confirmed.
+    Confirm,
+    /// The broker's word, whatever it is: the queue of a reply may be gone.
+    Word,
+    /// Nothing.
+    Nothing,
+}
+
+impl Needs {
+    const fn of(outgoing: &Outgoing) -> Self {
+        match outgoing.to {
+            _ if outgoing.must => Self::Confirm,
+            Address::Reply(_) => Self::Word,
+            _ => Self::Nothing,
+        }
+    }
+
+    const fn counts(self, error: &PublishError) -> bool {
+        match self {
+            Self::Confirm => true,
+            Self::Word => matches!(error, PublishError::Unconfirmed(_)),
+            Self::Nothing => false,
+        }
+    }
+}
+
 /// Where an item's publishes are among a flush's parcels.
 #[derive(Default)]
 struct Share {
     packs: Range<usize>,
-    /// For each message of its own: its place, and whether it must be confirmed.
-    own: Vec<Option<(usize, bool)>>,
+    /// For each message of its own: its place, and what of it must not fail.
+    own: Vec<Option<(usize, Needs)>>,
     /// It cannot be sent at all.
     hopeless: Option<PublishError>,
 }
@@ -140,9 +169,9 @@ impl Share {
     /// The first failure that counts.
     fn failure(&self, results: &[Sent]) -> Option<PublishError> {
         let packs = self.packs.clone().find_map(|place| results[place].as_ref().err());
-        let own = || {
-            self.own.iter().flatten().filter(|(_, must)| *must).find_map(|(place, _)| results[*place].as_ref().err())
-        };
+        let failed =
+            |(place, needs): &(usize, Needs)| results[*place].as_ref().err().filter(|error| needs.counts(error));
+        let own = || self.own.iter().flatten().find_map(failed);
         self.hopeless.as_ref().or(packs).or_else(own).cloned()
     }
 
@@ -152,8 +181,8 @@ impl Share {
             item.lines.clear();
         }
         let mut own = self.own.iter();
-        item.publish
-            .retain(|_| own.next().copied().flatten().is_some_and(|(place, must)| must && results[place].is_err()));
+        let failed = |(place, needs): (usize, Needs)| results[place].as_ref().is_err_and(|error| needs.counts(error));
+        item.publish.retain(|_| own.next().copied().flatten().is_some_and(failed));
     }
 }
 
@@ -234,7 +263,7 @@ impl Inner {
             for outgoing in &item.publish {
                 match self.parcel(outgoing) {
                     Ok(parcel) => {
-                        share.own.push(Some((parcels.len(), outgoing.must)));
+                        share.own.push(Some((parcels.len(), Needs::of(outgoing))));
                         parcels.push(parcel);
                         continue;
                     }
@@ -324,5 +353,26 @@ impl Inner {
         // One that goes back is answered; at the end it counts with those that have to run again.
         let back = item.tag.is_some() && !self.closing.is_cancelled();
         self.sink.done(1, usize::from(back));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+
+    #[test]
+    fn a_reply_waits_for_the_brokers_word_and_then_counts_whatever_it_was() {
+        let silence = PublishError::Unconfirmed("cut".to_owned());
+        let gone = PublishError::Unroutable { queue: "q".to_owned(), known: Vec::new() };
+        let full = PublishError::Refused("full".to_owned());
+        let counts = |to: Address, must: bool| {
+            let needs = Needs::of(&Outgoing { to, message: Message::default(), must });
+            [&silence, &gone, &full].map(|error| needs.counts(error))
+        };
+        assert_eq!(counts(Address::Reply("q".to_owned()), false), [true, false, false]);
+        assert_eq!(counts(Address::Reply("q".to_owned()), true), [true; 3]);
+        assert_eq!(counts(Address::Dead, true), [true; 3]);
+        assert_eq!(counts(Address::Search, false), [false; 3]);
     }
 }
