@@ -147,6 +147,14 @@ impl Stage {
         println!("seed {seed:#x}, {policy:?}: {} lines, {again} members executed again", seen.lines.len());
     }
 
+    /// Both who tell how it is tell this.
+    async fn says(&self, what: &str) {
+        for command in ["status", "doctor"] {
+            let told = self.spinor.run(&[command]).await.expect_success().stdout;
+            assert!(told.contains(what), "{command}: {told}");
+        }
+    }
+
     async fn end(mut self) {
         for process in self.processes.values() {
             process.terminate();
@@ -187,11 +195,14 @@ async fn a_run_whose_consumer_trigger_and_recorder_are_killed_ends_as_its_policy
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_without_a_recorder_goes_on_to_its_end_and_ten_retries_of_a_fan_in_fire_its_completion_once() {
-    let mut stage = Stage::new(Some(Site::new().await), &["api", "trigger", "consumer"]).await;
+    let mut stage = Stage::new(Some(Site::new().await), &["api", "consumer"]).await;
     let run = stage.publish(OnFailure::Compensate).await;
+    stage.says("no trigger is alive: runs do not go on, and 1 message waits").await;
+    stage.launch("trigger");
     // Only the ledger can tell.
     let ended = || stage.ledger(run).iter().any(|line| line.is_end_of("finally"));
     eventually("the run to end without a recorder", PATIENCE, async || ended()).await;
+    stage.says("no recorder is alive: nothing is recorded").await;
     stage.launch("recorder");
     stage.judge(0, OnFailure::Compensate, run).await;
 
