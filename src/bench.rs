@@ -15,6 +15,7 @@ mod fsync;
 mod inside;
 mod latency;
 mod noop;
+mod runs;
 mod site;
 mod system;
 mod waiting;
@@ -47,6 +48,8 @@ pub enum Workload {
     Keys,
     /// Jobs that do nothing, recorded, beside a crowd of delayed ones.
     Delayed,
+    /// A run of many members that fans in.
+    Runs,
 }
 
 /// What to do.
@@ -118,6 +121,7 @@ async fn measure(request: &Request, place: &Place) -> Result<Vec<Summary>> {
         Workload::Noop | Workload::Record => Ok(vec![noop::run(request, place).await?]),
         Workload::Latency => Ok(vec![latency::run(request, place).await?]),
         Workload::Command => Ok(vec![command::run(request, place).await?]),
+        Workload::Runs => Ok(vec![runs::run(request, place).await?]),
         Workload::Keys | Workload::Delayed => Ok(vec![waiting::run(request, place).await?]),
         Workload::Payload => {
             let mut all = Vec::new();

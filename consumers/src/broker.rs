@@ -241,6 +241,12 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// What is known of these queues, or of all work queues when none is named.
     fn stats(&self, queues: &[String]) -> impl Future<Output = Result<Vec<QueueStats>, BrokerError>> + Send;
 
+    /// A road that one part reads, `Results` or `Next`: what waits on it, and how many read it. `None` where all parts
+    /// are one process, or before anybody declared it.
+    fn road(&self, _of: &Address) -> impl Future<Output = Result<Option<QueueStats>, BrokerError>> + Send {
+        std::future::ready(Ok(None))
+    }
+
     /// What waits to be recorded.
     fn backlog(&self) -> impl Future<Output = Result<Backlog, BrokerError>> + Send;
 

@@ -7,7 +7,13 @@
 
 mod fire;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +44,24 @@ pub struct Trigger<B> {
     results: Results,
     blobs: Blobs,
     marks: Arc<Marks>,
+    /// The database does not answer.
+    away: Said,
+    /// What is due could not be published.
+    unsent: Said,
+}
+
+/// A trouble of which is said when it begins and when it is over, and nothing in between.
+#[derive(Debug, Default)]
+struct Said(AtomicBool);
+
+impl Said {
+    fn begins(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
 }
 
 /// It was told to stop while the database was down.
@@ -45,8 +69,8 @@ struct Stopped;
 
 impl<B: Broker> Trigger<B> {
     /// Follows what `broker` brings, with its tables in `results`.
-    pub const fn new(broker: B, results: Results, blobs: Blobs, marks: Arc<Marks>) -> Self {
-        Self { broker, results, blobs, marks }
+    pub fn new(broker: B, results: Results, blobs: Blobs, marks: Arc<Marks>) -> Self {
+        Self { broker, results, blobs, marks, away: Said::default(), unsent: Said::default() }
     }
 
     /// Follows until `stop`. Ends early with an error when the broker was closed or refuses the queue for good.
@@ -73,12 +97,11 @@ impl<B: Broker> Trigger<B> {
         let mut arrivals = Vec::with_capacity(BATCH);
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut away = false;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                _ = sweep.tick() => self.sweep(&mut away).await,
+                _ = sweep.tick() => self.sweep().await,
                 count = subscription.next_many(&mut arrivals, BATCH) => {
                     if count == 0 || self.take(std::mem::take(&mut arrivals), stop).await.is_err() {
                         break;
@@ -95,17 +118,25 @@ impl<B: Broker> Trigger<B> {
     }
 
     /// Does what somebody left undone.
-    async fn sweep(&self, away: &mut bool) {
+    async fn sweep(&self) {
         match self.results.overdue().await {
             Ok(followed) => {
-                *away = false;
+                self.answers();
                 self.fire(followed).await;
             }
-            Err(error) => {
-                if !std::mem::replace(away, true) {
-                    tracing::warn!(%error, "Runs wait: the database with what is to follow does not answer.");
-                }
-            }
+            Err(error) => self.is_away(&error),
+        }
+    }
+
+    fn is_away(&self, error: &ResultsError) {
+        if self.away.begins() {
+            tracing::warn!(%error, "Runs wait: the database with what is to follow does not answer; the ends of jobs stay in their queue.");
+        }
+    }
+
+    fn answers(&self) {
+        if self.away.is_over() {
+            tracing::info!("Runs go on: the database with what is to follow answers again.");
         }
     }
 
@@ -168,15 +199,14 @@ impl<B: Broker> Trigger<B> {
             Some(wish_text(&mark))
         };
         let mut wait = WAITS.0;
-        let mut told = false;
         loop {
-            let error = match self.results.follow(said, &cancelled).await {
-                Ok(followed) => return Ok(Ok(followed)),
+            match self.results.follow(said, &cancelled).await {
+                Ok(followed) => {
+                    self.answers();
+                    return Ok(Ok(followed));
+                }
                 Err(ResultsError::Refused(why)) => return Ok(Err(why)),
-                Err(error) => error,
-            };
-            if !std::mem::replace(&mut told, true) {
-                tracing::warn!(%error, "Runs wait: what is to follow cannot be stored now; the ends stay in their queue.");
+                Err(error) => self.is_away(&error),
             }
             stop.run_until_cancelled(sleep(wait)).await.ok_or(Stopped)?;
             wait = (wait * 2).min(WAITS.1);

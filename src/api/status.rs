@@ -15,7 +15,7 @@ use spinor_consumers::{
     results::JobFilter,
 };
 
-use super::{Answer, ApiState, Info, Problem, QueueRow, groups, kinds, queues, steer};
+use super::{Answer, ApiState, Info, PartRow, Problem, QueueRow, groups, kinds, parts, queues, steer};
 use crate::{
     config::{BrokerChoice, ResultsChoice, SearchChoice, StateChoice},
     scaling::GroupState,
@@ -51,6 +51,9 @@ pub struct Status {
     /// Kinds that a consumer has and cannot serve, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<String>,
+    /// Recorders and triggers; empty when the broker does not answer.
+    #[serde(default)]
+    pub parts_alive: Vec<PartRow>,
     /// The groups whose consumers this process sees to.
     #[serde(default)]
     pub groups: Vec<GroupState>,
@@ -85,6 +88,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
     let queues = within(Duration::from_secs(2), queues::rows(&state)).await.unwrap_or_default();
     let alive = async { Ok(steer::state_of(&state)?.consumers().await?) };
     let alive = within(Duration::from_secs(2), alive).await.unwrap_or_default();
+    let parts_alive = within(Duration::from_secs(2), async { Ok(parts::rows(&state).await) }).await.unwrap_or_default();
     let config = &state.config;
     Ok(Json(Status {
         info: (*state.info).clone(),
@@ -110,6 +114,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
         data: std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone()).display().to_string(),
         queues,
         troubles: kinds::troubles(&alive),
+        parts_alive,
         groups: state.groups.iter().map(|group| group.borrow().clone()).collect(),
     }))
 }
@@ -230,6 +235,11 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> Response {
     let paused = each(&|row| Some(u64::from(row.paused.is_some())));
     line("spinor_queue_paused", "gauge", "1 while a queue is paused.", &paused);
     line("spinor_queue_consumers", "gauge", "Consumers on a queue.", &each(&|row| Some(row.stats.consumers)));
+    let part = |part: &PartRow| (format!("{{part=\"{}\"}}", part.part), part.alive);
+    let parts: Vec<_> =
+        within(Duration::from_secs(2), async { Ok(parts::rows(&state).await) }).await.unwrap_or_default();
+    let parts: Vec<(String, u64)> = parts.iter().map(part).collect();
+    line("spinor_parts_alive", "gauge", "Recorders and triggers that are alive.", &parts);
     for (name, help, samples) in groups::gauges(&state).await {
         line(name, "gauge", help, &samples);
     }

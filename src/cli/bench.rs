@@ -44,6 +44,9 @@ enum What {
     /// Jobs that do nothing, beside ten thousand delayed ones, and beside a million
     #[command(after_help = "Examples:\n  spinor bench delayed --jobs 100000")]
     Delayed(Flags),
+    /// A run of ten thousand members: from the end of the last to the start of what needs all
+    #[command(after_help = "Examples:\n  spinor bench runs --jobs 1000 --rounds 3")]
+    Runs(Flags),
     /// A round's child; started by `bench`, not by people
     #[command(hide = true, after_help = "Examples:\n  (started by `spinor bench`)")]
     Inside {
@@ -93,6 +96,7 @@ impl Bench {
             What::Command(flags) => flags.of(Workload::Command),
             What::Keys(flags) => flags.of(Workload::Keys),
             What::Delayed(flags) => flags.of(Workload::Delayed),
+            What::Runs(flags) => flags.of(Workload::Runs),
             What::Inside { request } => {
                 let request = serde_json::from_str(&request).map_err(|error| Failure::usage(error.to_string()))?;
                 let sample = bench::run_inside(&request, config).await.map_err(failed)?;

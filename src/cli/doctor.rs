@@ -192,6 +192,13 @@ async fn running(checks: &mut Checks, client: &Client) {
             if let Some(why) = status.state_problem {
                 checks.add("state", Verdict::Fail, format!("its state: {why}"));
             }
+            for part in &status.parts_alive {
+                let what = if part.part == "trigger" { "trigger" } else { "recorder" };
+                match part.missing() {
+                    Some(why) => checks.add(what, Verdict::Warn, why),
+                    None => checks.add(what, Verdict::Ok, format!("{} alive", part.alive)),
+                }
+            }
             for line in &status.troubles {
                 checks.add("kind", Verdict::Warn, line);
             }

@@ -36,6 +36,7 @@ fn text(status: &Status) -> String {
         queues,
         groups,
         troubles,
+        parts_alive,
     } = status;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -61,6 +62,9 @@ fn text(status: &Status) -> String {
     );
     line("search", search.clone());
     line("data", data.clone());
+    for part in parts_alive {
+        line(&part.part, part.missing().unwrap_or_else(|| format!("{} alive", part.alive)));
+    }
     for trouble in troubles {
         line("kind", super::table::clean(trouble));
     }
@@ -141,6 +145,7 @@ mod tests {
             data: "/d".to_owned(),
             queues,
             troubles: Vec::new(),
+            parts_alive: Vec::new(),
             groups: Vec::new(),
         }
     }

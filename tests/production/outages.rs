@@ -41,6 +41,7 @@ async fn a_database_stopped_in_the_middle_of_jobs_and_started_again_has_them_all
     let bursts = soak::or(1, 60);
     soak::each_second(bursts, async || drop(spinor.run(&publish).await.expect_success())).await;
     process.says("The results database is down", PATIENCE).await;
+    process.says("Runs wait", PATIENCE).await;
     eventually("all jobs to have run", PATIENCE, async || site.ready("jobs.one").await == 0).await;
     database.restart().await;
     let all = 1000 * (1 + i64::from(bursts));
@@ -50,6 +51,7 @@ async fn a_database_stopped_in_the_middle_of_jobs_and_started_again_has_them_all
     assert_eq!(attempts, all, "no job ran twice");
     assert_eq!(site.ready("dead").await, 0);
     process.says("The results database answers again.", PATIENCE).await;
+    process.says("Runs go on", PATIENCE).await;
     let log = process.stderr();
     // Each part that uses the database may have met its loss, and says so once.
     let mut loud: Vec<&str> = log.lines().filter(|line| !line.contains(r#""level":"INFO""#)).collect();
@@ -58,7 +60,9 @@ async fn a_database_stopped_in_the_middle_of_jobs_and_started_again_has_them_all
         assert!(said <= 1, "one line at the loss for each part: {log}");
     }
     assert!(loud.is_empty(), "nothing else: {log}");
-    assert_eq!(log.matches("The results database answers again.").count(), 1, "one at the return: {log}");
+    for part in ["The results database answers again.", "Runs go on"] {
+        assert_eq!(log.matches(part).count(), 1, "one at the return for each part: {log}");
+    }
     drained(process).await;
 }
 

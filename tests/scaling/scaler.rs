@@ -96,11 +96,18 @@ async fn the_kubernetes_script_is_run_once_for_each_wish_and_once_after_a_new_st
 }
 
 #[tokio::test]
-async fn the_shipped_deployment_is_one_that_kubernetes_and_this_program_take() {
-    let text = fs::read_to_string(shipped("kubernetes/consumer.yaml")).expect("the file");
+async fn the_shipped_deployments_are_ones_that_kubernetes_and_this_program_take() {
+    // As the script calls it, and as the page does.
+    for (file, name) in [("consumer", "spinor-consumer-default"), ("trigger", "spinor-trigger")] {
+        deployment(file, name).await;
+    }
+}
+
+async fn deployment(file: &str, name: &str) {
+    let text = fs::read_to_string(shipped(&format!("kubernetes/{file}.yaml"))).expect("the file");
     let deployment: Value = serde_saphyr::from_str(&text).expect("YAML");
     assert_eq!((&deployment["apiVersion"], &deployment["kind"]), (&"apps/v1".into(), &"Deployment".into()));
-    assert_eq!(deployment["metadata"]["name"], "spinor-consumer-default", "as the script calls it");
+    assert_eq!(deployment["metadata"]["name"], name);
     let pod = &deployment["spec"]["template"];
     assert_eq!(deployment["spec"]["selector"]["matchLabels"], pod["metadata"]["labels"]);
     let grace = pod["spec"]["terminationGracePeriodSeconds"].as_u64().expect("a grace");
@@ -112,6 +119,10 @@ async fn the_shipped_deployment_is_one_that_kubernetes_and_this_program_take() {
     }
     // The program takes its variables and its arguments.
     let mut spinor = Spinor::new("");
+    if file == "trigger" {
+        // `config check` judges for all parts, and this one runs no kinds.
+        spinor.set("SPINOR_CONSUMER__KINDS", "noop");
+    }
     for variable in container["env"].as_array().expect("variables") {
         let value = variable["value"].as_str().unwrap_or("hush");
         spinor.set(variable["name"].as_str().expect("a name"), value);
@@ -124,20 +135,22 @@ async fn the_shipped_deployment_is_one_that_kubernetes_and_this_program_take() {
 }
 
 #[tokio::test]
-async fn the_shipped_unit_starts_what_this_program_takes_and_waits_longer_than_the_grace() {
-    let text = fs::read_to_string(shipped("systemd/spinor-consumer@.service")).expect("the file");
-    let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=').map(str::to_owned));
-        line.unwrap_or_else(|| panic!("no {key}"))
-    };
-    let start = value("ExecStart");
-    let mut words: Vec<&str> = start.split_whitespace().collect();
-    assert!(words.remove(0).ends_with("/spinor"));
-    assert!(words.contains(&"/var/lib/spinor/%i"), "a directory for each: {words:?}");
-    words.push("--help");
-    Spinor::new("").run(&words).await.expect_success();
-    assert!(value("TimeoutStopSec").parse::<u64>().expect("seconds") > 60);
-    assert_eq!(value("KillMode"), "mixed", "the stop goes to the consumer, which ends its jobs");
+async fn the_shipped_units_start_what_this_program_takes_and_wait_longer_than_it_takes_to_stop() {
+    // A consumer has its grace, and the stop goes to it alone: it ends its jobs. A trigger has 6 s.
+    for (file, directory, stop, mode) in [("consumer@", "%i", 75, Some("mixed")), ("trigger", "trigger", 10, None)] {
+        let text = fs::read_to_string(shipped(&format!("systemd/spinor-{file}.service"))).expect("the file");
+        let value =
+            |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=').map(str::to_owned));
+        let start = value("ExecStart").expect("what it starts");
+        let mut words: Vec<&str> = start.split_whitespace().collect();
+        assert!(words.remove(0).ends_with("/spinor"));
+        assert!(words.contains(&format!("/var/lib/spinor/{directory}").as_str()), "a directory for each: {words:?}");
+        words.push("--help");
+        Spinor::new("").run(&words).await.expect_success();
+        let seconds = value("TimeoutStopSec").and_then(|seconds| seconds.parse::<u64>().ok());
+        assert!(seconds > Some(stop), "{file}: {seconds:?}");
+        assert_eq!(value("KillMode").as_deref(), mode);
+    }
 }
 
 fn words(list: &Value) -> Vec<String> {

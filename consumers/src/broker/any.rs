@@ -80,6 +80,10 @@ impl Broker for AnyBroker {
         each!(self, broker => broker.stats(queues).await)
     }
 
+    async fn road(&self, of: &Address) -> Result<Option<QueueStats>, BrokerError> {
+        each!(self, broker => broker.road(of).await)
+    }
+
     async fn backlog(&self) -> Result<Backlog, BrokerError> {
         each!(self, broker => broker.backlog().await)
     }

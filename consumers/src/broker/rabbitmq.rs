@@ -398,6 +398,16 @@ impl Broker for RabbitMq {
         Ok(all)
     }
 
+    async fn road(&self, of: &Address) -> Result<Option<QueueStats>, BrokerError> {
+        let full = match of {
+            Address::Results => self.0.names.results(),
+            Address::Next => self.0.names.next(),
+            _ => return Ok(None),
+        };
+        let connection = self.0.declaring()?;
+        topology::look(&connection, &full).await
+    }
+
     async fn backlog(&self) -> Result<Backlog, BrokerError> {
         let connection = self.0.declaring()?;
         let results = topology::look(&connection, &self.0.names.results()).await?;

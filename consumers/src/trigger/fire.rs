@@ -35,9 +35,23 @@ impl<B: Broker> Trigger<B> {
     pub(super) async fn fire(&self, followed: Followed) {
         self.tell(followed.tell).await;
         for some in followed.due.chunks(BATCH) {
+            // What could not be marked may be published again, and runs once.
             if let Err(error) = self.publish(some).await {
-                tracing::warn!(%error, "Members of runs that are with the broker could not be marked so; they may be published again, and run once.");
+                self.is_away(&error);
             }
+        }
+    }
+
+    /// What is due and not with the broker is overdue in some seconds, and tried again.
+    fn unsent(&self, count: usize, why: &str) {
+        if self.unsent.begins() {
+            tracing::warn!(count, why, "What is due in runs cannot be published now; it is tried again.");
+        }
+    }
+
+    fn sent(&self) {
+        if self.unsent.is_over() {
+            tracing::info!("What is due in runs is published again.");
         }
     }
 
@@ -48,9 +62,9 @@ impl<B: Broker> Trigger<B> {
         let of: Vec<(Uuid, i64)> = runs.iter().map(|(report, stamp)| (report.run, *stamp)).collect();
         let lines = runs.into_iter().map(|(report, _)| Entry::Run(Box::new(report)).line()).collect();
         if let Err(error) = self.broker.report(lines).await {
-            tracing::warn!(%error, "The start or end of a run could not be reported now.");
-            return;
+            return self.unsent(of.len(), &error.to_string());
         }
+        self.sent();
         for (run, stamp) in of {
             if let Err(error) = self.results.told(run, stamp).await {
                 tracing::debug!(%error, %run, "It is reported again, which is harmless.");
@@ -59,14 +73,14 @@ impl<B: Broker> Trigger<B> {
     }
 
     async fn publish(&self, some: &[Due]) -> Result<(), ResultsError> {
-        let (mut batch, mut jobs, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut batch, mut jobs, mut ends, mut late) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for due in some {
             match self.ready(due).await {
                 Ok(job) => {
                     batch.push(outgoing(due, &job));
                     jobs.push((due, job));
                 }
-                Err(Unready::Later(why)) => not_now(due, &why),
+                Err(Unready::Later(why)) => late.push(why),
                 Err(Unready::Never(why)) => ends.push(end(due, why)),
             }
         }
@@ -80,8 +94,12 @@ impl<B: Broker> Trigger<B> {
                 Err(error @ (PublishError::Unroutable { .. } | PublishError::TooLarge { .. })) => {
                     ends.push(end(due, error.to_string()));
                 }
-                Err(error) => not_now(due, &error.to_string()),
+                Err(error) => late.push(error.to_string()),
             }
+        }
+        match late.first() {
+            Some(why) => self.unsent(late.len(), why),
+            None => self.sent(),
         }
         if !lines.is_empty() {
             // Beside the work: their own reports would show these jobs, too.
@@ -153,10 +171,6 @@ impl<B: Broker> Trigger<B> {
         }
         inputs::fill(args, &known).map_err(Unready::Never)
     }
-}
-
-fn not_now(due: &Due, why: &str) {
-    tracing::warn!(run = %due.run, member = due.name, why, "A member of a run is not published now.");
 }
 
 /// Its message: it may be a copy of what another trigger published, so it is claimed.

@@ -140,11 +140,17 @@ impl<'a> Step<'a> {
         }
         let jobs: Vec<Uuid> = by_job.keys().copied().collect();
         let (mut went_well, mut failed) = (Vec::new(), Vec::new());
+        let mut rows = BTreeMap::new();
         for row in self.of("job, state, replay, role, name", &jobs).await? {
-            let (job, state, replay) = (row.id(0)?, row.text(1)?, small(row.int(2)?));
-            let Some(end) = by_job.get(&job).filter(|end| end.replay >= replay && end.state.is_final()) else {
+            rows.insert(row.id(0)?, row);
+        }
+        // In the order they came in: compensation goes that way back.
+        for end in ends.iter().filter(|end| end.state.is_final()) {
+            let (Some(last), Some(row)) = (by_job.get(&end.job), rows.get(&end.job)) else { continue };
+            let (job, state, replay) = (end.job, row.text(1)?, small(row.int(2)?));
+            if !std::ptr::eq(*last, *end) || end.replay < replay {
                 continue;
-            };
+            }
             let counts = is_open(&state);
             if !counts && end.replay == replay {
                 continue;
