@@ -368,6 +368,7 @@ impl App {
                 results: results.clone(),
                 blobs: self.blobs.clone(),
                 state: Arc::clone(&self.state),
+                schemas: Arc::new(api::Schemas::new(Arc::clone(&marks), Arc::clone(&self.state))),
                 marks,
                 groups,
                 recorder,

@@ -19,6 +19,7 @@ mod embedded_faults;
 mod failures;
 mod holding;
 mod kill;
+mod kinds;
 mod message;
 mod orchestrations;
 mod production;
