@@ -12,6 +12,7 @@ mod programs;
 mod scaling;
 
 use std::{
+    fmt,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -34,7 +35,7 @@ use spinor_consumers::{
     state::State,
     trigger::Trigger,
 };
-use spinor_executors::Registry;
+use spinor_executors::{Executor, Registry};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -47,8 +48,6 @@ use crate::{
 
 pub use connect::CannotConnect;
 
-/// A process that only consumes.
-const CONSUMER: Parts = Parts { api: false, consumer: true, recorder: false, trigger: false };
 /// From the second signal to the end, when something does not close.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
@@ -68,6 +67,9 @@ pub struct Parts {
 impl Parts {
     /// Everything.
     pub const ALL: Self = Self { api: true, consumer: true, recorder: true, trigger: true };
+
+    /// Nothing but jobs.
+    pub const CONSUMER: Self = Self { api: false, consumer: true, recorder: false, trigger: false };
 
     /// Does one of them need the record from the start?
     const fn need_the_record(self) -> bool {
@@ -98,6 +100,24 @@ pub struct Role {
     /// Does it see that its group has as many consumers as it shall? Then with what a consumer in a
     /// process of its own is started.
     pub supervises: Option<Program>,
+    /// What a program that is not `spinor` brings along; its consumers serve these kinds, too.
+    pub own: Option<Own>,
+}
+
+/// What a program brings along that has the parts as a library.
+#[derive(Clone, Default)]
+pub struct Own {
+    /// Its executors, by kind.
+    pub executors: Vec<(String, Arc<dyn Executor>)>,
+    /// The `spinor` that ends its jobs' processes if it dies; without one nobody does.
+    pub guardian: Option<PathBuf>,
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds: Vec<&String> = self.executors.iter().map(|(kind, _)| kind).collect();
+        to.debug_struct("Own").field("kinds", &kinds).field("guardian", &self.guardian).finish()
+    }
 }
 
 /// The store of state that a configuration names, opened; it must answer now.
@@ -150,7 +170,7 @@ impl App {
         let search = connect::search(&config);
         let consumers = if role.parts.consumer { consumers::of(&config, &role)? } else { Vec::new() };
         if role.parts.consumer {
-            consumers::start_guardian().context("cannot start the guardian process")?;
+            consumers::start_guardian(&role).context("cannot start the guardian process")?;
         }
         let badly = Arc::default();
         Ok(Self { config, role, broker, record, blobs, state, search, consumers, listening, badly })
@@ -200,7 +220,7 @@ impl App {
             // A part that cannot go on ends the process: it would look alive and do nothing.
             () = failed.cancelled() => shutdown.drain.cancel(),
             // Nothing else is here, and all consumers were told to drain.
-            () = consuming.wait(), if self.role.parts == CONSUMER => shutdown.drain.cancel(),
+            () = consuming.wait(), if self.role.parts == Parts::CONSUMER => shutdown.drain.cancel(),
         }
         let in_turn = async {
             consuming.wait().await;

@@ -30,6 +30,7 @@ mod readme;
 mod recorder;
 mod retention;
 mod runs;
+mod rust;
 mod scaling;
 mod search;
 mod state;

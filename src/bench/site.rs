@@ -74,7 +74,7 @@ impl Site {
     /// Broker and record of this place, for who publishes and checks here; no part runs.
     pub async fn open(&self) -> Result<App> {
         let parts = Parts { api: false, consumer: false, recorder: false, trigger: false };
-        let role = Role { parts, nodes: Vec::new(), jobs: false, record: None, supervises: None };
+        let role = Role { parts, nodes: Vec::new(), jobs: false, record: None, supervises: None, own: None };
         App::build(Arc::clone(&self.config), role, &CancellationToken::new()).await
     }
 

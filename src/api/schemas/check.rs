@@ -308,7 +308,7 @@ mod tests {
                 "path": {"type": "string", "minLength": 1}, "how": {"enum": ["fast", "slow"]}, "width": {"$ref": "#/$defs/size"},
                 "sizes": {"type": "array", "items": {"type": "integer", "exclusiveMinimum": 0}, "maxItems": 2, "uniqueItems": true},
                 "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
-                "either": {"oneOf": [{"required": ["a"], "properties": {"a": {"type": "string"}}}, {"type": "array"}]},
+                "either": {"oneOf": [{"type": "object", "required": ["a"], "properties": {"a": {"type": "string"}}}, {"type": "array"}]},
                 "pair": {"type": "array", "prefixItems": [{"type": "string"}, {"type": "boolean"}], "items": false},
             },
             "$defs": {"size": {"type": "number", "minimum": 1, "maximum": 10}},
