@@ -72,6 +72,8 @@ arguments=("$@")
 build=()
 for argument in "${arguments[@]}"; do [[ $argument == -- ]] && break; build+=("$argument"); done
 cargo test --workspace --locked --no-run --quiet "${build[@]}" </dev/null
+# A single suite does not build the examples, and one of its tests runs them.
+[[ ${#build[@]} -eq 0 || ${build[*]} == --no-fail-fast ]] || cargo build --workspace --locked --quiet --examples </dev/null
 
 await rabbitmq SPINOR_TEST_RABBITMQ_URL
 await sql SPINOR_TEST_MYSQL_URL

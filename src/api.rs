@@ -25,6 +25,7 @@ mod parts;
 mod queues;
 mod replays;
 mod runs;
+mod schemas;
 mod status;
 mod steer;
 mod unique;
@@ -64,13 +65,14 @@ pub use events::EventFilter;
 pub use failures::{FailureQuery, FailureRecord};
 pub use groups::{GroupQueue, GroupRow, NewScale};
 pub use jobs::{Accepted, BatchAnswer, BatchItem};
-pub use kinds::{KindLimits, KindRow, KindTrouble};
+pub use kinds::{KindLimits, KindRow, KindSchema, KindTrouble};
 pub use locks::{KeyRow, LimitRow, LockFilter, Locks, NewLimit};
 pub use parts::PartRow;
 pub use problem::Problem;
 pub use queues::{QueuePause, QueueRow};
 pub use replays::{Matched, NewReplays};
 pub use runs::{DriveRuns, NewRun, RetriedRun, RunOrder, SubmittedRun};
+pub use schemas::Schemas;
 pub use status::{LinkState, Status};
 pub use steer::Asked;
 pub use unique::{NewUnique, OnConflict, Until, Wanted};
@@ -95,6 +97,8 @@ pub struct ApiState {
     pub groups: Option<tokio::sync::watch::Receiver<GroupState>>,
     /// The recorder of this process, if it has that part.
     pub recorder: Option<RecorderView>,
+    /// What args of which kind must look like.
+    pub schemas: Arc<Schemas>,
     /// Drives the runs that are submitted here.
     pub runs: Arc<dyn DriveRuns>,
     /// The configuration of this process.

@@ -13,6 +13,7 @@ mod programs;
 mod scaling;
 
 use std::{
+    fmt,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -36,7 +37,7 @@ use spinor_consumers::{
     state::State,
     trigger::Trigger,
 };
-use spinor_executors::Registry;
+use spinor_executors::{Executor, Registry};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -49,8 +50,6 @@ use crate::{
 
 pub use connect::CannotConnect;
 
-/// A process that only consumes.
-const CONSUMER: Parts = Parts { api: false, consumer: true, recorder: false, trigger: false };
 /// From the second signal to the end, when something does not close.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
@@ -70,6 +69,9 @@ pub struct Parts {
 impl Parts {
     /// Everything.
     pub const ALL: Self = Self { api: true, consumer: true, recorder: true, trigger: true };
+
+    /// Nothing but jobs.
+    pub const CONSUMER: Self = Self { api: false, consumer: true, recorder: false, trigger: false };
 
     /// Does one of them need the record from the start?
     const fn need_the_record(self) -> bool {
@@ -100,6 +102,24 @@ pub struct Role {
     /// Does it see that its group has as many consumers as it shall? Then with what a consumer in a
     /// process of its own is started.
     pub supervises: Option<Program>,
+    /// What a program that is not `spinor` brings along; its consumers serve these kinds, too.
+    pub own: Option<Own>,
+}
+
+/// What a program brings along that has the parts as a library.
+#[derive(Clone, Default)]
+pub struct Own {
+    /// Its executors, by kind.
+    pub executors: Vec<(String, Arc<dyn Executor>)>,
+    /// The `spinor` that ends its jobs' processes if it dies; without one nobody does.
+    pub guardian: Option<PathBuf>,
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds: Vec<&String> = self.executors.iter().map(|(kind, _)| kind).collect();
+        to.debug_struct("Own").field("kinds", &kinds).field("guardian", &self.guardian).finish()
+    }
 }
 
 /// The store of state that a configuration names, opened; it must answer now.
@@ -152,7 +172,7 @@ impl App {
         let search = connect::search(&config);
         let consumers = if role.parts.consumer { consumers::of(&config, &role)? } else { Vec::new() };
         if role.parts.consumer {
-            consumers::start_guardian().context("cannot start the guardian process")?;
+            consumers::start_guardian(&role).context("cannot start the guardian process")?;
         }
         let badly = Arc::default();
         Ok(Self { config, role, broker, record, blobs, state, search, consumers, listening, badly })
@@ -202,7 +222,7 @@ impl App {
             // A part that cannot go on ends the process: it would look alive and do nothing.
             () = failed.cancelled() => shutdown.drain.cancel(),
             // Nothing else is here, and all consumers were told to drain.
-            () = consuming.wait(), if self.role.parts == CONSUMER => shutdown.drain.cancel(),
+            () = consuming.wait(), if self.role.parts == Parts::CONSUMER => shutdown.drain.cancel(),
         }
         let in_turn = async {
             consuming.wait().await;
@@ -384,6 +404,7 @@ impl App {
                 results: results.clone(),
                 blobs: self.blobs.clone(),
                 state: Arc::clone(&self.state),
+                schemas: Arc::new(api::Schemas::new(Arc::clone(&marks), Arc::clone(&self.state))),
                 marks,
                 groups,
                 recorder,

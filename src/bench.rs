@@ -15,6 +15,7 @@ mod fsync;
 mod inside;
 mod latency;
 mod noop;
+mod programs;
 mod runs;
 mod site;
 mod system;
@@ -44,6 +45,8 @@ pub enum Workload {
     Latency,
     /// 1000 shells in order on each of 6 nodes of this machine, recorded.
     Command,
+    /// Jobs that do nothing, run by a program in Python.
+    Programs,
     /// Unique keys, beside a crowd of them.
     Keys,
     /// Jobs that do nothing, recorded, beside a crowd of delayed ones.
@@ -122,6 +125,7 @@ async fn measure(request: &Request, place: &Place) -> Result<Vec<Summary>> {
         Workload::Latency => Ok(vec![latency::run(request, place).await?]),
         Workload::Command => Ok(vec![command::run(request, place).await?]),
         Workload::Runs => Ok(vec![runs::run(request, place).await?]),
+        Workload::Programs => Ok(vec![programs::run(request, place).await?]),
         Workload::Keys | Workload::Delayed => Ok(vec![waiting::run(request, place).await?]),
         Workload::Payload => {
             let mut all = Vec::new();

@@ -37,6 +37,15 @@ async fn an_embedded_round_is_recorded_durably_and_compared_with_the_raw_stateme
 }
 
 #[tokio::test]
+async fn jobs_in_python_are_compared_with_the_same_frames_to_the_same_program() {
+    let summary = bench("", &["programs", "--jobs", "200", "--slots", "2"]).await;
+    assert_eq!(names(&summary), ["product", "loop + ping-pong", "ping-pong"]);
+    assert_eq!(summary["sides"][0]["samples"][0]["jobs"], 200);
+    assert!(summary["ratios"][0][1]["median"].as_f64().unwrap() > 0.0, "{summary}");
+    assert!(summary["notes"].to_string().contains("CPU of `product` for each job"), "{summary}");
+}
+
+#[tokio::test]
 async fn shells_on_six_nodes_are_counted_as_distinct_processes() {
     let summary = bench("", &["command", "--jobs", "3"]).await;
     assert_eq!(names(&summary), ["product", "raw spawn"]);

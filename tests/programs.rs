@@ -64,7 +64,7 @@ async fn a_rude_program_harms_only_its_jobs_and_leaves_nothing_behind_when_the_c
     let sweet = site.ends(&sweet, "succeeded").await;
     assert_eq!(sweet["attempts"][0]["value"], "Sweet", "{sweet}");
 
-    // What the program said of its kind is known to all.
+    // What the program said of its kind is known to all, and args are held against it.
     let kinds = async || json(&site.spinor.run(&["kinds", "ls", "--json"]).await.expect_success().stdout);
     let row = async |kind: &str| {
         kinds().await.as_array().and_then(|rows| rows.iter().find(|row| row["kind"] == kind).cloned())
@@ -78,6 +78,14 @@ async fn a_rude_program_harms_only_its_jobs_and_leaves_nothing_behind_when_the_c
         "{rude}"
     );
     assert_eq!(rude["limits"]["retry"]["max"], 5, "{rude}");
+    let refused = site.spinor.run(&["publish", "rude", "--args", "{}"]).await;
+    assert!(refused.code() == 2 && refused.stderr.contains("`args.do`: is missing"), "{refused:?}");
+    let many = site.spinor.run(&["publish", "rude", "--args", "{}", "--count", "3"]).await;
+    assert!(many.code() == 2 && many.stderr.contains("`args.do`: is missing"), "{many:?}");
+    let jobs = "{\"kind\": \"noop\"}\n\n{\"kind\": \"rude\", \"args\": {\"do\": \"pid\"}}\n{\"kind\": \"rude\", \"args\": 7}\n";
+    std::fs::write(site.spinor.join("jobs.ndjson"), jobs).expect("a file");
+    let batch = site.spinor.run(&["publish", "--batch", "jobs.ndjson"]).await;
+    assert!(batch.code() == 2 && batch.stderr.contains("jobs.ndjson:4: `args`: "), "{batch:?}");
     eventually("the broken one to be told", SOON, async || row("broken.*").await.is_some()).await;
     for command in [&["kinds", "show", "broken.*"][..], &["doctor"], &["status"]] {
         let told = site.spinor.run(command).await.stdout;

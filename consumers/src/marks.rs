@@ -63,6 +63,8 @@ struct Known {
     version: u64,
     marks: HashMap<Subject, Mark>,
     cancels: HashSet<Uuid>,
+    /// By kind, the version of what changed last.
+    changed: HashMap<Kind, u64>,
 }
 
 impl Default for Marks {
@@ -124,6 +126,11 @@ impl Marks {
     /// All marks of a kind that hold, in no order.
     pub fn all(&self, kind: Kind) -> Vec<Mark> {
         self.read(|known| known.marks.values().filter(|mark| mark.subject.kind() == kind).cloned().collect())
+    }
+
+    /// Moves when a mark of a kind is set or cleared.
+    pub fn changed_last(&self, kind: Kind) -> u64 {
+        self.read(|known| known.changed.get(&kind).copied().unwrap_or_default())
     }
 
     /// A number that a mark says of the first of these subjects that has one.
@@ -192,10 +199,14 @@ impl Marks {
         let anything = changes.whole || !changes.marks.is_empty();
         if changes.whole {
             *known = Known::default();
+            // What is not among them holds no more.
+            known.changed = Kind::ALL.into_iter().map(|kind| (kind, changes.version)).collect();
         }
         known.version = changes.version;
         for mark in changes.marks {
             let subject = mark.subject.clone();
+            let changed = known.changed.entry(subject.kind()).or_default();
+            *changed = mark.version.max(*changed);
             if let Subject::Cancel(id) | Subject::CancelRun(id) = subject {
                 if mark.value.is_some() {
                     known.cancels.insert(id)
@@ -254,7 +265,10 @@ mod tests {
         assert_eq!(marks.number(&[own.clone(), group.clone()]), Some(4));
         told(&marks, false, 3, vec![mark(own.clone(), Some(json!(2)), 2), mark(group.clone(), Some(json!("x")), 3)]);
         assert_eq!((marks.number(&[own, group.clone()]), marks.number(&[group])), (Some(2), None));
+        let changed = |kind| marks.changed_last(kind);
+        assert_eq!((changed(Kind::Slots), changed(Kind::Limit)), (3, 1));
         told(&marks, false, 4, vec![mark(Subject::Limit("a".into()), Some(json!({"at_once": 3})), 4)]);
+        assert_eq!((changed(Kind::Slots), changed(Kind::Limit)), (3, 4));
         assert_eq!(marks.bound("a"), Some(Bound { at_once: Some(3), rate_ms: None }));
     }
 }

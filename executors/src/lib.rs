@@ -26,6 +26,7 @@ pub mod programs;
 mod registry;
 mod report;
 mod retry;
+mod typed;
 mod wait;
 
 pub use blob_ref::{BlobRef, Sha256};
@@ -38,3 +39,4 @@ pub use process::Bounds;
 pub use registry::{DuplicateKind, KindPattern, Registry};
 pub use report::{Exit, Origin, Output, Report, State, StepReport, StepState, Usage, VERSION};
 pub use retry::RetryPolicy;
+pub use typed::{Typed, TypedExecutor};

@@ -77,10 +77,14 @@ pub(super) async fn publish(
         return Err(Problem::new(413, "Too many jobs", format!("{} jobs in one request, at most 10000", jobs.len())));
     }
     let now = Timestamp::now();
-    let checked = jobs.into_iter().enumerate().map(|(place, job)| {
-        job.check(now).map_err(|problem| if is_batch { problem.within(&format!("[{place}]")) } else { problem })
-    });
-    let jobs = publish_checked(&state, checked.collect::<Result<_, _>>()?).await;
+    let (mut checking, mut checked) = (state.schemas.checking(), Vec::with_capacity(jobs.len()));
+    for (place, job) in jobs.into_iter().enumerate() {
+        let named = |problem: Problem| if is_batch { problem.within(&format!("[{place}]")) } else { problem };
+        let job = job.check(now).map_err(named)?;
+        checking.check(&job.job).await.map_err(named)?;
+        checked.push(job);
+    }
+    let jobs = publish_checked(&state, checked).await;
     if is_batch {
         let status =
             if jobs.iter().all(|job| job.problem.is_none()) { StatusCode::CREATED } else { StatusCode::MULTI_STATUS };

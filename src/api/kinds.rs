@@ -42,6 +42,9 @@ pub struct KindRow {
     pub groups: Vec<String>,
     /// The versions of Spinor among them.
     pub versions: Vec<String>,
+    /// What was told of it, schema by schema, the last first; the fields above are those of the first one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schemas: Vec<KindSchema>,
     /// Which consumers have it and cannot serve it, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<KindTrouble>,
@@ -50,6 +53,22 @@ pub struct KindRow {
     pub last_seen: Option<Timestamp>,
     /// What holds for its jobs.
     pub limits: KindLimits,
+}
+
+/// What all programs that serve a kind with the same schema say of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KindSchema {
+    /// The program that said so last.
+    pub program: String,
+    /// The JSON Schema of the args.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Value>,
+    /// Why it is not heeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// The consumers that say so now.
+    pub consumers: Vec<String>,
 }
 
 /// Why a consumer does not serve a kind that it has.
@@ -125,12 +144,21 @@ pub(super) fn troubles(alive: &[Present]) -> Vec<String> {
 async fn rows(state: &ApiState) -> Result<Vec<KindRow>, Problem> {
     let alive = steer::state_of(state)?.consumers().await?;
     let mut rows: BTreeMap<String, KindRow> = BTreeMap::new();
-    for mark in state.marks.all(Kind::Served) {
-        let Subject::Served(kind) = mark.subject else { continue };
+    let mut marks = state.marks.all(Kind::Served);
+    marks.sort_by_key(|mark| std::cmp::Reverse(mark.version));
+    for mark in marks {
+        let Subject::Served { kind, form } = mark.subject else { continue };
         let served: Served = mark.value.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
-        let row = rows.entry(kind).or_default();
-        row.program = Some(served.program).filter(|program| !program.is_empty());
-        (row.schema, row.description, row.last_seen) = (served.schema, served.description, Some(mark.at));
+        let says_so = |present: &&Present| present.beat.forms.iter().any(|(of, its)| *of == kind && *its == form);
+        let consumers = alive.iter().filter(says_so).map(|present| present.beat.consumer.clone()).collect();
+        let row = rows.entry(kind.clone()).or_default();
+        if row.schemas.is_empty() {
+            row.program = Some(served.program.clone()).filter(|program| !program.is_empty());
+            (row.schema, row.description) = (served.schema.clone(), served.description);
+        }
+        row.last_seen = row.last_seen.max(Some(mark.at));
+        let trouble = state.schemas.trouble(form);
+        row.schemas.push(KindSchema { program: served.program, schema: served.schema, trouble, consumers });
     }
     for Present { beat, at, .. } in &alive {
         for kind in &beat.kinds {

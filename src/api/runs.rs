@@ -160,6 +160,7 @@ pub(super) async fn submit(
 async fn publish(state: &ApiState, new: next::NewRun) -> Result<Response, Problem> {
     let run = new.run;
     known_queues(state, &new).await?;
+    state.schemas.check_run(&new).await?;
     let outgoing = Next::Run(Box::new(new)).outgoing();
     let size = outgoing.message.body.len();
     if size > MAX_BODY {

@@ -10,7 +10,7 @@ use spinor_consumers::{
 use spinor_executors::{Bounds, KindPattern, Node, Origin, Registry, builtin, guardian::Guardian, plan::PLAN_KIND};
 use uuid::Uuid;
 
-use super::{Role, programs};
+use super::{Own, Role, programs};
 use crate::{
     config::{Config, SearchChoice},
     orchestrations::drive::node_queue,
@@ -24,7 +24,7 @@ const NODE_SLOTS: usize = 4;
 pub fn of(config: &Config, role: &Role) -> anyhow::Result<Vec<(Arc<ConsumerSettings>, Arc<Registry>)>> {
     let mut consumers = Vec::new();
     if role.jobs {
-        consumers.push(jobs(config)?);
+        consumers.push(jobs(config, role.own.as_ref())?);
     }
     for node in &role.nodes {
         let mut registry = Registry::new();
@@ -58,7 +58,7 @@ pub fn start(
 /// Makes replicas of this process's own consumer, each with a name of its own.
 pub fn maker(config: Arc<Config>, broker: AnyBroker, record: Record, blobs: Blobs, agreed: Agreed) -> MakeConsumer {
     Box::new(move || {
-        let (settings, registry) = jobs(&config)?;
+        let (settings, registry) = jobs(&config, None)?;
         Ok((settings.origin.consumer.clone(), start(&config, &settings, &registry, &broker, &record, &blobs, &agreed)))
     })
 }
@@ -68,15 +68,23 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Starts the process that ends our jobs' processes if this one dies.
-pub fn start_guardian() -> anyhow::Result<()> {
-    Ok(Guardian::start(&std::env::current_exe()?, &["guardian"])?)
+/// Starts the process that ends our jobs' processes if this one dies: this program, where it is `spinor`.
+pub fn start_guardian(role: &Role) -> anyhow::Result<()> {
+    let program = match &role.own {
+        None => std::env::current_exe()?,
+        Some(Own { guardian: Some(spinor), .. }) => spinor.clone(),
+        Some(_) => return Ok(()),
+    };
+    Ok(Guardian::start(&program, &["guardian"])?)
 }
 
 /// The consumer of the configured queues.
-fn jobs(config: &Config) -> anyhow::Result<(Arc<ConsumerSettings>, Arc<Registry>)> {
+fn jobs(config: &Config, own: Option<&Own>) -> anyhow::Result<(Arc<ConsumerSettings>, Arc<Registry>)> {
     let mut registry = Registry::new();
     builtin(&mut registry, None)?;
+    for (kind, executor) in own.iter().flat_map(|own| &own.executors) {
+        registry.add(kind, Arc::clone(executor))?;
+    }
     programs::register(config, &mut registry)?;
     if let Some(patterns) = &config.consumer.kinds {
         registry.allow(patterns);

@@ -3,7 +3,7 @@
 //! Owns what is over; the process with the part `recorder` looks, beside the pruning of state.
 //! A wish of a person for what goes on (a pause, a scale, a limit) never ends by itself.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use spinor_consumers::{
@@ -23,6 +23,8 @@ pub const YOUNG: Duration = Duration::from_secs(60);
 const UNRECORDED: SignedDuration = SignedDuration::from_hours(31 * 24);
 /// A kind that nobody has served for so long is no longer in the catalogue.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Nor a schema of it that nobody has told for so long, once another one is told.
+const REPLACED: SignedDuration = SignedDuration::from_hours(24);
 /// So many jobs are looked up in one question, and so many marks are cleared in one look, about.
 const CHUNK: usize = 500;
 const MOST: usize = 5000;
@@ -53,13 +55,23 @@ pub async fn clear_what_is_over(state: &State, results: &Results, young: Duratio
         }
     }
     over.extend(consumers(state, old).await?);
-    let forgotten = |mark: &Mark| now.duration_since(mark.at) > FORGOTTEN;
-    over.extend(state.marks(Kind::Served).await?.into_iter().filter(forgotten).map(|mark| mark.subject));
+    over.extend(forgotten(state.marks(Kind::Served).await?, now));
     let mut version = None;
     for subject in over.iter().take(MOST) {
         version = state.clear_mark(subject, "spinor", Some("it is over")).await?.or(version);
     }
     Ok(version)
+}
+
+/// What was told of kinds and is no longer said: it is said again every hour.
+fn forgotten(mut marks: Vec<Mark>, now: Timestamp) -> impl Iterator<Item = Subject> {
+    marks.sort_by_key(|mark| std::cmp::Reverse(mark.version));
+    let mut kinds = HashSet::new();
+    marks.into_iter().filter_map(move |mark| {
+        let Subject::Served { kind, .. } = &mark.subject else { return None };
+        let keep = if kinds.insert(kind.clone()) { FORGOTTEN } else { REPLACED };
+        (now.duration_since(mark.at) > keep).then_some(mark.subject)
+    })
 }
 
 async fn jobs(results: &Results, marks: impl Iterator<Item = Mark>, now: Timestamp) -> anyhow::Result<Vec<Subject>> {

@@ -10,21 +10,22 @@ use spinor_consumers::{
 use spinor_executors::{Job, Json};
 use uuid::Uuid;
 
-use super::{Request, site::QUEUE};
+use super::{Request, Workload, programs, site::QUEUE};
 
 /// Jobs handed over at once, and batches on their way: together the window of the floors.
 const BATCH: usize = 125;
 const FLIGHTS: usize = 4;
 
 /// One job that does nothing.
-pub fn job(payload: usize) -> Result<Job> {
-    let text = format!("\"{}\"", "x".repeat(payload.max(2) - 2));
-    Ok(Job::new("noop", QUEUE, Json::new(text)?))
+pub fn job(request: &Request) -> Result<Job> {
+    let text = format!("\"{}\"", "x".repeat(request.payload.max(2) - 2));
+    let kind = if request.workload == Workload::Programs { programs::KIND } else { "noop" };
+    Ok(Job::new(kind, QUEUE, Json::new(text)?))
 }
 
 /// Publishes `jobs` jobs; their ids, once every one is safe and announced.
 pub async fn publish(broker: &AnyBroker, request: &Request, jobs: usize) -> Result<Vec<Uuid>> {
-    let template = job(request.payload)?;
+    let template = job(request)?;
     let starts = (0..jobs).step_by(BATCH);
     let batches: Vec<(Vec<Uuid>, Option<Receipt>)> = stream::iter(starts)
         .map(|start| one_batch(broker, &template, BATCH.min(jobs - start), request.journal))

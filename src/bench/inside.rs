@@ -48,7 +48,7 @@ pub async fn round(request: &Request, place: &Place, jobs: usize) -> Result<Samp
 pub async fn run(request: &Request, config: Arc<Config>) -> Result<Sample> {
     let recorder = request.workload == Workload::Record;
     let parts = Parts { api: false, consumer: true, recorder, trigger: false };
-    let role = Role { parts, nodes: Vec::new(), jobs: true, record: None, supervises: None };
+    let role = Role { parts, nodes: Vec::new(), jobs: true, record: None, supervises: None, own: None };
     let app = App::build(config, role, &CancellationToken::new()).await?;
     let (broker, results) = (app.broker(), app.results()?);
     broker.declare(&[spinor_consumers::broker::QueueSpec { name: QUEUE.to_owned(), foreign: false }]).await?;

@@ -77,7 +77,7 @@ async fn on_site(site: &Site, request: &Request, place: &Place, url: &str, jobs:
 
 /// In the child of an embedded round.
 pub async fn embedded(broker: &AnyBroker, request: &Request, jobs: usize) -> Result<Sample> {
-    let template = carry::job(request.payload)?;
+    let template = carry::job(request)?;
     let mut reports = broker.consume(&Address::Results, 10).await?;
     let mut times = Vec::with_capacity(jobs);
     let begun = Instant::now();

@@ -141,7 +141,7 @@ fn local((host, port): &(String, u16)) -> Option<u32> {
 }
 
 /// One round of the product as processes of its own on a broker that others use.
-async fn remote_round(request: &Request, place: &Place, jobs: usize) -> Result<Sample> {
+pub async fn remote_round(request: &Request, place: &Place, jobs: usize) -> Result<Sample> {
     let site = Site::new(place, request)?;
     let sample = on_site(&site, request, place, jobs).await;
     // A round that failed leaves nothing behind either.

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Place, Request, floors};
+use super::{Place, Request, Workload, floors, programs};
 use crate::{
     app::{App, Parts, Role},
     client::Client,
@@ -59,22 +59,30 @@ impl Site {
         config.search = SearchChoice::Off;
         config.api.listen = None;
         config.consumer.queues = vec![QUEUE.to_owned()];
-        config.consumer.kinds = Some(vec![KindPattern::new("noop").map_err(anyhow::Error::msg)?]);
+        config.consumer.kinds = Some(vec![KindPattern::new(kind(request)).map_err(anyhow::Error::msg)?]);
         config.consumer.slots = request.slots;
         let journal = if request.journal { Journal::Full } else { Journal::Ends };
         config.queues = BTreeMap::from([(QUEUE.to_owned(), QueueConfig { journal, ..QueueConfig::default() })]);
         config.kinds = BTreeMap::new();
         let file = dir.join("spinor.toml");
+        let mut written = text(place, &config, request)?;
+        if request.workload == Workload::Programs {
+            let program = serde_json::to_string(&programs::write(&dir)?.to_string_lossy())?;
+            let (kind, slots) = (programs::KIND, request.slots);
+            // Warm from the start to the end.
+            let processes = format!("{{ min = {slots}, max = {slots}, recycle_jobs = 1000000000 }}");
+            writeln!(written, "[kinds.'{kind}']\nrun = ['python3', {program}]\nprocesses = {processes}")?;
+        }
         // It may hold passwords.
         let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
-        out.write_all(text(place, &config, request)?.as_bytes())?;
+        out.write_all(written.as_bytes())?;
         Ok(Self { dir, config: Arc::new(config), file })
     }
 
     /// Broker and record of this place, for who publishes and checks here; no part runs.
     pub async fn open(&self) -> Result<App> {
         let parts = Parts { api: false, consumer: false, recorder: false, trigger: false };
-        let role = Role { parts, nodes: Vec::new(), jobs: false, record: None, supervises: None };
+        let role = Role { parts, nodes: Vec::new(), jobs: false, record: None, supervises: None, own: None };
         App::build(Arc::clone(&self.config), role, &CancellationToken::new()).await
     }
 
@@ -129,6 +137,14 @@ impl Site {
     }
 }
 
+/// What its jobs are.
+const fn kind(request: &Request) -> &'static str {
+    match request.workload {
+        Workload::Programs => programs::KIND,
+        _ => "noop",
+    }
+}
+
 /// This program, without the settings of the surroundings.
 pub fn own_program() -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -161,7 +177,7 @@ fn text(place: &Place, config: &Config, request: &Request) -> Result<String> {
         quoted(&config.broker_prefix)?,
         quoted(&config.data.to_string_lossy())?
     )?;
-    writeln!(text, "[consumer]\nqueues = [\"{QUEUE}\"]\nkinds = [\"noop\"]\nslots = {}", request.slots)?;
+    writeln!(text, "[consumer]\nqueues = [\"{QUEUE}\"]\nkinds = [\"{}\"]\nslots = {}", kind(request), request.slots)?;
     let journal = if request.journal { "full" } else { "ends" };
     writeln!(text, "[queues.{QUEUE}]\njournal = \"{journal}\"\n[log]\nlevel = \"{}\"", config.log.level)?;
     Ok(text)

@@ -38,6 +38,11 @@ enum What {
     /// 1000 shells in order on each of 6 nodes of this machine
     #[command(after_help = "Examples:\n  spinor bench command --jobs 100")]
     Command(Flags),
+    /// Jobs that do nothing, run by a program in Python: what the consumer adds to it
+    #[command(
+        after_help = "Examples:\n  spinor bench programs --config production.toml\n  spinor bench programs --slots 2 --jobs 50000"
+    )]
+    Programs(Flags),
     /// Unique keys beside ten thousand others, and beside a million
     #[command(after_help = "Examples:\n  spinor bench keys --jobs 100000")]
     Keys(Flags),
@@ -63,9 +68,9 @@ struct Flags {
     /// Bytes of each job
     #[arg(long, default_value_t = 100)]
     payload: usize,
-    /// How many jobs run at once
-    #[arg(long, default_value_t = 32)]
-    slots: usize,
+    /// How many jobs run at once [default: 32; for `programs`, where each has a process: 4]
+    #[arg(long)]
+    slots: Option<usize>,
     /// How often product and floors take turns
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -78,8 +83,9 @@ struct Flags {
 }
 
 impl Flags {
-    const fn of(self, workload: Workload) -> Request {
+    fn of(self, workload: Workload) -> Request {
         let Self { jobs, payload, slots, rounds, preloaded, journal } = self;
+        let slots = slots.unwrap_or(if workload == Workload::Programs { 4 } else { 32 });
         Request { workload, jobs, payload, slots, rounds, preloaded, journal }
     }
 }
@@ -94,6 +100,7 @@ impl Bench {
             What::Payload(flags) => flags.of(Workload::Payload),
             What::Latency(flags) => flags.of(Workload::Latency),
             What::Command(flags) => flags.of(Workload::Command),
+            What::Programs(flags) => flags.of(Workload::Programs),
             What::Keys(flags) => flags.of(Workload::Keys),
             What::Delayed(flags) => flags.of(Workload::Delayed),
             What::Runs(flags) => flags.of(Workload::Runs),

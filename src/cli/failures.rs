@@ -19,11 +19,11 @@ use super::{
     publish::{Patience, note},
     steer::Why,
     table::{Table, clean, maybe, moment},
-    up::{next, signals_of},
 };
 use crate::{
     api::{FailureQuery, FailureRecord, Matched, NewReplays},
     client::Client,
+    signals::Signals,
 };
 
 /// How far it has come is asked so often while somebody watches.
@@ -174,13 +174,13 @@ impl Replay {
 
 /// Tells how far it has come until it has ended, or until the user leaves.
 async fn follow(client: &Client, ordered: ReplayRow, output: Output) -> Result<u8, Failure> {
-    let (mut signals, mut patience) = (signals_of(), Patience::default());
+    let (mut signals, mut patience) = (Signals::listen(), Patience::default());
     let (id, mut row) = (ordered.id, ordered);
     let (mut told, mut moved) = (0, Instant::now());
     while row.state == ReplayState::Running {
         tokio::select! {
             () = sleep(LOOK) => {}
-            () = next(&mut signals) => {
+            () = signals.next() => {
                 let message = format!("replay {id} goes on; `spinor failures replays` shows how far it is");
                 return Err(Failure { code: UNREACHABLE, message });
             }

@@ -11,7 +11,7 @@ use super::{
     table::{Table, clean, moment},
 };
 use crate::{
-    api::{KindLimits, KindRow},
+    api::{KindLimits, KindRow, KindSchema},
     config::duration_text,
 };
 
@@ -63,10 +63,18 @@ fn list_text(rows: &[KindRow]) -> String {
             row.versions.join(", "),
             if row.schema.is_some() { "yes" } else { "-" }.to_owned(),
             row.last_seen.map_or_else(|| "-".to_owned(), moment),
-            row.troubles.first().map_or_else(String::new, |trouble| clean(&trouble.why)),
+            trouble(row),
         ]);
     }
     table.text("no kind is served")
+}
+
+fn trouble(row: &KindRow) -> String {
+    let of_schemas =
+        row.schemas.iter().filter(|told| !told.consumers.is_empty()).filter_map(|told| told.trouble.as_ref());
+    let mut all = row.troubles.iter().map(|trouble| clean(&trouble.why));
+    let first_of_schemas = || of_schemas.map(|why| format!("its schema makes no sense: {}", clean(why))).next();
+    all.next().or_else(first_of_schemas).unwrap_or_default()
 }
 
 fn show_text(row: &KindRow) -> String {
@@ -89,10 +97,33 @@ fn show_text(row: &KindRow) -> String {
         line("trouble", &format!("{}: {}", trouble.consumer, trouble.why));
     }
     limits(&row.limits, line);
-    if let Some(schema) = &row.schema {
-        let _ = writeln!(text, "args\n{}", serde_json::to_string_pretty(schema).unwrap_or_default());
+    // What nobody says any more is told only when nobody says anything.
+    let nobody = row.consumers.is_empty();
+    let told = row.schemas.iter().enumerate();
+    let told = told.filter(|(place, schema)| !schema.consumers.is_empty() || (nobody && *place == 0));
+    let told: Vec<_> = told.map(|(_, schema)| schema).collect();
+    for schema in &told {
+        schema_text(schema, told.len() > 1, &mut text);
     }
     text
+}
+
+fn schema_text(told: &KindSchema, one_of_many: bool, text: &mut String) {
+    let of = if one_of_many {
+        format!(" of {}, served by {}", clean(&told.program), told.consumers.join(", "))
+    } else {
+        String::new()
+    };
+    let Some(schema) = &told.schema else {
+        if one_of_many {
+            let _ = writeln!(text, "args{of}: any");
+        }
+        return;
+    };
+    let _ = writeln!(text, "args{of}\n{}", serde_json::to_string_pretty(schema).unwrap_or_default());
+    if let Some(trouble) = &told.trouble {
+        let _ = writeln!(text, "this schema makes no sense and is not heeded: {}", clean(trouble));
+    }
 }
 
 fn limits(limits: &KindLimits, mut line: impl FnMut(&str, &str)) {

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     io::IsTerminal as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -67,24 +67,40 @@ impl Many {
     /// Publishes so many jobs alike.
     pub async fn publish(client: &Client, job: &NewJob, count: u32) -> Result<Self, Failure> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        Self::publish_each(client, count, |places| places.map(|_| job.clone()).collect()).await
+        // They are alike: which of them it is says nothing.
+        let named = |problem: Problem, _| {
+            let field = place_of(&problem).map(|(_, field)| field).or(problem.field);
+            ClientError::Refused(Box::new(Problem { field, ..problem })).into()
+        };
+        Self::publish_each(client, count, |places| places.map(|_| job.clone()).collect(), named).await
     }
 
-    /// Publishes these jobs.
-    pub async fn publish_all(client: &Client, jobs: &[NewJob]) -> Result<Self, Failure> {
-        Self::publish_each(client, jobs.len(), |places| jobs[places].to_vec()).await
+    /// Publishes the jobs of a file; what is wrong with one of them is told with its line.
+    pub async fn publish_all(client: &Client, lines: &Lines) -> Result<Self, Failure> {
+        let named = |problem: Problem, sent: usize| match place_of(&problem) {
+            Some((place, field)) => {
+                let line = lines.numbers.get(sent + place).copied().unwrap_or_default();
+                Failure::usage(format!("{}:{line}: `{field}`: {}", lines.file.display(), problem.detail))
+            }
+            None => ClientError::Refused(Box::new(problem)).into(),
+        };
+        Self::publish_each(client, lines.jobs.len(), |places| lines.jobs[places].to_vec(), named).await
     }
 
     async fn publish_each(
         client: &Client,
         count: usize,
         of: impl Fn(std::ops::Range<usize>) -> Vec<NewJob>,
+        named: impl Fn(Problem, usize) -> Failure,
     ) -> Result<Self, Failure> {
         let mut jobs: Vec<BatchItem> = Vec::new();
         while jobs.len() < count {
             let alike = of(jobs.len()..count.min(jobs.len() + BATCH));
             let answer = told(client, client.publish_batch(&alike)).await.map_err(|error| {
-                let failure = Failure::from(error);
+                let failure = match error {
+                    ClientError::Refused(problem) => named(*problem, jobs.len()),
+                    error => error.into(),
+                };
                 let message = match jobs.as_slice() {
                     [] => failure.message,
                     [first, ..] => format!(
@@ -168,11 +184,24 @@ impl Many {
     }
 }
 
+/// `[7].args.path` as the seventh and `args.path`.
+fn place_of(problem: &Problem) -> Option<(usize, String)> {
+    let (place, field) = problem.field.as_deref()?.strip_prefix('[')?.split_once(']')?;
+    Some((place.parse().ok()?, field.trim_start_matches('.').to_owned()))
+}
+
+/// The jobs of a file, and the line that each is in.
+pub struct Lines {
+    file: PathBuf,
+    jobs: Vec<NewJob>,
+    numbers: Vec<usize>,
+}
+
 /// Reads a file with a job in each line; the first wrong field is named with its line.
-pub fn read(file: &Path) -> Result<Vec<NewJob>, Failure> {
+pub fn read(file: &Path) -> Result<Lines, Failure> {
     let place = file.display();
     let text = std::fs::read(file).map_err(|error| Failure::usage(format!("--batch {place}: {error}")))?;
-    let mut jobs = Vec::new();
+    let (mut jobs, mut numbers) = (Vec::new(), Vec::new());
     for (line, text) in text.split(|byte| *byte == b'\n').enumerate() {
         if text.iter().all(u8::is_ascii_whitespace) {
             continue;
@@ -182,7 +211,10 @@ pub fn read(file: &Path) -> Result<Vec<NewJob>, Failure> {
             Failure::usage(format!("{place}:{}: {field}{}", line + 1, problem.detail))
         };
         match new_job::read(text).map_err(wrong)? {
-            (mut job, false) => jobs.append(&mut job),
+            (mut job, false) => {
+                jobs.append(&mut job);
+                numbers.push(line + 1);
+            }
             (_, true) => {
                 return Err(Failure::usage(format!("{place}:{}: found a list, expected one job a line", line + 1)));
             }
@@ -191,7 +223,7 @@ pub fn read(file: &Path) -> Result<Vec<NewJob>, Failure> {
     if jobs.is_empty() {
         return Err(Failure::usage(format!("--batch {place}: there is no job in it")));
     }
-    Ok(jobs)
+    Ok(Lines { file: file.to_owned(), jobs, numbers })
 }
 
 impl Ended {

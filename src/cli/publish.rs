@@ -23,12 +23,12 @@ use super::{
     many::{self, Many},
     output::Output,
     table::clean,
-    up::{next, signals_of},
 };
 use crate::{
     api::{NewUnique, OnConflict, Until, new_job::NewJob},
     client::{Client, ClientError},
     config::{self, Endpoint},
+    signals::Signals,
 };
 
 /// So long without an answer, and a look is taken at what it waits for.
@@ -250,12 +250,12 @@ pub async fn until_ended(
 ) -> Result<Box<Report>, Failure> {
     let end = timeout.map(|timeout| Instant::now() + timeout);
     let mut reasons = Reasons::default();
-    let mut signals = signals_of();
+    let mut signals = Signals::listen();
     let ended = tokio::select! {
         biased;
         ended = ending(client, id, end, published) => ended,
         never = reasons.follow(client, id) => match never {},
-        () = next(&mut signals) => {
+        () = signals.next() => {
             return Err(Failure::unreachable(format!("left job {id}: it goes on; `spinor jobs wait {id}` waits for its end")));
         }
     };

@@ -11,13 +11,7 @@ use spinor_consumers::{consumer::Shutdown, results::Results};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{
-    Failure,
-    ask::Global,
-    output::Output,
-    publish::note,
-    up::{next, signals_of},
-};
+use super::{Failure, ask::Global, output::Output, publish::note};
 use crate::{
     app::{App, CannotConnect, Parts, Role},
     config::Config,
@@ -28,6 +22,7 @@ use crate::{
         parse::File,
         remote::Remote,
     },
+    signals::Signals,
 };
 
 /// Flags of `run`.
@@ -54,17 +49,17 @@ impl Run {
             }
         };
         tokio::pin!(work);
-        let mut signals = signals_of();
+        let mut signals = Signals::listen();
         tokio::select! {
             ended = &mut work => return ended,
-            () = next(&mut signals) => leave.cancel(),
+            () = signals.next() => leave.cancel(),
         }
         if self.args.local.is_some() {
             note("stopping after the steps that run now; again ends them at once");
         }
         tokio::select! {
             ended = &mut work => return ended,
-            () = next(&mut signals) => shutdown.now.cancel(),
+            () = signals.next() => shutdown.now.cancel(),
         }
         work.await
     }
@@ -83,7 +78,7 @@ impl Run {
         let run = Uuid::now_v7();
         let nodes: Vec<String> = (1..=nodes).map(|number| format!("node-{number}")).collect();
         let parts = Parts { api: false, consumer: true, recorder: true, trigger: false };
-        let mut role = Role { parts, nodes: nodes.clone(), jobs: false, record: None, supervises: None };
+        let mut role = Role { parts, nodes: nodes.clone(), jobs: false, record: None, supervises: None, own: None };
         // Nothing has started yet: not the code of a step that failed.
         let not_started = |error: anyhow::Error| Failure::unreachable(format!("{error:#}"));
         let mut aside = None;

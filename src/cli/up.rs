@@ -1,6 +1,6 @@
 //! `spinor up`: the parts in this process, until it is told to stop.
 //!
-//! Owns what the flags mean and the two signals: the first drains, the second ends at once.
+//! Owns what the flags mean.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,10 +13,7 @@ use spinor_consumers::{
     broker::{RESERVED, is_reserved},
     consumer::Shutdown,
 };
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
 use super::{Failure, ask::Global, failure::DONE, output::Output};
 use crate::{
@@ -25,6 +22,7 @@ use crate::{
     config::{Config, keys},
     log,
     scaling::{Orders, Program},
+    signals::Signals,
 };
 
 /// Flags of `up`.
@@ -109,7 +107,7 @@ impl Up {
         log::start(&config.log);
         let shutdown = Shutdown::default();
         let mut signals = JoinSet::new();
-        signals.spawn(follow(signals_of(), shutdown.clone()));
+        signals.spawn(Signals::listen().obey(shutdown.clone()));
         if self.replica {
             let orders = Orders::of_stdin().map_err(|error| {
                 Failure::usage(format!(
@@ -119,7 +117,7 @@ impl Up {
             signals.spawn(orders.obey(shutdown.clone()));
         }
         let supervises = if self.supervises() { Some(self.replica_of(global)?) } else { None };
-        let role = Role { parts, nodes: self.nodes.clone(), jobs: true, record: None, supervises };
+        let role = Role { parts, nodes: self.nodes.clone(), jobs: true, record: None, supervises, own: None };
         let app = build(config, role, &shutdown).await?;
         let listening =
             Listening { pid: std::process::id(), parts: parts.names(), nodes: self.nodes, listening: app.addresses() };
@@ -209,34 +207,4 @@ fn text(listening: &Listening) -> String {
     };
     let places: String = listening.listening.iter().map(|place| format!("  {place}\n")).collect();
     format!("spinor is up, process {}: {}{nodes}\n{places}", listening.pid, listening.parts.join(", "))
-}
-
-/// Interrupt and terminate; `None` where the system refuses them.
-pub(super) fn signals_of() -> (Option<Signal>, Option<Signal>) {
-    (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok())
-}
-
-/// The first signal drains, the second ends at once.
-async fn follow(mut signals: (Option<Signal>, Option<Signal>), shutdown: Shutdown) {
-    next(&mut signals).await;
-    tracing::info!("Asked to stop: nothing new is taken, what runs gets its grace period.");
-    shutdown.drain.cancel();
-    next(&mut signals).await;
-    tracing::warn!("Asked to stop again: ending now, what is in hand goes back.");
-    shutdown.now.cancel();
-}
-
-/// The next of either.
-pub(super) async fn next((interrupt, terminate): &mut (Option<Signal>, Option<Signal>)) {
-    tokio::select! {
-        () = one(interrupt) => {}
-        () = one(terminate) => {}
-    }
-}
-
-async fn one(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => _ = signal.recv().await,
-        None => std::future::pending().await,
-    }
 }

@@ -78,7 +78,7 @@ pub async fn marks_of_one_kind_are_listed_without_the_others(site: &Site) {
         Subject::Slots("x".into()),
         Subject::Replicas("x".into()),
         Subject::Limit("x".into()),
-        Subject::Served("x".into()),
+        Subject::Served { kind: "x".into(), form: id },
     ];
     for subject in &subjects {
         state.set_mark(subject, json!(1), "ann", None).await.unwrap();

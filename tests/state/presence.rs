@@ -18,6 +18,7 @@ fn beat(consumer: &str) -> Beat {
         queues: vec!["default".to_owned()],
         kinds: vec!["image.*".to_owned()],
         troubles: vec![("image.y".to_owned(), "it does not start".to_owned())],
+        forms: vec![("image.x".to_owned(), Uuid::nil())],
         slots: 4,
         busy: 1,
         waiting: Vec::new(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 use spinor::{
-    api::{ApiState, DriveRuns, Info, RunOrder, Watches, listen},
+    api::{ApiState, DriveRuns, Info, RunOrder, Schemas, Watches, listen},
     client::Client,
     config::Ask,
 };
@@ -16,7 +16,7 @@ use spinor_consumers::{
         embedded::{Embedded, EmbeddedSettings},
     },
     entry::Entry,
-    marks::StateCell,
+    marks::{Marks, StateCell},
     message,
     recorder::{Recorder, RecorderSettings},
     results::{Results, ResultsTarget},
@@ -51,6 +51,7 @@ pub struct Front {
     pub broker: AnyBroker,
     pub results: Results,
     pub state: State,
+    pub marks: Arc<Marks>,
     pub client: Client,
     pub addresses: Vec<String>,
     pub scratch: Scratch,
@@ -75,12 +76,14 @@ impl Front {
         let recorder = Recorder::new(broker.clone(), results.clone(), RecorderSettings::default());
         let addresses = listening.addresses();
         let tracker = TaskTracker::new();
+        let (cell, marks) = (StateCell::new(state.clone().into()), Arc::<Marks>::default());
         let api = ApiState {
             broker: broker.clone(),
             results: results.clone(),
             blobs: Blobs::in_results(Arc::new(results.clone().into())),
-            state: StateCell::new(state.clone().into()),
-            marks: Arc::default(),
+            schemas: Arc::new(Schemas::new(Arc::clone(&marks), Arc::clone(&cell))),
+            state: cell,
+            marks: Arc::clone(&marks),
             groups: None,
             recorder: Some(recorder.view()),
             runs: Arc::new(NoRuns),
@@ -100,7 +103,7 @@ impl Front {
         });
         tasks.spawn(async move { listening.serve(api).await.unwrap() });
         let client = Client::unix(config.socket()).unwrap();
-        Self { broker, results, state, client, addresses, scratch, shutdown, tasks }
+        Self { broker, results, state, marks, client, addresses, scratch, shutdown, tasks }
     }
 
     /// Takes the next job of a queue and answers it with this outcome, as a consumer would.

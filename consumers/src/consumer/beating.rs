@@ -5,7 +5,13 @@ use std::{convert::Infallible, sync::Arc};
 use jiff::Timestamp;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
-use super::{Consumer, catalogue::Catalogue, intake::Intake, permits::Permits, slot::Slots};
+use super::{
+    Consumer,
+    catalogue::{self, Catalogue},
+    intake::Intake,
+    permits::Permits,
+    slot::Slots,
+};
 use crate::state::{Beat, RunningJob};
 
 /// Between two beats.
@@ -46,10 +52,16 @@ fn now(consumer: &Consumer, intake: &Intake, slots: &Slots, started: Timestamp) 
         let since = jiff::SignedDuration::try_from(ago).ok().and_then(|ago| clock.checked_sub(ago).ok());
         RunningJob { job, kind, since: since.unwrap_or(clock) }
     });
-    let troubles = consumer.registry.offers().into_iter();
-    let troubles = troubles.filter_map(|offer| Some((offer.kind, offer.trouble?.chars().take(WHY).collect())));
+    let (mut troubles, mut forms) = (Vec::new(), Vec::new());
+    for offer in consumer.registry.offers() {
+        match &offer.trouble {
+            Some(why) => troubles.push((offer.kind, why.chars().take(WHY).collect())),
+            None => forms.push((offer.kind.clone(), catalogue::form_of(&offer))),
+        }
+    }
     Beat {
-        troubles: troubles.collect(),
+        troubles,
+        forms,
         consumer: settings.origin.consumer.clone(),
         group: settings.origin.group.clone(),
         host: settings.origin.host.clone(),

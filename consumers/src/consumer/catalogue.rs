@@ -2,14 +2,16 @@
 //! catalogue of kinds.
 //!
 //! Said once for each new hello, and again now and then, so that it is seen when a kind was served
-//! last. Of two versions that are alive the one that started last counts.
+//! last. Each schema of a kind has a mark of its own, so that versions that are alive side by side do
+//! not hide each other; a beat names those of its consumer.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use spinor_executors::{Offer, Registry};
+use spinor_executors::{Json, Offer, Registry};
 use tokio::time::{Duration, Instant};
+use uuid::Uuid;
 
 use crate::{
     broker::{AnyBroker, Broker, Event},
@@ -40,16 +42,25 @@ pub struct Served {
 impl Served {
     fn of(offer: &Offer) -> Self {
         let cut = |text: &str| text.chars().take(TEXT).collect::<String>();
-        let schema = offer.schema.as_ref().filter(|schema| schema.bytes().len() <= SCHEMA);
-        if offer.schema.is_some() && schema.is_none() {
+        if offer.schema.is_some() && told(offer).is_none() {
             tracing::warn!(kind = offer.kind, most = SCHEMA, "A schema is too long to be told.");
         }
         Self {
             program: cut(&offer.program),
-            schema: schema.and_then(|schema| schema.read().ok()),
+            schema: told(offer).and_then(|schema| schema.read().ok()),
             description: offer.description.as_deref().map(cut),
         }
     }
+}
+
+/// The schema, if it is told.
+fn told(offer: &Offer) -> Option<&Json> {
+    offer.schema.as_ref().filter(|schema| schema.bytes().len() <= SCHEMA)
+}
+
+/// Stands for the schema that this offer tells, the same for the same bytes; nil when it tells none.
+pub fn form_of(offer: &Offer) -> Uuid {
+    told(offer).map_or(Uuid::nil(), |schema| Uuid::new_v5(&Uuid::NAMESPACE_OID, schema.bytes()))
 }
 
 /// What was said, and when.
@@ -65,7 +76,7 @@ impl Catalogue {
             if told.is_some_and(|(before, at)| *before == offer && at.elapsed() < AGAIN) {
                 continue;
             }
-            let subject = Subject::Served(offer.kind.clone());
+            let subject = Subject::Served { kind: offer.kind.clone(), form: form_of(&offer) };
             let value = serde_json::to_value(Served::of(&offer)).unwrap_or_default();
             match state.set_mark(&subject, value, by, None).await {
                 Ok(version) => {

@@ -26,8 +26,13 @@ pub enum Subject {
     Replicas(String),
     /// What the limit of this name is.
     Limit(String),
-    /// What the program that serves this kind said of it.
-    Served(String),
+    /// What programs that serve this kind said of it, all of those that told the same schema.
+    Served {
+        /// The kind.
+        kind: String,
+        /// Stands for the schema.
+        form: Uuid,
+    },
 }
 
 /// The word before the colon of a [`Subject`]'s text.
@@ -52,7 +57,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    /// All there are.
+    pub const ALL: [Self; 8] = [
         Self::Cancel,
         Self::CancelRun,
         Self::Pause,
@@ -89,7 +95,7 @@ impl Subject {
             Self::Slots(_) => Kind::Slots,
             Self::Replicas(_) => Kind::Replicas,
             Self::Limit(_) => Kind::Limit,
-            Self::Served(_) => Kind::Served,
+            Self::Served { .. } => Kind::Served,
         }
     }
 }
@@ -99,12 +105,10 @@ impl fmt::Display for Subject {
         let word = self.kind().word();
         match self {
             Self::Cancel(id) | Self::CancelRun(id) => write!(to, "{word}:{id}"),
-            Self::Pause(name)
-            | Self::Drain(name)
-            | Self::Slots(name)
-            | Self::Replicas(name)
-            | Self::Limit(name)
-            | Self::Served(name) => write!(to, "{word}:{name}"),
+            Self::Pause(name) | Self::Drain(name) | Self::Slots(name) | Self::Replicas(name) | Self::Limit(name) => {
+                write!(to, "{word}:{name}")
+            }
+            Self::Served { kind, form } => write!(to, "{word}:{form}:{kind}"),
         }
     }
 }
@@ -130,7 +134,10 @@ impl FromStr for Subject {
             Kind::Slots => Self::Slots(name.to_owned()),
             Kind::Replicas => Self::Replicas(name.to_owned()),
             Kind::Limit => Self::Limit(name.to_owned()),
-            Kind::Served => Self::Served(name.to_owned()),
+            Kind::Served => {
+                let (form, kind) = name.split_once(':').ok_or_else(wrong)?;
+                Self::Served { kind: kind.to_owned(), form: form.parse().map_err(|_| wrong())? }
+            }
         })
     }
 }
@@ -233,11 +240,11 @@ mod tests {
             Subject::Slots("g".into()),
             Subject::Replicas("g".into()),
             Subject::Limit("a:b c".into()),
-            Subject::Served("image.resize".into()),
+            Subject::Served { kind: "image.resize:x".into(), form: id },
         ] {
             assert_eq!(subject.to_string().parse(), Ok(subject));
         }
-        for text in ["", "pause", "cancel:x", "stop:x"] {
+        for text in ["", "pause", "cancel:x", "stop:x", "served:image.resize"] {
             assert!(text.parse::<Subject>().is_err(), "{text}");
         }
         assert_eq!(Subject::CancelRun(Uuid::nil()).to_string(), "cancel-run:00000000-0000-0000-0000-000000000000");

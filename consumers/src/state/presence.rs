@@ -25,6 +25,9 @@ pub struct Beat {
     /// Kinds that it has and cannot run now, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<(String, String)>,
+    /// Which schema its program told of which kind: what its mark is known by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forms: Vec<(String, Uuid)>,
     /// How many jobs it runs at once.
     pub slots: u32,
     /// How many jobs it runs.

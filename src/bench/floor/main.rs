@@ -14,6 +14,7 @@ mod amqp_sweep;
 mod bytes;
 mod insert;
 mod measure;
+mod ping_pong;
 mod rows;
 mod spawn;
 mod statements;
@@ -42,6 +43,8 @@ enum Floor {
     AmqpIdle(amqp_idle::Args),
     /// Removes what a benchmark left on the broker.
     Sweep(amqp_sweep::Args),
+    /// Frames to a program in Python and back.
+    PingPong(ping_pong::Args),
     /// The same command, spawned on all cores.
     Spawn(spawn::Args),
     /// The rows of the record, inserted raw.
@@ -57,6 +60,7 @@ fn main() -> Result<()> {
         Floor::AmqpLatency(args) => amqp_latency::run(&args),
         Floor::AmqpIdle(args) => amqp_idle::run(&args),
         Floor::Sweep(args) => amqp_sweep::run(&args),
+        Floor::PingPong(args) => ping_pong::run(&args),
         Floor::Spawn(args) => spawn::run(&args),
         Floor::Insert(args) => insert::run(&args),
         Floor::Statements(args) => statements::run(&args),
