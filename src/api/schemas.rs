@@ -49,10 +49,11 @@ type Alive = Arc<HashMap<String, HashSet<Uuid>>>;
 #[derive(Default)]
 struct Known {
     changes: Option<u64>,
-    kinds: HashMap<String, Arc<[Form]>>,
+    kinds: Kinds,
     compiled: HashMap<Uuid, Compiled>,
 }
 
+type Kinds = HashMap<String, Arc<[Form]>>;
 type Compiled = Result<Arc<Schema>, Arc<str>>;
 
 /// One of the schemas of a kind.
@@ -169,7 +170,7 @@ impl Schemas {
     }
 }
 
-fn read(marks: &Marks, before: &HashMap<Uuid, Compiled>) -> (HashMap<String, Arc<[Form]>>, HashMap<Uuid, Compiled>) {
+fn read(marks: &Marks, before: &HashMap<Uuid, Compiled>) -> (Kinds, HashMap<Uuid, Compiled>) {
     let mut served = marks.all(Kind::Served);
     served.sort_by_key(|mark| std::cmp::Reverse(mark.version));
     let (mut kinds, mut compiled): (HashMap<String, Vec<Form>>, HashMap<Uuid, Compiled>) = Default::default();

@@ -184,7 +184,7 @@ impl Seen<'_> {
         let values = values();
         let last = (0..MEMBERS).filter_map(|place| self.first(&name(place), "end")).max();
         let mut spans = Vec::new();
-        for place in 0..MEMBERS {
+        for (place, value) in values.iter().enumerate() {
             let undo = format!("undo-{}", name(place));
             let (start, end) = (self.first(&undo, "start"), self.first(&undo, "end"));
             let due = self.policy == OnFailure::Compensate && self.state(&name(place)) == "succeeded";
@@ -193,7 +193,7 @@ impl Seen<'_> {
                 (true, Some(start), Some(end)) if Some(start) > last => spans.push((start, end, place)),
                 _ => problems.push(format!("`{undo}` is due: {due}, and ran from {start:?} to {end:?}")),
             }
-            if self.lines.iter().any(|line| line.name == undo && line.args["got"]["was"] != json!(values[place])) {
+            if self.lines.iter().any(|line| line.name == undo && line.args["got"]["was"] != json!(value)) {
                 problems.push(format!("`{undo}` got another value"));
             }
         }
