@@ -63,24 +63,7 @@ impl Link {
     /// Sees that the server answers and keeps what it is told.
     pub async fn check(&self) -> Result<String, StateError> {
         let text: String = self.ask(&cmd("INFO")).await?;
-        let value = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim()
-        };
-        let place = &self.place;
-        if value("aof_enabled") == "0" {
-            return Err(StateError::Misconfigured(format!(
-                "{place}: this Redis forgets at a restart what it was told; state needs `appendonly yes` in its \
-                 configuration, at once and lasting by: CONFIG SET appendonly yes, CONFIG REWRITE"
-            )));
-        }
-        let policy = value("maxmemory_policy");
-        if !matches!(policy, "" | "noeviction") {
-            return Err(StateError::Misconfigured(format!(
-                "{place}: this Redis throws keys away when its memory is full (`maxmemory-policy {policy}`); state \
-                 needs `noeviction`, or a Redis of its own"
-            )));
-        }
-        Ok(value("redis_version").to_owned())
+        judge(&self.place, &text)
     }
 
     /// Does it lose its last moments when it is killed? Redis puts a write off while its file is
@@ -204,5 +187,43 @@ fn cause(error: &RedisError) -> &(dyn Error + 'static) {
     match error.source().and_then(|within| within.downcast_ref::<Arc<dyn Error + Send + Sync>>()) {
         Some(within) => &**within,
         None => error,
+    }
+}
+
+/// What a server says of itself: its version, when it will do.
+fn judge(place: &str, info: &str) -> Result<String, StateError> {
+    let value = |name: &str| {
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim()
+    };
+    // While it reads its log it says that it keeps none.
+    if value("loading") == "1" {
+        return Err(StateError::Unavailable(format!("{place}: this Redis still reads what it kept")));
+    }
+    if value("aof_enabled") == "0" {
+        return Err(StateError::Misconfigured(format!(
+            "{place}: this Redis forgets at a restart what it was told; state needs `appendonly yes` in its \
+             configuration, at once and lasting by: CONFIG SET appendonly yes, CONFIG REWRITE"
+        )));
+    }
+    let policy = value("maxmemory_policy");
+    if !matches!(policy, "" | "noeviction") {
+        return Err(StateError::Misconfigured(format!(
+            "{place}: this Redis throws keys away when its memory is full (`maxmemory-policy {policy}`); state needs \
+             `noeviction`, or a Redis of its own"
+        )));
+    }
+    Ok(value("redis_version").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_still_reads_its_log_is_waited_for_and_one_that_keeps_none_is_refused() {
+        let info = |loading, kept| format!("redis_version:7.0.15\r\nloading:{loading}\r\naof_enabled:{kept}\r\n");
+        assert!(matches!(judge("h", &info(1, 0)), Err(StateError::Unavailable(_))));
+        assert!(matches!(judge("h", &info(0, 0)), Err(StateError::Misconfigured(_))));
+        assert_eq!(judge("h", &info(0, 1)).unwrap(), "7.0.15");
     }
 }
