@@ -21,13 +21,6 @@ class Publisher(Protocol):
         """Takes the job, or raises why not."""
 
 
-class RunPublisher(Protocol):
-    """Whoever takes a run."""
-
-    def run(self, what: Any, /) -> Any:
-        """Takes the run, or raises why not."""
-
-
 class Asks(Protocol):
     """Whoever can be asked about a job."""
 
@@ -100,9 +93,10 @@ def publish(kind: Union[str, NewJob, Any], args: Any = None, **options: Any) -> 
 def publish_run(run: Any) -> Any:
     """Publishes a run, by whoever takes a publish here and now."""
     here = publisher()
-    if not hasattr(here, "run"):
+    take = getattr(here, "run", None)
+    if take is None:
         raise SpinorError("a run cannot be published from here: inside a job, and straight to RabbitMQ, use a Client")
-    return here.run(run)
+    return take(run)
 
 
 def publisher() -> Publisher:

@@ -38,6 +38,11 @@ def note(**what: Any) -> Dict[str, Any]:
     return what
 
 
+@job("r.publishes")
+def publishes() -> None:
+    chain(fetch.new("a"), double.new(previous)).publish()
+
+
 class Runs(unittest.TestCase):
     def setUp(self) -> None:
         DONE.clear()
@@ -79,6 +84,12 @@ class Runs(unittest.TestCase):
         self.assertEqual(found["stop"], (stopped, False, ["finally"]))
         self.assertEqual(found["go_on"], (["succeeded", "failed", "skipped", "succeeded", "succeeded"], False, ["finally"]))
         self.assertEqual(found["compensate"], (stopped, False, ["compensate:a", "finally"]))
+
+    def test_a_job_cannot_publish_a_run_with_its_own_end_and_says_what_to_use(self) -> None:
+        with inline() as published:
+            handle = published.publish(NewJob("r.publishes"))
+            self.assertEqual(handle.state, "failed")
+            self.assertIn("use a Client", str(handle.message))
 
     def test_a_member_of_another_program_leaves_the_run_open(self) -> None:
         with inline():
