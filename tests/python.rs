@@ -116,7 +116,7 @@ async fn a_stock_celery_application_gets_every_result_from_a_python_executor() {
     let application = spinor.start_program("/usr/bin/python3", &[&in_tree("executors/python/tests/live/stock.py")]);
     application.says("published", PATIENCE).await;
     let process = up(&spinor).await;
-    application.finish(PATIENCE).await.expect_success();
+    application.finish(2 * PATIENCE).await.expect_success();
     let dead = spinor.run(&["dead", "ls", "--json"]).await.expect_success();
     assert_eq!(dead.stdout.matches("not honoured").count(), 2, "{}", dead.stdout);
     drop(process);

@@ -15,7 +15,7 @@ from celery import Celery, chain, group
 from celery.exceptions import TaskRevokedError
 from celery.result import ResultSet
 
-PATIENCE = 60
+PATIENCE = 120
 
 app = Celery("shop", broker=os.environ["STOCK_BROKER"], backend="rpc://")
 app.conf.task_default_queue = os.environ["STOCK_QUEUE"]
