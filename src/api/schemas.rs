@@ -49,11 +49,10 @@ type Alive = Arc<HashMap<String, HashSet<Uuid>>>;
 #[derive(Default)]
 struct Known {
     changes: Option<u64>,
-    kinds: Kinds,
+    kinds: HashMap<String, Arc<[Form]>>,
     compiled: HashMap<Uuid, Compiled>,
 }
 
-type Kinds = HashMap<String, Arc<[Form]>>;
 type Compiled = Result<Arc<Schema>, Arc<str>>;
 
 /// One of the schemas of a kind.
@@ -141,8 +140,7 @@ impl Schemas {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.changes != Some(changes) {
             let before = std::mem::take(&mut known.compiled);
-            (known.kinds, known.compiled) = read(&self.marks, &before);
-            known.changes = Some(changes);
+            *known = Known { changes: Some(changes), ..read(&self.marks, &before) };
         }
     }
 
@@ -170,7 +168,7 @@ impl Schemas {
     }
 }
 
-fn read(marks: &Marks, before: &HashMap<Uuid, Compiled>) -> (Kinds, HashMap<Uuid, Compiled>) {
+fn read(marks: &Marks, before: &HashMap<Uuid, Compiled>) -> Known {
     let mut served = marks.all(Kind::Served);
     served.sort_by_key(|mark| std::cmp::Reverse(mark.version));
     let (mut kinds, mut compiled): (HashMap<String, Vec<Form>>, HashMap<Uuid, Compiled>) = Default::default();
@@ -193,7 +191,8 @@ fn read(marks: &Marks, before: &HashMap<Uuid, Compiled>) -> (Kinds, HashMap<Uuid
         kinds.entry(kind).or_default().push(Form { id: form, schema });
     }
     kinds.retain(|_, forms| forms.iter().any(|form| form.schema.is_some()));
-    (kinds.into_iter().map(|(kind, forms)| (kind, forms.into())).collect(), compiled)
+    let kinds = kinds.into_iter().map(|(kind, forms)| (kind, forms.into())).collect();
+    Known { changes: None, kinds, compiled }
 }
 
 fn refusal(kind: &str, schema: &Schema, args: &Value) -> Option<Problem> {
