@@ -23,6 +23,10 @@ pub enum Fault {
     RetryWithoutBound,
     /// A cancel is not obeyed.
     LostCancel,
+    /// Some instants of a trigger make two jobs.
+    DoubleTick,
+    /// The job of some instants is marked as published and is not.
+    LostTick,
 }
 
 /// Is this fault planted in this process?
@@ -36,6 +40,8 @@ pub fn planted(fault: Fault) -> bool {
         Fault::ForgottenHold => "forgotten-hold",
         Fault::RetryWithoutBound => "retry-without-bound",
         Fault::LostCancel => "lost-cancel",
+        Fault::DoubleTick => "double-tick",
+        Fault::LostTick => "lost-tick",
     };
     NAME.as_deref() == Some(name)
 }
