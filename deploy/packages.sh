@@ -16,6 +16,7 @@ NEEDED=(
   openssl=openssl
   python3=python3
   /usr/lib/python3/dist-packages/pika/__init__.py=python3-pika
+  /usr/lib/python3/dist-packages/croniter/__init__.py=python3-croniter
 )
 
 missing=()

@@ -7,6 +7,7 @@
 pub mod listen;
 pub mod new_job;
 pub mod new_run;
+pub mod new_trigger;
 pub mod problem;
 
 mod cancel;
@@ -26,6 +27,7 @@ mod replays;
 mod runs;
 mod status;
 mod steer;
+mod triggers;
 mod unique;
 mod wait;
 mod watch;
@@ -65,12 +67,14 @@ pub use groups::{GroupQueue, GroupRow, NewScale};
 pub use jobs::{Accepted, BatchAnswer, BatchItem};
 pub use kinds::{KindLimits, KindRow, KindTrouble};
 pub use locks::{KeyRow, LimitRow, LockFilter, Locks, NewLimit};
+pub use new_trigger::NewTrigger;
 pub use problem::Problem;
 pub use queues::{QueuePause, QueueRow};
 pub use replays::{Matched, NewReplays};
 pub use runs::{DriveRuns, NewRun, RetriedRun, RunOrder, SubmittedRun};
 pub use status::{LinkState, Status};
 pub use steer::Asked;
+pub use triggers::{FiredTick, TriggerShown, Triggers};
 pub use unique::{NewUnique, OnConflict, Until, Wanted};
 pub use wait::{JobEnd, WaitMany, Waited, WaitedMany};
 pub use watch::Watches;
@@ -192,6 +196,11 @@ pub fn router(state: ApiState) -> Router {
         .route("/runs/{id}/retry", post(runs::retry))
         .route("/runs/{id}/steps", get(runs::steps))
         .route("/nodes", get(runs::nodes))
+        .route("/triggers", get(triggers::list).post(triggers::add))
+        .route("/triggers/{name}", get(triggers::show).put(triggers::edit).delete(triggers::remove))
+        .route("/triggers/{name}/pause", post(triggers::pause))
+        .route("/triggers/{name}/resume", post(triggers::resume))
+        .route("/triggers/{name}/fire", post(triggers::fire))
         .route("/data/prune", post(data::prune))
         .route("/data/backup", post(data::back_up))
         .route("/events", get(events::stream))

@@ -36,3 +36,4 @@ mod steer;
 mod support;
 mod tls;
 mod torture;
+mod triggers;
