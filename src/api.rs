@@ -7,6 +7,7 @@
 pub mod listen;
 pub mod new_job;
 pub mod new_run;
+pub mod new_trigger;
 pub mod problem;
 
 mod cancel;
@@ -28,6 +29,7 @@ mod runs;
 mod schemas;
 mod status;
 mod steer;
+mod triggers;
 mod unique;
 mod wait;
 mod watch;
@@ -67,6 +69,7 @@ pub use groups::{GroupQueue, GroupRow, NewScale};
 pub use jobs::{Accepted, BatchAnswer, BatchItem};
 pub use kinds::{KindLimits, KindRow, KindSchema, KindTrouble};
 pub use locks::{KeyRow, LimitRow, LockFilter, Locks, NewLimit};
+pub use new_trigger::NewTrigger;
 pub use parts::PartRow;
 pub use problem::Problem;
 pub use queues::{QueuePause, QueueRow};
@@ -75,6 +78,7 @@ pub use runs::{DriveRuns, NewRun, RetriedRun, RunOrder, SubmittedRun};
 pub use schemas::Schemas;
 pub use status::{LinkState, Status};
 pub use steer::Asked;
+pub use triggers::{FiredTick, TriggerShown, Triggers};
 pub use unique::{NewUnique, OnConflict, Until, Wanted};
 pub use wait::{JobEnd, WaitMany, Waited, WaitedMany};
 pub use watch::Watches;
@@ -198,6 +202,11 @@ pub fn router(state: ApiState) -> Router {
         .route("/runs/{id}/retry", post(runs::retry))
         .route("/runs/{id}/steps", get(runs::steps))
         .route("/nodes", get(runs::nodes))
+        .route("/triggers", get(triggers::list).post(triggers::add))
+        .route("/triggers/{name}", get(triggers::show).put(triggers::edit).delete(triggers::remove))
+        .route("/triggers/{name}/pause", post(triggers::pause))
+        .route("/triggers/{name}/resume", post(triggers::resume))
+        .route("/triggers/{name}/fire", post(triggers::fire))
         .route("/data/prune", post(data::prune))
         .route("/data/backup", post(data::back_up))
         .route("/events", get(events::stream))

@@ -31,19 +31,20 @@ use spinor_consumers::{
     outbox::Relay,
     recorder::{Recorder, RecorderSettings, RecorderView},
     replays::Replays,
-    results::Results,
+    results::{Given, Lead, Results},
     retention::Retention,
     search::{Search, SearchIndex, SearchSettings},
     state::State,
-    trigger::Trigger,
+    trigger::{Ticker, Trigger},
 };
 use spinor_executors::{Executor, Registry};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 use crate::{
     api::{self, ApiState, Info, Watches, listen::Listening},
-    config::Config,
+    config::{Config, ResultsChoice},
     orchestrations::{drive::Driver, serve::Served},
     scaling::{GroupState, Program},
 };
@@ -62,7 +63,7 @@ pub struct Parts {
     pub consumer: bool,
     /// Keeps the record.
     pub recorder: bool,
-    /// Fires what follows a job.
+    /// Fires what follows, after a job or at a time.
     pub trigger: bool,
 }
 
@@ -334,6 +335,15 @@ impl App {
                     failed.cancel();
                 }
             });
+            let triggers = self.config.triggers.iter();
+            let given = triggers.map(|(name, spec)| Given { name: name.clone(), spec: spec.clone() }).collect();
+            let who = format!("{}:{}", consumers::host(), std::process::id());
+            // Nobody else has the directory with both.
+            let alone = !self.config.is_remote() && self.config.results == ResultsChoice::Sqlite;
+            let lead = Lead { owner: Uuid::now_v7(), who, alone };
+            let file = (given, self.config.written.0);
+            let ticker = Ticker::new(self.broker.clone(), self.results()?, self.blobs.clone(), lead, file);
+            tracker.spawn(ticker.run(stop.clone()));
         }
         tracker.close();
         Ok(tracker)

@@ -28,6 +28,7 @@ mod runs;
 mod status;
 mod steer;
 mod table;
+mod triggers;
 mod up;
 
 use std::process::ExitCode;
@@ -88,6 +89,9 @@ enum Command {
     /// Look at runs, and cancel them
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// What fires when: look, add, change, pause, fire
+    #[command(subcommand)]
+    Triggers(triggers::Triggers),
     /// Look at consumers; drain and scale them
     #[command(subcommand)]
     Consumers(consumers::Consumers),
@@ -156,6 +160,7 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Queues(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Data(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Runs(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Triggers(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Consumers(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Kinds(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),

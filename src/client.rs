@@ -17,6 +17,7 @@
 mod event_stream;
 mod failures;
 mod steer;
+mod triggers;
 
 use std::{
     path::{Path, PathBuf},

@@ -17,6 +17,7 @@ mod outbox;
 mod programs;
 mod raw;
 mod secrets;
+mod triggers;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ use config::ValueKind;
 use spinor_consumers::{
     blobs::{S3Address, S3Keys},
     marks::Bound,
+    schedule::Spec,
 };
 use spinor_executors::{KindPattern, RetryPolicy, State, Timeout};
 
@@ -79,6 +81,10 @@ pub struct Config {
     pub kinds: BTreeMap<String, KindConfig>,
     /// What jobs that name a limit share, by its name.
     pub limits: BTreeMap<String, Bound>,
+    /// Triggers by name.
+    pub triggers: BTreeMap<String, Spec>,
+    /// When the file was written.
+    pub written: Written,
     /// The part `api`.
     pub api: ApiConfig,
     /// The part `recorder`.
@@ -87,6 +93,17 @@ pub struct Config {
     pub outbox: OutboxConfig,
     /// Logging.
     pub log: LogConfig,
+}
+
+/// When a file was written, in microseconds since 1970; 0 when there is none. It says nothing, so that two
+/// configurations that say the same are the same.
+#[derive(Clone, Copy, Debug, Default, Eq)]
+pub struct Written(pub i64);
+
+impl PartialEq for Written {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
 }
 
 /// Where jobs wait.
@@ -432,7 +449,8 @@ impl Ask {
             return Err(Problems(problems));
         }
         let raw = raw::read(&layers).map_err(|problem| Problems(vec![problem]))?;
-        let config = raw::typed(raw, &secrets, self, &merged).map_err(Problems)?;
+        let mut config = raw::typed(raw, &secrets, self, &merged).map_err(Problems)?;
+        config.written = file.as_deref().map(written).unwrap_or_default();
         let shown = check::shown(&config, merged, &secrets);
         Ok(Loaded { config, file, shown })
     }
@@ -455,4 +473,10 @@ impl Ask {
     fn variable(&self, name: &str) -> Option<PathBuf> {
         self.variables.get(name).filter(|text| !text.is_empty()).map(PathBuf::from)
     }
+}
+
+fn written(file: &Path) -> Written {
+    let changed = std::fs::metadata(file).and_then(|file| file.modified()).ok();
+    let since = changed.and_then(|changed| changed.duration_since(std::time::UNIX_EPOCH).ok());
+    Written(since.and_then(|since| i64::try_from(since.as_micros()).ok()).unwrap_or(0))
 }

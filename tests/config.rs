@@ -112,6 +112,18 @@ const OTHER: &[(&str, &str)] = &[
     ("kinds.*.processes.start_timeout", "[kinds.'image.*']\nrun = ['p']\nprocesses.start_timeout = '1s'"),
     ("limits.*.at_once", "[limits.mail]\nat_once = 3"),
     ("limits.*.rate", "[limits.mail]\nrate = '100/1m'"),
+    ("triggers.*.cron", "[triggers.t]\ncron = '@daily'\njob.kind = 'noop'"),
+    ("triggers.*.zone", "[triggers.t]\ncron = '@daily'\nzone = 'Europe/Berlin'\njob.kind = 'noop'"),
+    ("triggers.*.every", "[triggers.t]\nevery = '5m'\njob.kind = 'noop'"),
+    ("triggers.*.at", "[triggers.t]\nat = 2030-01-31T12:00:00Z\njob.kind = 'noop'"),
+    ("triggers.*.job", "[triggers.t]\nevery = '5m'\njob = { kind = 'noop', args = { a = [1, { b = 2.5 }] } }"),
+    ("triggers.*.misfire", "[triggers.t]\nevery = '5m'\nmisfire = 'all'\njob.kind = 'noop'"),
+    ("triggers.*.overlap", "[triggers.t]\nevery = '5m'\noverlap = 'queue'\njob.kind = 'noop'"),
+    ("triggers.*.start", "[triggers.t]\nevery = '5m'\nstart = '2030-01-31T12:00:00Z'\njob.kind = 'noop'"),
+    ("triggers.*.end", "[triggers.t]\nevery = '5m'\nend = '2030-01-31T12:00:00Z'\njob.kind = 'noop'"),
+    ("triggers.*.jitter", "[triggers.t]\nevery = '5m'\njitter = '30s'\njob.kind = 'noop'"),
+    ("triggers.*.max_runs", "[triggers.t]\nevery = '5m'\nmax_runs = 3\njob.kind = 'noop'"),
+    ("triggers.*.paused", "[triggers.t]\nevery = '5m'\npaused = true\njob.kind = 'noop'"),
     ("api.listen", "[api]\nlisten = '127.0.0.1:7070'\ntoken = 't'"),
     ("api.token", "[api]\ntoken = 't'"),
     ("api.max_body", "[api]\nmax_body = '1MiB'"),
@@ -179,10 +191,15 @@ fn the_written_file_loads_and_changes_nothing() {
         })
         .filter(|line| !line.contains(" is slots in "))
         .fold(String::new(), |text, line| text + line + "\n");
-    let case = Case::new(&open.replace("/etc/spinor/secrets.toml", "secrets.toml"));
-    let problems = case.load().map_or_else(|problems| problems.0, |_| Vec::new());
-    let rest: Vec<_> = problems.iter().filter(|problem| !problem.what.contains("`secrets`")).collect();
-    assert!(rest.is_empty(), "{rest:#?}\n{open}");
+    // A trigger fires in one of three ways.
+    for others in [&["every", "at"][..], &["cron", "zone", "at"], &["cron", "zone", "every"]] {
+        let is_other = |line: &&str| !others.iter().any(|other| line.starts_with(&format!("{other} = ")));
+        let open: String = open.lines().filter(is_other).fold(String::new(), |text, line| text + line + "\n");
+        let case = Case::new(&open.replace("/etc/spinor/secrets.toml", "secrets.toml"));
+        let problems = case.load().map_or_else(|problems| problems.0, |_| Vec::new());
+        let rest: Vec<_> = problems.iter().filter(|problem| !problem.what.contains("`secrets`")).collect();
+        assert!(rest.is_empty(), "{rest:#?}\n{open}");
+    }
 }
 
 #[test]
@@ -307,6 +324,26 @@ first = '1s'
         assert!(problems.iter().any(|problem| problem.contains(part)), "{part}\nnot in\n{problems:#?}");
     }
     assert_eq!(problems.len(), 7, "{problems:#?}");
+}
+
+#[test]
+fn what_is_wrong_with_a_trigger_is_told_with_its_field_and_line() {
+    let table = [
+        ("every = '5m'", "spinor.toml:2: `triggers.t.job`: is missing"),
+        ("job.kind = 'noop'", "spinor.toml:2: `triggers.t.cron`: is missing, and so are `every` and `at`"),
+        ("cron = '0 25 * * *'\njob.kind = 'noop'", "spinor.toml:2: `triggers.t.cron`: hour, column 3: 25 is not"),
+        ("zone = 'Moon'\ncron = '@daily'\njob.kind = 'noop'", "spinor.toml:2: `triggers.t.zone`: `Moon` is no time"),
+        ("every = '5m'\njob = { kind = 'noop', delay = '5m' }", "spinor.toml:3: `triggers.t.job`: `job.delay` is not"),
+        ("every = '5m'\njob = 'noop'", "spinor.toml:3: `triggers.t.job` is \"noop\", expected a job, such as"),
+        ("every = '5m'\nat = 2030-01-31T12:00:00Z\njob.kind = 'noop'", "spinor.toml:2: `triggers.t.every`: stands"),
+        ("evry = '5m'", "spinor.toml:2: `triggers.t.evry` is no key; did you mean `triggers.*.every`?"),
+    ];
+    for (lines, start) in table {
+        let problems = Case::new(&format!("[triggers.t]\n{lines}\n")).problems();
+        assert!(problems.len() == 1 && problems[0].starts_with(start), "{lines}: {problems:#?}");
+    }
+    let problems = Case::new("[triggers.'a b']\nevery = '5m'\njob.kind = 'noop'").problems();
+    assert!(problems[0].contains("`triggers.a b`: expected a name"), "{problems:?}");
 }
 
 #[test]

@@ -39,3 +39,4 @@ mod steer;
 mod support;
 mod tls;
 mod torture;
+mod triggers;

@@ -33,7 +33,7 @@ use sqlx::{ConnectOptions, Connection, Executor, mysql::MySqlConnectOptions};
 use crate::support::{scratch::Scratch, servers};
 
 /// All of its tables.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 15] = [
     "jobs",
     "attempts",
     "steps",
@@ -45,6 +45,9 @@ const TABLES: [&str; 12] = [
     "driven",
     "members",
     "needs",
+    "schedules",
+    "ticks",
+    "leaders",
     "spinor_schema",
 ];
 

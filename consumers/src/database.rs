@@ -137,8 +137,12 @@ impl Database {
     pub async fn mysql(url: &str, keys: &Keys) -> Result<Self, ResultsError> {
         let Login { options, version, packet, .. } = log_in(url, keys).await?;
         let flavour = flavour(&version)?;
-        let write = pool(2).after_connect(|connection, _| {
+        let write = pool(2).after_connect(move |connection, _| {
             Box::pin(async move {
+                if flavour == Flavour::MariaDb {
+                    // A process that is frozen in the middle of one must not keep what it locked.
+                    connection.execute("SET SESSION idle_transaction_timeout = 10").await?;
+                }
                 connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
                 connection.execute("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')").await?;
                 Ok(())

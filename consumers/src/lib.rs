@@ -3,8 +3,9 @@
 //! In the order of a job's way: [`message`] (how a job is carried), [`broker`] (the seam, with the
 //! two brokers under it), [`consumer`] (queues in, pool, settle), [`recorder`] (the reply queue
 //! into the results database), [`search`] (the same into the search index), [`replays`] (what ended is
-//! started anew), [`next`] and [`trigger`] (what follows a job), [`outbox`] (jobs that wait in a database of
-//! somebody else's). Only `broker/rabbitmq` knows the AMQP client; only `results` knows SQL of the record.
+//! started anew), [`next`] and [`trigger`] (what follows, after a job or at a time), [`schedule`] (when),
+//! [`outbox`] (jobs that wait in a database of somebody else's). Only `broker/rabbitmq` knows the AMQP client;
+//! only `results` knows SQL of the record.
 
 mod anchor;
 pub mod backup;
@@ -22,6 +23,7 @@ pub mod recorder;
 pub mod replays;
 pub mod results;
 pub mod retention;
+pub mod schedule;
 pub mod search;
 pub mod state;
 mod tls;

@@ -25,6 +25,10 @@ pub enum Fault {
     LostCancel,
     /// The relay of an outbox stops for ever between the confirms of a batch and the removal of its rows.
     RelayStuck,
+    /// Some instants of a trigger make two jobs.
+    DoubleTick,
+    /// The job of some instants is marked as published and is not.
+    LostTick,
 }
 
 /// Is this fault planted in this process?
@@ -39,6 +43,8 @@ pub fn planted(fault: Fault) -> bool {
         Fault::RetryWithoutBound => "retry-without-bound",
         Fault::LostCancel => "lost-cancel",
         Fault::RelayStuck => "relay-stuck",
+        Fault::DoubleTick => "double-tick",
+        Fault::LostTick => "lost-tick",
     };
     NAME.as_deref() == Some(name)
 }

@@ -18,6 +18,7 @@ mod prune;
 mod question;
 mod read;
 mod replays;
+mod schedules;
 mod schema;
 mod statements;
 mod write;
@@ -48,6 +49,7 @@ pub use prune::{Chunk, Cuts, Place, Pruned};
 pub use question::{AttemptRecord, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked};
 pub use read::is_cursor;
 pub use replays::{Rate, ReplayRow, ReplayState, Working};
+pub use schedules::{Given, Lead, Leader, Looked, NotDone, Previous, Tick, TickRow, TriggerRow, Turn};
 pub use schema::VERSION as SCHEMA_VERSION;
 pub(crate) use write::jitter;
 

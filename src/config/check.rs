@@ -34,7 +34,7 @@ pub(super) fn leaves(layers: &[Layer], problems: &mut Vec<Problem>) {
 /// The names of users' own tables are checked like the names in values.
 fn name_problem(leaf: &Leaf) -> Option<String> {
     match leaf.path.as_slice() {
-        [table, name, ..] if ["queues", "limits"].contains(&table.as_str()) && !keys::is_name(name) => {
+        [table, name, ..] if ["queues", "limits", "triggers"].contains(&table.as_str()) && !keys::is_name(name) => {
             Some(format!("`{table}.{name}`: expected {}", Form::Name.expected()))
         }
         _ => None,

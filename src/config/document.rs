@@ -82,12 +82,14 @@ fn named(table: &str) -> String {
     table
         .replace("queues.*", "queues.images")
         .replace("limits.*", "limits.mail")
+        .replace("triggers.*", "triggers.nightly")
         .replace("kinds.*", "kinds.\"image.*\"")
 }
 
 fn shown(path: &str) -> String {
     path.replace("queues.*", "queues.NAME")
         .replace("limits.*", "limits.NAME")
+        .replace("triggers.*", "triggers.NAME")
         .replace("kinds.*", "kinds.\"PATTERN\"")
         .replace("env.*", "env.NAME")
 }

@@ -52,6 +52,10 @@ pub enum Form {
     Listen,
     /// Text that is never shown.
     Secret,
+    /// A moment with its offset.
+    Moment,
+    /// A job, as JSON.
+    Job,
 }
 
 impl Form {
@@ -80,6 +84,8 @@ impl Form {
             Self::Search => "\"off\", or an address such as \"https://host:9200\"".to_owned(),
             Self::Databases => "a list of addresses, such as [\"mysql://user@host/database\", \"sqlite:///srv/shop.db\"]".to_owned(),
             Self::Listen => "an address and port, such as \"127.0.0.1:7070\"".to_owned(),
+            Self::Moment => "a moment with its offset, such as 2030-01-31T12:00:00Z".to_owned(),
+            Self::Job => "a job, such as { kind = \"image.sweep\", queue = \"images\", args = { older = \"7d\" } }".to_owned(),
         }
     }
 
@@ -122,6 +128,8 @@ impl Form {
             Self::State => text == "results" || endpoint::is(text, &["redis", "rediss"]),
             Self::Search => text == "off" || endpoint::is(text, &["http", "https"]),
             Self::Listen => text.parse::<std::net::SocketAddr>().is_ok(),
+            Self::Moment => text.parse::<jiff::Timestamp>().is_ok(),
+            Self::Job => text.starts_with('{') && spinor_executors::Json::new(text.to_owned()).is_ok(),
             Self::Flag
             | Self::Count(..)
             | Self::Number(..)

@@ -125,10 +125,34 @@ fn walk(table: &DeTable<'_>, path: &mut Vec<String>, found: &mut dyn FnMut(&[Str
     for (name, value) in table {
         path.push(name.get_ref().to_string());
         match value.get_ref() {
+            // What is fired has args of any form: it is one value, as JSON.
+            job @ DeValue::Table(_) if is_job(path) => {
+                found(path, ValueKind::String(json(job).to_string()), name.span().start);
+            }
             DeValue::Table(below) if !below.is_empty() => walk(below, path, found),
             other => found(path, kind(other), name.span().start),
         }
         path.pop();
+    }
+}
+
+/// Is it the job of a trigger?
+fn is_job(path: &[String]) -> bool {
+    matches!(path, [triggers, _, job] if triggers == "triggers" && job == "job")
+}
+
+fn json(value: &DeValue<'_>) -> serde_json::Value {
+    match value {
+        DeValue::Table(table) => {
+            table.iter().map(|(name, value)| (name.get_ref().to_string(), json(value.get_ref()))).collect()
+        }
+        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect(),
+        other => match kind(other) {
+            ValueKind::Boolean(flag) => flag.into(),
+            ValueKind::I64(number) => number.into(),
+            ValueKind::Float(number) => number.into(),
+            other => other.to_string().into(),
+        },
     }
 }
 

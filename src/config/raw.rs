@@ -14,12 +14,13 @@ use spinor_executors::{KindPattern, RetryPolicy, Timeout};
 
 use super::{
     ApiConfig, Ask, BlobsChoice, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KeepConfig, KindConfig,
-    LogConfig, Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice, blobs,
+    LogConfig, Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice, Written, blobs,
     layers::{Layer, Leaf},
     measure,
     outbox::RawOutbox,
     programs::RawProcesses,
     secrets::Secrets,
+    triggers::RawTrigger,
 };
 
 #[derive(Debug, Deserialize)]
@@ -51,6 +52,8 @@ pub(super) struct Raw {
     kinds: BTreeMap<String, RawKind>,
     #[serde(default)]
     limits: BTreeMap<String, RawLimit>,
+    #[serde(default)]
+    triggers: BTreeMap<String, RawTrigger>,
     api: RawApi,
     recorder: RawRecorder,
     outbox: RawOutbox,
@@ -243,6 +246,8 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         queues: raw.queues.into_iter().map(|(name, queue)| (name, queue.into())).collect(),
         kinds,
         limits,
+        triggers: rules.triggers(raw.triggers),
+        written: Written::default(),
         api: rules.api(raw.api, secrets),
         recorder: RecorderConfig { batch: raw.recorder.batch },
         outbox: rules.outbox(raw.outbox, secrets),
@@ -261,9 +266,21 @@ pub(super) struct Rules<'a> {
 
 impl Rules<'_> {
     pub(super) fn add(&mut self, key: &str, what: impl std::fmt::Display) {
-        let at = |leaf: &&Leaf| leaf.path.join(".") == key || leaf.path.join(".").starts_with(&format!("{key}."));
-        let place = self.merged.iter().rev().find(at).map_or("configuration", |leaf| leaf.origin.as_str());
+        let place = self.place(&[key]);
+        self.add_at(&place, key, what);
+    }
+
+    pub(super) fn add_at(&mut self, place: &str, key: &str, what: impl std::fmt::Display) {
         self.problems.push(Problem { place: place.to_owned(), what: format!("`{key}`: {what}") });
+    }
+
+    /// Where the first of these keys that stands somewhere does.
+    pub(super) fn place(&self, keys: &[&str]) -> String {
+        let at = |key: &&str| {
+            let at = |leaf: &&Leaf| leaf.path.join(".") == *key || leaf.path.join(".").starts_with(&format!("{key}."));
+            self.merged.iter().rev().find(at)
+        };
+        keys.iter().find_map(at).map_or("configuration", |leaf| leaf.origin.as_str()).to_owned()
     }
 
     fn broker(&self, text: &str, secrets: &Secrets) -> BrokerChoice {

@@ -19,6 +19,7 @@ use super::{
     Results, ResultsError, Store,
     database::{Flavour, Sql, Value, Writing},
     errors::is_deadlock,
+    schedules::ended,
     write::jitter,
 };
 use crate::{
@@ -176,16 +177,27 @@ impl Store {
     async fn follow_once(&self, said: &[Next], cancelled: IsCancelled<'_>) -> Result<Followed, ResultsError> {
         // In the order of their ids, so that two triggers do not wait for each other.
         let mut by_run: BTreeMap<Uuid, Vec<&Next>> = BTreeMap::new();
+        let mut alone = Vec::new();
         for next in said {
             let run = match next {
-                Next::Run(run) => Some(run.run),
-                Next::End(end) => end.run,
-                Next::Again(again) => Some(again.run),
+                Next::Run(run) => run.run,
+                Next::Again(again) => again.run,
+                Next::End(end) => match end.run {
+                    Some(run) => run,
+                    None => {
+                        alone.push(&**end);
+                        continue;
+                    }
+                },
             };
-            by_run.entry(run.unwrap_or_default()).or_default().push(next);
+            by_run.entry(run).or_default().push(next);
         }
         let mut followed = Followed::default();
         let mut writing = self.database.begin().await?;
+        alone.sort_by_key(|end| end.job);
+        for end in alone {
+            ended(&mut writing, self.database.flavour(), end).await?;
+        }
         for (run, said) in by_run {
             let new = said.iter().find_map(|next| if let Next::Run(new) = next { Some(&**new) } else { None });
             let Some(mut step) = Step::open(&mut writing, self.database.flavour(), run, new, self.clock()).await?

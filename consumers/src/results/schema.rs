@@ -13,12 +13,14 @@ const SCHEMA: Schema = Schema {
         include_str!("schema/sqlite_0002.sql"),
         include_str!("schema/sqlite_0003.sql"),
         include_str!("schema/sqlite_0004.sql"),
+        include_str!("schema/sqlite_0005.sql"),
     ],
     mysql: &[
         include_str!("schema/mysql_0001.sql"),
         include_str!("schema/mysql_0002.sql"),
         include_str!("schema/mysql_0003.sql"),
         include_str!("schema/mysql_0004.sql"),
+        include_str!("schema/mysql_0005.sql"),
     ],
 };
 

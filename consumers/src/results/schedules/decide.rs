@@ -1,0 +1,119 @@
+//! Which instants of a trigger fire now, and which were missed. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::schedule::{Misfire, Schedule};
+
+/// What is later than this has been missed; of short periods it is the half.
+const LATE: SignedDuration = SignedDuration::from_secs(60);
+/// Of what was missed so many fire at most.
+const MOST: usize = 100;
+/// So many of them at once, the others a second later: downtime is no reason for a storm.
+const AT_ONCE: usize = 10;
+/// After a long downtime nobody counts further back than so many periods.
+const COUNTED: i32 = 10_000;
+
+/// What is done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// These fire, with the time that was planned for it.
+    pub fire: Vec<(Timestamp, Timestamp)>,
+    /// So many were missed, the first and the last.
+    pub missed: Option<(usize, Timestamp, Timestamp)>,
+    /// Up to here it is decided.
+    pub last: Timestamp,
+    /// More of what was missed is to be fired a moment later.
+    pub more: bool,
+}
+
+/// Decides from the planned instant on.
+pub fn decide(schedule: &Schedule, id: Uuid, planned: Timestamp, misfire: Misfire, now: Timestamp) -> Decision {
+    let (mut late, mut fire) = (Vec::new(), Vec::new());
+    let period = schedule.next(planned).map(|next| next.duration_since(planned));
+    let bound = period.map_or(LATE, |period| LATE.min(period / 2));
+    let (mut at, mut last) = (Some(planned), planned.checked_sub(SignedDuration::from_micros(1)).unwrap_or(planned));
+    let until = schedule.end().map_or(now, |end| end.min(now));
+    if let Some(from) = period.and_then(|period| until.checked_sub(period.checked_mul(COUNTED)?).ok())
+        && from > planned
+    {
+        (at, last) = (schedule.next(from), from);
+    }
+    while let Some(instant) = at {
+        let time = schedule.fire_at(id, instant);
+        if time > now {
+            break;
+        }
+        last = instant;
+        if now.duration_since(time) > bound {
+            late.push((instant, time));
+        } else {
+            fire.push((instant, time));
+        }
+        at = schedule.next(instant);
+    }
+    let keep = match misfire {
+        Misfire::Skip => 0,
+        Misfire::Once => 1,
+        Misfire::All => MOST,
+    };
+    let mut kept = late.split_off(late.len().saturating_sub(keep));
+    let missed = late.first().zip(late.last()).map(|(first, last)| (late.len(), first.0, last.0));
+    let more = kept.len() > AT_ONCE;
+    if more {
+        kept.truncate(AT_ONCE);
+        fire.clear();
+        last = kept.last().map_or(last, |kept| kept.0);
+    }
+    kept.append(&mut fire);
+    Decision { fire: kept, missed, last, more }
+}
+
+#[cfg(test)]
+mod tests {
+    use spinor_executors::{Job, Json};
+
+    use super::*;
+    use crate::schedule::{Spec, Timing};
+
+    fn schedule(ms: u64) -> Schedule {
+        Spec::new(Timing::Every { ms }, Job::new("noop", "default", Json::null())).schedule().unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// The seconds that fire, how many were missed, the last that is decided, and whether more are to come.
+    fn decided(ms: u64, planned: i64, misfire: Misfire, now: i64) -> (Vec<i64>, usize, i64, bool) {
+        let decision = decide(&schedule(ms), Uuid::nil(), at(planned), misfire, at(now));
+        let fire = decision.fire.iter().map(|(instant, _)| instant.as_second()).collect();
+        (fire, decision.missed.map_or(0, |missed| missed.0), decision.last.as_second(), decision.more)
+    }
+
+    #[test]
+    fn three_missed_periods_are_treated_by_each_policy() {
+        let minute = 60_000;
+        assert_eq!(decided(minute, 600, Misfire::Skip, 600), (vec![600], 0, 600, false));
+        assert_eq!(decided(minute, 600, Misfire::Skip, 630), (vec![600], 0, 600, false));
+        assert_eq!(decided(minute, 600, Misfire::Skip, 631), (vec![], 1, 600, false));
+        assert_eq!(decided(minute, 600, Misfire::Skip, 780), (vec![780], 3, 780, false));
+        assert_eq!(decided(minute, 600, Misfire::Once, 771), (vec![720], 2, 720, false));
+        assert_eq!(decided(minute, 600, Misfire::Once, 780), (vec![720, 780], 2, 780, false));
+        assert_eq!(decided(minute, 600, Misfire::All, 780), (vec![600, 660, 720, 780], 0, 780, false));
+    }
+
+    #[test]
+    fn after_a_long_downtime_all_means_the_last_hundred_ten_at_a_time() {
+        let (fire, missed, last, more) = decided(1000, 1000, Misfire::All, 1500);
+        assert_eq!((fire, missed, last, more), ((1400..1410).collect(), 400, 1409, true));
+        let (fire, missed, last, more) = decided(1000, 1490, Misfire::All, 1500);
+        assert_eq!((fire, missed, last, more), ((1490..=1500).collect(), 0, 1500, false));
+        let mut spec = Spec::new(Timing::Every { ms: 1000 }, Job::new("noop", "default", Json::null()));
+        spec.end = Some(at(20_000));
+        let decision = decide(&spec.schedule().unwrap(), Uuid::nil(), at(1), Misfire::Once, at(50_000_000));
+        assert_eq!(decision.fire, [(at(20_000), at(20_000))]);
+        let (fire, missed, ..) = decided(1000, 1, Misfire::Once, 50_000_000);
+        assert_eq!((fire, missed), (vec![49_999_999, 50_000_000], 9998));
+    }
+}

@@ -1,0 +1,249 @@
+//! A trigger as it is stored: when, what, and the policies; and its schedule, ready to be asked.
+//!
+//! Owns the rules between these fields. Refuses to know names and tables.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+use spinor_executors::{Job, Json};
+use uuid::Uuid;
+
+use super::Cron;
+
+/// No interval is shorter.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// What is done about instants that nobody fired in their time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Misfire {
+    /// Nothing.
+    Skip,
+    /// The last of them fires.
+    #[default]
+    Once,
+    /// Each of them fires, the last hundred at most.
+    All,
+}
+
+/// What is done at an instant when the job of an earlier one has not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// Both run.
+    Allow,
+    /// The instant is skipped.
+    #[default]
+    Skip,
+    /// One waits for the end, further ones are skipped.
+    Queue,
+}
+
+/// When, as it was written: one of the three.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timing {
+    /// A cron expression in a time zone of the IANA's list.
+    Cron {
+        /// The expression.
+        cron: String,
+        /// The zone.
+        zone: String,
+    },
+    /// An interval in milliseconds, counted from 1970.
+    Every {
+        /// Its length.
+        ms: u64,
+    },
+    /// One moment.
+    At {
+        /// It.
+        instant: Timestamp,
+    },
+}
+
+/// A trigger as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// When.
+    pub timing: Timing,
+    /// Nothing before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Timestamp>,
+    /// And nothing after this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Timestamp>,
+    /// Each instant is put off by up to so many milliseconds.
+    #[serde(default)]
+    pub jitter_ms: u64,
+    /// It ends after so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_runs: Option<u64>,
+    /// What was missed.
+    #[serde(default)]
+    pub misfire: Misfire,
+    /// What still runs.
+    #[serde(default)]
+    pub overlap: Overlap,
+    /// It begins paused.
+    #[serde(default)]
+    pub paused: bool,
+    /// What it fires: without an id, created at the epoch.
+    pub job: Job,
+    /// The job expires so long after its instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// The whole as it was asked for, for people.
+    pub asked: Json,
+}
+
+/// What is wrong with a trigger.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}`: {what}")]
+pub struct SpecError {
+    /// The field to mend.
+    pub field: &'static str,
+    /// For people.
+    pub what: String,
+}
+
+/// When a trigger fires, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    when: When,
+    start: Option<Timestamp>,
+    end: Option<Timestamp>,
+    jitter: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum When {
+    Cron(Box<Cron>, TimeZone),
+    Every(i64),
+    At(Timestamp),
+}
+
+fn wrong(field: &'static str, what: impl Into<String>) -> SpecError {
+    SpecError { field, what: what.into() }
+}
+
+impl Timing {
+    fn when(&self) -> Result<When, SpecError> {
+        match self {
+            Self::Cron { cron, zone } => {
+                let cron = cron.parse::<Cron>().map_err(|error| wrong("cron", error.to_string()))?;
+                let zone = TimeZone::get(zone).map_err(|_| {
+                    wrong(
+                        "zone",
+                        format!("`{zone}` is no time zone here; write a name such as `Europe/Berlin` or `UTC`"),
+                    )
+                })?;
+                Ok(When::Cron(Box::new(cron), zone))
+            }
+            Self::Every { ms } => {
+                if Duration::from_millis(*ms) < SHORTEST {
+                    return Err(wrong("every", "is shorter than 1s"));
+                }
+                // In microseconds; ten thousand years are enough.
+                Ok(When::Every(i64::try_from(*ms).unwrap_or(i64::MAX).min(315_576_000_000_000) * 1000))
+            }
+            // As exact as what is stored.
+            Self::At { instant } => {
+                Ok(When::At(Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(*instant)))
+            }
+        }
+    }
+
+    /// The zone people think in.
+    pub fn zone(&self) -> &str {
+        match self {
+            Self::Cron { zone, .. } => zone,
+            _ => "UTC",
+        }
+    }
+}
+
+impl Spec {
+    /// A trigger without policies of its own.
+    pub fn new(timing: Timing, job: Job) -> Self {
+        Self {
+            timing,
+            start: None,
+            end: None,
+            jitter_ms: 0,
+            max_runs: None,
+            misfire: Misfire::default(),
+            overlap: Overlap::default(),
+            paused: false,
+            job,
+            expires_ms: None,
+            asked: Json::null(),
+        }
+    }
+
+    /// Its schedule, once every rule holds.
+    pub fn schedule(&self) -> Result<Schedule, SpecError> {
+        let when = self.timing.when()?;
+        if let (Some(start), Some(end)) = (self.start, self.end)
+            && end <= start
+        {
+            return Err(wrong("end", format!("{end} is not after `start` {start}")));
+        }
+        if self.max_runs == Some(0) {
+            return Err(wrong("max_runs", "is 0: it would never fire; pause it instead"));
+        }
+        let jitter = Duration::from_millis(self.jitter_ms);
+        if let Timing::Every { ms } = self.timing
+            && self.jitter_ms >= ms
+        {
+            return Err(wrong("jitter", "is not shorter than `every`"));
+        }
+        Ok(Schedule { when, start: self.start, end: self.end, jitter })
+    }
+
+    /// Do both fire at the same instants?
+    pub fn same_times(&self, other: &Self) -> bool {
+        let times = |spec: &Self| (spec.timing.clone(), spec.start, spec.end, spec.jitter_ms, spec.max_runs);
+        times(self) == times(other)
+    }
+}
+
+impl Schedule {
+    /// The first instant after another.
+    pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
+        // An instant that is the start itself counts.
+        let before = |start: Timestamp| start.checked_sub(SignedDuration::from_micros(1)).unwrap_or(start);
+        let after = self.start.map_or(after, |start| after.max(before(start)));
+        let next = match &self.when {
+            When::Cron(cron, zone) => cron.next(after, zone),
+            When::Every(every) => {
+                let next = (after.as_microsecond().div_euclid(*every) + 1).checked_mul(*every)?;
+                Timestamp::from_microsecond(next).ok()
+            }
+            When::At(at) => (*at > after).then_some(*at),
+        }?;
+        self.end.is_none_or(|end| next <= end).then_some(next)
+    }
+
+    /// Nothing comes after this.
+    pub const fn end(&self) -> Option<Timestamp> {
+        self.end
+    }
+
+    /// When an instant is fired: it, put off by its share of the jitter, which is the same for whoever asks.
+    pub fn fire_at(&self, schedule: Uuid, instant: Timestamp) -> Timestamp {
+        let micros = u64::try_from(self.jitter.as_micros()).unwrap_or(0);
+        if micros == 0 {
+            return instant;
+        }
+        let drawn = Uuid::new_v5(&tick_id(schedule, instant), b"jitter").as_u64_pair().1 % (micros + 1);
+        let off = SignedDuration::from_micros(i64::try_from(drawn).unwrap_or(0));
+        instant.checked_add(off).unwrap_or(instant)
+    }
+}
+
+/// The id of the job of an instant: the same for whoever fires it.
+pub fn tick_id(schedule: Uuid, instant: Timestamp) -> Uuid {
+    Uuid::new_v5(&schedule, instant.to_string().as_bytes())
+}

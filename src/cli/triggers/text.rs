@@ -1,0 +1,114 @@
+//! Triggers as people read them.
+
+use std::fmt::Write as _;
+
+use spinor_consumers::results::{Leader, TriggerRow};
+
+use crate::{
+    api::{
+        NewTrigger, TriggerShown, Triggers,
+        new_job::{self, NewJob},
+    },
+    cli::table::{Table, clean, maybe, moment},
+};
+
+/// When it fires, in a few words.
+fn when(asked: &NewTrigger) -> String {
+    match (&asked.cron, &asked.every, &asked.at) {
+        (Some(cron), ..) => format!("{cron} {}", asked.zone.as_deref().unwrap_or("UTC")),
+        (_, Some(every), _) => format!("every {every}"),
+        (_, _, Some(at)) => format!("at {at}"),
+        _ => "-".to_owned(),
+    }
+}
+
+fn parts(row: &TriggerRow) -> (NewTrigger, NewJob) {
+    let asked: NewTrigger = row.asked.read().unwrap_or_default();
+    let job = asked.job.as_ref().and_then(|job| new_job::read(job.bytes()).ok()).and_then(|(mut jobs, _)| jobs.pop());
+    (asked, job.unwrap_or_default())
+}
+
+fn last(row: &TriggerRow) -> String {
+    let Some(previous) = &row.previous else { return "-".to_owned() };
+    format!("{} {}", previous.outcome, moment(previous.instant))
+}
+
+fn leader(leader: Option<&Leader>) -> String {
+    match leader {
+        Some(leader) => {
+            format!("fired by {} since {} (epoch {})\n", clean(&leader.who), moment(leader.since), leader.epoch)
+        }
+        None => "no process with the part `trigger` has fired yet\n".to_owned(),
+    }
+}
+
+/// `triggers ls`.
+pub fn list(listed: &Triggers) -> String {
+    let mut table = Table::new(&["NAME", "STATE", "NEXT", "KIND", "FIRED", "LAST", "FROM", "WHEN"]);
+    for row in &listed.triggers {
+        let (asked, job) = parts(row);
+        table.row(vec![
+            row.name.clone(),
+            row.state.clone(),
+            maybe(row.next),
+            job.kind,
+            row.fired.to_string(),
+            last(row),
+            row.origin.clone(),
+            when(&asked),
+        ]);
+    }
+    format!("{}\n{}", table.text("no triggers"), leader(listed.leader.as_ref()))
+}
+
+/// After a change.
+pub fn one(row: &TriggerRow) -> String {
+    let (asked, _) = parts(row);
+    clean(&format!("{}: {}, {}, next {}", row.name, row.state, when(&asked), maybe(row.next)))
+}
+
+/// `triggers show`.
+pub fn shown(shown: &TriggerShown) -> String {
+    let row = &shown.trigger;
+    let (asked, job) = parts(row);
+    let mut text = format!("{}\n", one(row));
+    let queue = job.queue.as_deref().unwrap_or("default");
+    let _ = writeln!(text, "fires {} on {}, {} jobs so far", clean(&job.kind), clean(queue), row.fired);
+    let _ = writeln!(
+        text,
+        "misfire {}, overlap {}{}",
+        format!("{:?}", asked.misfire.unwrap_or_default()).to_lowercase(),
+        format!("{:?}", asked.overlap.unwrap_or_default()).to_lowercase(),
+        asked.jitter.map(|jitter| format!(", jitter {jitter}")).unwrap_or_default()
+    );
+    let _ = writeln!(
+        text,
+        "revision {}, from {}, changed {} by {}",
+        row.revision,
+        row.origin,
+        moment(row.changed),
+        clean(&row.changed_by)
+    );
+    if let Some(busy) = row.busy {
+        let waits = row.waiting.map(|at| format!("; {} waits for its end", moment(at))).unwrap_or_default();
+        let _ = writeln!(text, "job {busy} has not ended{waits}");
+    }
+    let mut ticks = Table::new(&["INSTANT", "STATE", "LATE", "JOB", "NOTE"]);
+    for tick in &shown.ticks {
+        ticks.row(vec![
+            tick.instant.to_string(),
+            tick.state.clone(),
+            tick.late_ms.map_or_else(|| "-".to_owned(), |late| format!("{late}ms")),
+            tick.job.to_string(),
+            tick.note.clone().unwrap_or_default(),
+        ]);
+    }
+    let mut coming = Table::new(&["COMING"]);
+    shown.coming.iter().for_each(|at| coming.row(vec![at.to_string()]));
+    format!(
+        "{text}\n{}\n{}\n{}",
+        coming.text("nothing is to come"),
+        ticks.text("no instants yet"),
+        leader(shown.leader.as_ref())
+    )
+}

@@ -1,0 +1,69 @@
+//! The keys of a trigger: read into the form that people use everywhere, and checked by its rules.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use spinor_consumers::schedule::{Misfire, Overlap, Spec};
+use spinor_executors::Json;
+
+use super::raw::Rules;
+use crate::api::NewTrigger;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTrigger {
+    cron: Option<String>,
+    zone: Option<String>,
+    every: Option<String>,
+    at: Option<String>,
+    /// As JSON.
+    job: Option<String>,
+    misfire: Option<Misfire>,
+    overlap: Option<Overlap>,
+    start: Option<String>,
+    end: Option<String>,
+    jitter: Option<String>,
+    max_runs: Option<u64>,
+    paused: bool,
+}
+
+impl Rules<'_> {
+    /// The triggers of the file, each once its rules hold.
+    pub(super) fn triggers(&mut self, raw: BTreeMap<String, RawTrigger>) -> BTreeMap<String, Spec> {
+        let mut triggers = BTreeMap::new();
+        for (name, raw) in raw {
+            let new = NewTrigger {
+                name: None,
+                cron: raw.cron,
+                zone: raw.zone,
+                every: raw.every,
+                at: raw.at,
+                job: raw.job.and_then(|text| Json::new(text).ok()),
+                misfire: raw.misfire,
+                overlap: raw.overlap,
+                start: raw.start,
+                end: raw.end,
+                jitter: raw.jitter,
+                max_runs: raw.max_runs,
+                paused: raw.paused,
+                by: None,
+            };
+            match new.check() {
+                Ok(spec) => _ = triggers.insert(name, spec),
+                Err(problem) => {
+                    let field = problem.field.as_deref().unwrap_or("job");
+                    let known = match problem.known.as_slice() {
+                        [] => String::new(),
+                        known => format!("; there are {}", known.join(", ")),
+                    };
+                    // What is wrong within the job stands where the job does.
+                    let at = field.split('.').next().unwrap_or(field);
+                    let within = if at == field { String::new() } else { format!("`{field}` ") };
+                    let place = self.place(&[&format!("triggers.{name}.{at}"), &format!("triggers.{name}")]);
+                    self.add_at(&place, &format!("triggers.{name}.{at}"), format!("{within}{}{known}", problem.detail));
+                }
+            }
+        }
+        triggers
+    }
+}

@@ -1,0 +1,7 @@
+//! Triggers: when they fire, by an oracle; that each instant fires once, whoever dies; what people do to them.
+
+mod ledger;
+mod oracle;
+mod processes;
+mod steering;
+mod store;

@@ -1,0 +1,72 @@
+//! The tables of triggers in both dialects: who leads, and which file counts.
+
+use spinor_consumers::{
+    results::{Given, Lead, Results},
+    schedule::{Spec, Timing},
+};
+use spinor_executors::{Job, Json};
+use uuid::Uuid;
+
+use crate::recorder::Record;
+
+fn given(names: &[(&str, u64)]) -> Vec<Given> {
+    let spec = |hours: u64| Spec::new(Timing::Every { ms: hours * 3_600_000 }, Job::new("noop", "q", Json::null()));
+    let stable = |mut spec: Spec| {
+        (spec.job.id, spec.job.created) = (Uuid::nil(), jiff::Timestamp::UNIX_EPOCH);
+        spec.asked = Json::of(&spec.timing).expect("JSON");
+        spec
+    };
+    names.iter().map(|(name, hours)| Given { name: (*name).to_owned(), spec: stable(spec(*hours)) }).collect()
+}
+
+async fn states(results: &Results) -> Vec<(String, String, u32, String)> {
+    let rows = results.triggers().await.expect("the triggers");
+    rows.into_iter().map(|row| (row.name, row.state, row.revision, row.asked.text().to_owned())).collect()
+}
+
+fn row(name: &str, state: &str, revision: u32, hours: u64) -> (String, String, u32, String) {
+    (name.to_owned(), state.to_owned(), revision, format!("{{\"every\":{{\"ms\":{}}}}}", hours * 3_600_000))
+}
+
+#[tokio::test]
+async fn of_two_files_the_newer_one_counts_and_what_it_does_not_name_is_retired() {
+    for record in [Record::sqlite().await, Record::server().await] {
+        let results = &record.results;
+        let register = async |names: &[(&str, u64)], stamp| {
+            results.register_triggers(&given(names), stamp, "test").await.expect("it is registered");
+            states(results).await
+        };
+        assert_eq!(register(&[("a", 1)], 10).await, [row("a", "active", 1, 1)]);
+        assert_eq!(register(&[("a", 2)], 5).await, [row("a", "active", 1, 1)]);
+        assert_eq!(register(&[("a", 1)], 11).await, [row("a", "active", 1, 1)]);
+        assert_eq!(register(&[("a", 2)], 11).await, [row("a", "active", 2, 2)]);
+        assert_eq!(register(&[("b", 1)], 20).await, [row("a", "retired", 3, 2), row("b", "active", 1, 1)]);
+        assert_eq!(register(&[("a", 2)], 19).await, [row("a", "retired", 3, 2), row("b", "active", 1, 1)]);
+        assert_eq!(register(&[("a", 2), ("b", 1)], 21).await, [row("a", "active", 4, 2), row("b", "active", 1, 1)]);
+        record.end().await;
+    }
+}
+
+#[tokio::test]
+async fn one_process_leads_until_it_gives_up_and_who_led_before_decides_nothing() {
+    for record in [Record::sqlite().await, Record::server().await] {
+        let results = &record.results;
+        let lead = |alone| Lead { owner: Uuid::now_v7(), who: "test:1".to_owned(), alone };
+        let (one, two, alone) = (lead(false), lead(false), lead(true));
+        let epoch = async |lead: &Lead| results.take_turn(lead).await.expect("a turn").epoch;
+        assert_eq!(epoch(&one).await, Some(1));
+        assert_eq!(epoch(&two).await, None);
+        assert!(results.look_to_fire(&two).await.expect("a look").led);
+        assert_eq!(epoch(&one).await, Some(1));
+        results.give_up_lead(two.owner).await.expect("nothing happens");
+        assert_eq!(epoch(&two).await, None);
+        results.give_up_lead(one.owner).await.expect("it is given up");
+        assert_eq!(epoch(&two).await, Some(2));
+        assert_eq!(epoch(&one).await, None);
+        // The owner of a directory knows that whoever led has ended.
+        assert_eq!(epoch(&alone).await, Some(3));
+        assert_eq!(epoch(&two).await, None);
+        assert_eq!(results.leader().await.expect("a leader").map(|leader| leader.epoch), Some(3));
+        record.end().await;
+    }
+}
