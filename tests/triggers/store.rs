@@ -2,7 +2,7 @@
 
 use spinor_consumers::{
     results::{Given, Lead, Results},
-    schedule::{Spec, Timing},
+    schedule::{Misfire, Overlap, Spec, Timing},
 };
 use spinor_executors::{Job, Json};
 use uuid::Uuid;
@@ -67,6 +67,44 @@ async fn one_process_leads_until_it_gives_up_and_who_led_before_decides_nothing(
         assert_eq!(epoch(&alone).await, Some(3));
         assert_eq!(epoch(&two).await, None);
         assert_eq!(results.leader().await.expect("a leader").map(|leader| leader.epoch), Some(3));
+        record.end().await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_downtime_of_some_periods_each_policy_fires_what_it_says_and_writes_down_what_it_does_not() {
+    for record in [Record::sqlite().await, Record::server().await] {
+        let results = &record.results;
+        let lead = Lead { owner: Uuid::now_v7(), who: "test:1".to_owned(), alone: false };
+        let policies = [("skip", Misfire::Skip, 0), ("once", Misfire::Once, 1), ("all", Misfire::All, 4)];
+        let mut given = given(&policies.map(|(name, ..)| (name, 1)));
+        for (given, (_, misfire, _)) in given.iter_mut().zip(policies) {
+            (given.spec.misfire, given.spec.overlap) = (misfire, Overlap::Allow);
+        }
+        results.register_triggers(&given, 1, "test").await.expect("they are registered");
+        assert!(results.take_turn(&lead).await.expect("a turn").due.is_empty());
+        // As if nobody had been there for four instants.
+        let back = "last_instant = last_instant - 14400000000, next_instant = next_instant - 14400000000, \
+                    fire_at = fire_at - 14400000000";
+        record.execute(&format!("UPDATE schedules SET {back}")).await;
+        let due = results.take_turn(&lead).await.expect("a turn").due;
+        assert!(results.take_turn(&lead).await.expect("a turn").due.is_empty());
+        for (name, _, fires) in policies {
+            let row = results.trigger(name).await.expect("an answer").expect("a trigger");
+            let ticks = results.ticks(row.id, 10).await.expect("its instants");
+            let due: Vec<_> = due.iter().filter(|tick| tick.name == name).map(|tick| tick.instant).collect();
+            let skipped: Vec<_> = ticks.iter().filter(|tick| tick.state == "skipped").collect();
+            // The last of the four is in time when this runs within a minute of a full hour.
+            assert!([fires, (fires + 1).min(4)].contains(&due.len()), "{name}: {due:?}");
+            assert_eq!(ticks.len(), due.len() + skipped.len(), "{name}: {ticks:#?}");
+            let told = format!("missed: {} instants from", 4 - due.len());
+            assert_eq!(skipped.len(), usize::from(due.len() < 4), "{name}: {ticks:#?}");
+            assert!(
+                skipped.iter().all(|tick| tick.note.as_ref().is_some_and(|note| note.starts_with(&told))),
+                "{ticks:#?}"
+            );
+            assert!(row.next > due.last().copied() && row.next > skipped.last().map(|tick| tick.instant), "{row:?}");
+        }
         record.end().await;
     }
 }
