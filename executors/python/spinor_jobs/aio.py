@@ -52,6 +52,8 @@ class AsyncRunHandle:
 
     def __init__(self, id: str, client: AsyncClient) -> None:
         self.id = id
+        #: How often it was retried by this handle's word; an end before that is not waited for.
+        self.replay = 0
         self._client = client
 
     def member(self, name: str) -> AsyncHandle:
@@ -153,7 +155,7 @@ class AsyncClient:
         while True:
             try:
                 record = await self.show_run(run)
-                if record.get("ended"):
+                if calls.has_ended(run, record):
                     return record
             except Refused as refused:
                 if not calls.is_coming(refused):
@@ -177,6 +179,8 @@ class AsyncClient:
     async def retry_run(self, run: Union[str, "AsyncRunHandle"]) -> Dict[str, Any]:
         """Does again what did not succeed in a run that has ended."""
         order: Dict[str, Any] = await self._ask(calls.retry_run(run))
+        if not isinstance(run, str):
+            run.replay = int(order["replay"])
         return order
 
     async def _waited(self, job: Union[str, AsyncHandle], timeout: Time) -> Dict[str, Any]:

@@ -210,3 +210,8 @@ def _path(job: Any) -> str:
 
 def _run_path(run: Any) -> str:
     return "/runs/" + quote(id_of(run), safe="")
+
+
+def has_ended(run: Any, record: Dict[str, Any]) -> bool:
+    """Is this the end that is waited for? After a retry, the one before it is not."""
+    return bool(record.get("ended")) and int(record.get("replay", 0)) >= int(getattr(run, "replay", 0))

@@ -105,7 +105,7 @@ class Client:
         while True:
             try:
                 record = self.show_run(run)
-                if record.get("ended"):
+                if calls.has_ended(run, record):
                     return record
             except Refused as refused:
                 if not calls.is_coming(refused):
@@ -128,6 +128,8 @@ class Client:
     def retry_run(self, run: Union[str, "RunHandle"]) -> Dict[str, Any]:
         """Does again what did not succeed in a run that has ended."""
         order: Dict[str, Any] = self._ask(calls.retry_run(run))
+        if not isinstance(run, str):
+            run.replay = int(order["replay"])
         return order
 
     def close(self) -> None:
@@ -190,6 +192,8 @@ class RunHandle:
 
     def __init__(self, id: str, client: Client) -> None:
         self.id = id
+        #: How often it was retried by this handle's word; an end before that is not waited for.
+        self.replay = 0
         self._client = client
 
     def __repr__(self) -> str:

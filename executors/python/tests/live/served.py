@@ -63,6 +63,8 @@ class Served(unittest.TestCase):
         self.assertEqual([one[:2] for one in failed.exception.failed], [("bad", "failed"), ("after", "skipped")])
         with self.assertRaises(JobFailed):
             failing.member("bad").result(60)
+        failing.retry()
+        self.assertEqual(failing.wait(60)["replay"], 1)  # Not the end before it.
         with self.assertRaises(Refused) as refused:
             self.client.run(chain(add(1, 1), NewJob("t.sum", queue="nowhere")))
         self.assertEqual(refused.exception.field, "members[1].queue")
