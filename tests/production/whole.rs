@@ -64,6 +64,7 @@ channel = connection.channel()
 channel.confirm_delivery()
 channel.basic_publish("", sys.argv[2] + ".jobs.one", b'{"shell": "echo from python"}',
                       pika.BasicProperties(type="command"), mandatory=True)
+channel.basic_publish("", sys.argv[2] + ".jobs.one", b"x" * (9 << 20), pika.BasicProperties(type="noop"), mandatory=True)
 connection.close()
 "#;
 
@@ -86,6 +87,14 @@ async fn a_message_of_a_python_client_with_type_and_body_alone_runs_and_is_recor
     let outputs: Vec<_> = record.attempts.iter().map(|attempt| attempt.report.stdout.head.as_str()).collect();
     assert_eq!(outputs, ["from python\n"]);
     assert_eq!(client.jobs(&filter).await.unwrap().rows.len(), 1, "one message is one job");
+    // One that could not be sent again is buried, and comes only once.
+    let dead = JobFilter { kind: Some("noop".to_owned()), ..JobFilter::default() };
+    let row = eventually_some("the large message to be a dead letter", PATIENCE, async || {
+        client.jobs(&dead).await.unwrap().rows.into_iter().find(|row| row.state == State::Dead)
+    })
+    .await;
+    let reason = format!("{:?}", client.job(row.id).await.unwrap());
+    assert!(reason.contains("the body has 9437184 bytes"), "{reason}");
     drained(process).await;
 }
 

@@ -10,7 +10,7 @@ use super::celery;
 use crate::{
     broker::{Address, Outgoing, Settlement, Verdict},
     entry,
-    message::{self, Message, Properties, header},
+    message::{self, MAX_BODY, Message, Properties, header},
     next,
     planted::{Fault, planted},
 };
@@ -128,8 +128,10 @@ fn reply(reply_to: &str, report: &Report, job: &Job) -> Outgoing {
     Outgoing { to: Address::Reply(reply_to.to_owned()), message: Message { properties, body }, must: false }
 }
 
-/// A message that can't be handled: the whole of it goes to the dead-letter table with its reason.
+/// A message that can't be handled: the whole of it goes to the dead-letter table with its reason, up to the
+/// largest body that is sent.
 pub fn dead_letter(mut original: Message, from: &str, reason: &str, by: &str) -> Outgoing {
+    original.body.truncate(MAX_BODY);
     let headers = &mut original.properties.headers;
     let texts = [(header::REASON, reason), (header::FROM, from), (header::BURIED_BY, by), (header::VERSION, VERSION)];
     for (name, text) in texts {

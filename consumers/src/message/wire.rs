@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use spinor_executors::{HeaderValue, Headers, Job, Json};
 use uuid::Uuid;
 
-use super::{Message, Properties, celery, header};
+use super::{MAX_BODY, Message, Properties, celery, header};
 
 /// A message that is no job: it becomes a dead letter with this reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +95,13 @@ pub fn encode(job: &Job, journaled: bool) -> Message {
 /// The job in a message that came from `queue`; `default_kind` stands in for a missing `type`. Celery's own form
 /// is read as well.
 pub fn decode(message: &Message, queue: &str, default_kind: Option<&str>, now: Timestamp) -> Result<Decoded, Rubbish> {
+    let size = message.body.len();
+    if size > MAX_BODY {
+        // It could not be sent again, whatever becomes of it.
+        return Err(Rubbish(format!(
+            "the body has {size} bytes, at most {MAX_BODY} are taken; Spinor's own clients put large args aside"
+        )));
+    }
     if !celery::is_own_form(&message.properties) {
         return decode_ours(message, queue, default_kind, now);
     }
