@@ -84,9 +84,11 @@ pub(super) fn text(queues: &[QueueRow]) -> String {
             stats.lanes.as_ref().map_or_else(|| "-".to_owned(), |lanes| count(lanes).to_string())
         };
         let (high, low) = (lane(|lanes| lanes.high), lane(|lanes| lanes.low));
-        let consumers = match heard.map(|heard| stats.consumers.saturating_sub(heard)).filter(|silent| *silent > 0) {
-            Some(silent) => format!("{} ({silent} silent)", stats.consumers),
-            None => stats.consumers.to_string(),
+        // The broker counts subscriptions, of which a consumer may have several.
+        let consumers = match heard {
+            Some(heard) if *heard > 0 => heard.to_string(),
+            Some(_) if stats.consumers > 0 => format!("{} (silent)", stats.consumers),
+            _ => stats.consumers.to_string(),
         };
         let ready = stats.ready.to_string();
         let paused = paused.as_ref().map_or_else(|| "no".to_owned(), ToString::to_string);

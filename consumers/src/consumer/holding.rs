@@ -30,6 +30,9 @@ use crate::{
 
 /// A copy that is not here by then is not waited for.
 pub const ARRIVE: Duration = Duration::from_secs(5);
+/// After one that did not come, none is tried for so long: a queue that a killed broker half forgot answers
+/// nobody, and each job would wait for it.
+const REST: Duration = Duration::from_secs(15);
 /// The place of one that starts alone is waited for so long, if it was taken only so long ago.
 const QUICK: Duration = Duration::from_secs(1);
 /// At most so many copies are in hand.
@@ -48,6 +51,7 @@ pub struct Holding {
     open: OnceCell<()>,
     alone: Arc<Semaphore>,
     alone_since: Mutex<Instant>,
+    resting: Mutex<Option<Instant>>,
     /// The subscription's task; it outlives the intake.
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -72,6 +76,7 @@ impl Holding {
             open: OnceCell::new(),
             alone: Arc::new(Semaphore::new(1)),
             alone_since: Mutex::new(Instant::now()),
+            resting: Mutex::default(),
             tasks,
             stop,
         }
@@ -88,6 +93,10 @@ impl Holding {
         };
         *self.alone_since() = Instant::now();
         Some(permit)
+    }
+
+    fn resting(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn alone_since(&self) -> MutexGuard<'_, Instant> {
@@ -145,6 +154,9 @@ impl Holding {
     }
 
     async fn fetch(self: &Arc<Self>, key: AttemptKey, queue: &str, copy: Message) -> Option<Delivery> {
+        if self.resting().is_some_and(|since| since.elapsed() < REST) {
+            return None;
+        }
         let (send, mut arrived) = oneshot::channel();
         let publish = async {
             self.open.get_or_try_init(|| self.subscribe()).await.map_err(|error| error.to_string())?;
@@ -159,7 +171,10 @@ impl Holding {
         let why = match ended {
             Ok(Ok(delivery)) => return Some(delivery),
             Ok(Err(why)) => why,
-            Err(_) => "it did not come back in time".to_owned(),
+            Err(_) => {
+                *self.resting() = Some(Instant::now());
+                "it did not come back in time".to_owned()
+            }
         };
         // It may have come between the end of the wait and the look away.
         arrived.close();

@@ -235,21 +235,34 @@ impl Child {
 
     /// Ends it and all that belongs to it, softly if there is a grace. How it ended, and what could
     /// not be ended.
-    pub async fn end(mut self, grace: Duration, ear: &mut impl Ear) -> (Exit, Vec<String>) {
+    pub async fn end(self, grace: Duration, ear: &mut impl Ear) -> (Exit, Vec<String>) {
+        let (exit, left, _) = self.end_hearing(grace, ear).await;
+        (exit, left)
+    }
+
+    /// The same, with what it says meanwhile.
+    pub async fn end_hearing(mut self, grace: Duration, ear: &mut impl Ear) -> (Exit, Vec<String>, Vec<Said>) {
         let tree = self.tree();
         let mut ending =
             tokio::task::spawn_blocking(move || if grace.is_zero() { tree.kill() } else { tree.end(grace) });
+        let mut open = true;
         let left = loop {
             let [out, err] = &self.pipes;
             tokio::select! {
                 left = &mut ending => break left.unwrap_or_default(),
+                ready = self.socket.readable(), if open => open = ready.and_then(|()| self.take()).unwrap_or(false),
                 _ = readable(out.as_ref()), if out.is_some() => self.listen(0, ear),
                 _ = readable(err.as_ref()), if err.is_some() => self.listen(1, ear),
             }
         };
+        while self.take_now() == Some(true) {}
         self.drain(ear);
+        let mut said = Vec::new();
+        while let Ok(Some(body)) = self.frames.next() {
+            said.extend(words::read(&body));
+        }
         let status = self.hold.reap().ok().flatten();
-        (exit(self.hold.pid, status), left)
+        (exit(self.hold.pid, status), left, said)
     }
 
     /// Waits until it ended by itself, so long at most; then ends what is left.

@@ -197,8 +197,13 @@ async fn whatever_a_program_does_is_its_jobs_failure_and_the_next_one_runs() {
 async fn a_job_that_is_to_end_is_asked_first_and_then_ended_with_its_process() {
     let programs = program(|_| {});
     let mut ends = Vec::new();
-    for what in ["long", "hang"] {
-        let context = Arc::new(context());
+    for what in ["long", "hang", "finish"] {
+        let mut context = context();
+        if what == "finish" {
+            // It has to have begun by then, also on a busy machine.
+            context.soft_to_hard = Duration::from_secs(2);
+        }
+        let context = Arc::new(context);
         let (canceller, asked) = (context.canceller(), Arc::clone(&context));
         let (programs, args) = (programs.clone(), format!(r#"{{"do":"{what}"}}"#));
         let before = pid(&programs).await;
@@ -211,6 +216,8 @@ async fn a_job_that_is_to_end_is_asked_first_and_then_ended_with_its_process() {
     assert_eq!(ends[0].1, ends[1].1, "one that heeds stays");
     assert!(matches!(&ends[1].0, Outcome::Failed(why) if why.cause == Cause::Cancelled), "{:?}", ends[1].0);
     assert!(!runs(ends[1].1), "one that does not is gone");
+    assert!(matches!(&ends[2].0, Outcome::Succeeded(_)), "done at the last moment is done: {:?}", ends[2].0);
+    assert!(!runs(ends[2].1), "it goes all the same");
     // Nobody waits for it any more: it ends with all that belongs to it.
     let last = pid(&programs).await;
     let unwanted = tokio::time::timeout(Duration::from_millis(100), run(&programs, r#"{"do":"hang"}"#)).await;

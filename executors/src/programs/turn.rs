@@ -136,12 +136,25 @@ pub async fn run(mut child: Child, turn: Turn, program: &Program, pings: bool) -
             (Some(child), outcome, None)
         }
         End::Kill(grace, mut failure) => {
-            let (exit, left) = child.end(grace, &mut ear).await;
-            if !left.is_empty() {
-                failure.message.push_str("; could not be ended: ");
-                failure.message.push_str(&left.join(", "));
-            }
-            (None, Outcome::Failed(failure), Some(exit))
+            let (exit, left, said) = child.end_hearing(grace, &mut ear).await;
+            let succeeded = said.into_iter().find_map(|said| match said {
+                Said::Result(ended) if ended.execution == execution => Some(ended.outcome),
+                _ => None,
+            });
+            let outcome = match succeeded {
+                // It was done before it was ended.
+                Some(outcome @ Outcome::Succeeded(_)) if matches!(failure.cause, Cause::Timeout | Cause::Cancelled) => {
+                    outcome
+                }
+                _ => {
+                    if !left.is_empty() {
+                        failure.message.push_str("; could not be ended: ");
+                        failure.message.push_str(&left.join(", "));
+                    }
+                    Outcome::Failed(failure)
+                }
+            };
+            (None, outcome, Some(exit))
         }
         End::Gone => {
             let (exit, _) = child.see_off(GRACE, &mut ear).await;
