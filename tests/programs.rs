@@ -92,7 +92,7 @@ async fn a_rude_program_harms_only_its_jobs_and_leaves_nothing_behind_when_the_c
         assert!(told.contains("no module named images"), "{command:?}: {told}");
     }
     let nobody = site.spinor.run(&["kinds", "show", "nobody"]).await;
-    assert!(nobody.code() == 1 && nobody.stderr.contains("`nobody`"), "{nobody:?}");
+    assert!(nobody.code() == 2 && nobody.stderr.contains("`nobody`"), "{nobody:?}");
 
     // Two deaths under one job park it, its neighbour is untouched.
     let deadly = site.publish("rude", r#"{"do": "exit"}"#).await;

@@ -128,7 +128,11 @@ pub(super) async fn show(State(state): State<ApiState>, path: Result<Path<String
     let kind = steer::text_of(path)?;
     let rows = rows(&state).await?;
     let known = rows.iter().map(|row| row.kind.clone()).collect();
-    let problem = || Problem { known, ..Problem::not_found(format!("nobody serves the kind `{}`", clip(&kind))) };
+    let problem = || Problem {
+        known,
+        field: Some("kind".to_owned()),
+        ..Problem::not_found(format!("nobody serves the kind `{}`", clip(&kind)))
+    };
     rows.iter().find(|row| row.kind == kind).cloned().map(Json).ok_or_else(problem)
 }
 
