@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Mutex as AsyncMutex, mpsc, watch},
     time::{Instant, timeout},
 };
 
@@ -36,6 +36,9 @@ pub struct Known {
     silent: Mutex<HashMap<String, Instant>>,
     /// Does somebody listen for new ones?
     listening: AtomicBool,
+    /// One declares at a time: RabbitMQ answers the second before the queue of the first has started, and
+    /// closes the connection of whoever takes from it then.
+    making: AsyncMutex<()>,
 }
 
 impl Known {
@@ -126,6 +129,10 @@ impl Inner {
                 continue;
             }
             let name = name(queue, lane);
+            let _alone = self.lanes.making.lock().await;
+            if self.lanes.has(&name) {
+                continue;
+            }
             match topology::ensure_lane(&connection, &self.names, &name).await {
                 Ok(()) => {
                     self.lanes.found(&name);
@@ -190,6 +197,7 @@ impl Inner {
         }
         lock(&self.lanes.looked).insert(queue.to_owned(), Instant::now());
         let Ok(connection) = self.declaring() else { return };
+        let _alone = self.lanes.making.lock().await;
         for lane in [PriorityLane::High, PriorityLane::Low] {
             let name = name(queue, lane);
             // Whoever gets no answer looks again in a minute.

@@ -177,12 +177,15 @@ impl<'a> Step<'a> {
         if self.row.phase != MEMBERS {
             return Ok(());
         }
-        self.less_missing(&went_well).await?;
+        let followers = self.followers(&went_well).await?;
+        for (count, of) in &followers {
+            self.set(of, &format!("missing = missing - {count}")).await?;
+        }
         if self.is_stopped() {
             self.skip_all().await
         } else {
             self.skip_followers(failed).await?;
-            self.make_due(&went_well).await
+            self.make_due(&followers.into_values().flatten().collect::<Vec<_>>()).await
         }
     }
 
@@ -212,37 +215,34 @@ impl<'a> Step<'a> {
         self.writing.run(&sql.into(), values).await.map(drop)
     }
 
-    async fn less_missing(&mut self, needs: &[Uuid]) -> Result<(), ResultsError> {
+    /// Who needs these, by how many of them. Asked for apart: MariaDB would look through all members for each
+    /// statement that asks within.
+    async fn followers(&mut self, needs: &[Uuid]) -> Result<BTreeMap<i64, Vec<Uuid>>, ResultsError> {
+        let mut followers: BTreeMap<i64, Vec<Uuid>> = BTreeMap::new();
         if needs.is_empty() {
-            return Ok(());
+            return Ok(followers);
         }
         let (holes, ids) = list(needs);
-        let ids: Vec<Value> = ids.collect();
-        let sql = format!(
-            "UPDATE members SET missing = missing - (SELECT COUNT(*) FROM needs WHERE needs.run = members.run \
-             AND needs.follower = members.job AND needs.need IN {holes}) \
-             WHERE run = ? AND job IN (SELECT follower FROM needs WHERE run = ? AND need IN {holes})"
-        );
-        let own = || Value::Id(self.run);
-        let values = ids.iter().cloned().chain([own(), own()]).chain(ids.iter().cloned()).collect();
-        self.writing.run(&sql.into(), values).await.map(drop)
+        let sql = format!("SELECT follower, COUNT(*) FROM needs WHERE run = ? AND need IN {holes} GROUP BY follower");
+        for row in self.writing.fetch(&sql.into(), [Value::Id(self.run)].into_iter().chain(ids).collect()).await? {
+            followers.entry(row.int(1)?).or_default().push(row.id(0)?);
+        }
+        Ok(followers)
     }
 
-    /// The followers of these that miss nothing more.
-    async fn make_due(&mut self, needs: &[Uuid]) -> Result<(), ResultsError> {
-        if needs.is_empty() {
-            return Ok(());
+    /// Those of these that miss nothing more.
+    async fn make_due(&mut self, followers: &[Uuid]) -> Result<(), ResultsError> {
+        for some in followers.chunks(AT_ONCE) {
+            let (holes, ids) = list(some);
+            let sql = format!(
+                "UPDATE members SET state = '{}', due = ? WHERE run = ? AND state = '{}' AND missing <= 0 AND job IN {holes}",
+                word::DUE,
+                word::WAITING
+            );
+            let values = [Value::Int(self.stamp), Value::Id(self.run)].into_iter().chain(ids).collect();
+            self.writing.run(&sql.into(), values).await?;
         }
-        let (holes, ids) = list(needs);
-        let sql = format!(
-            "UPDATE members SET state = '{}', due = ? WHERE run = ? AND state = '{}' AND missing <= 0 \
-             AND job IN (SELECT follower FROM needs WHERE run = ? AND need IN {holes})",
-            word::DUE,
-            word::WAITING
-        );
-        let values =
-            [Value::Int(self.stamp), Value::Id(self.run), Value::Id(self.run)].into_iter().chain(ids).collect();
-        self.writing.run(&sql.into(), values).await.map(drop)
+        Ok(())
     }
 
     async fn skip_all(&mut self) -> Result<(), ResultsError> {
