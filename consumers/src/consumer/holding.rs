@@ -30,9 +30,9 @@ use crate::{
 
 /// A copy that is not here by then is not waited for.
 pub const ARRIVE: Duration = Duration::from_secs(5);
-/// After one that did not come, none is tried for so long: a queue that a killed broker half forgot answers
-/// nobody, and each job would wait for it.
-const REST: Duration = Duration::from_secs(15);
+/// After one that did not come, no job waits for one before it starts for so long: a queue that a killed broker
+/// half forgot answers nobody.
+const REST: Duration = Duration::from_secs(10);
 /// The place of one that starts alone is waited for so long, if it was taken only so long ago.
 const QUICK: Duration = Duration::from_secs(1);
 /// At most so many copies are in hand.
@@ -106,8 +106,9 @@ impl Holding {
     /// Moves a job that has not started to this consumer's queue; the delivery that answers for it
     /// from now on, which is the old one when the copy did not come.
     pub async fn hold(self: &Arc<Self>, key: AttemptKey, delivery: Delivery, copy: Message) -> Delivery {
+        let resting = self.resting().is_some_and(|since| since.elapsed() < REST);
         // One whose link is gone comes again by itself; a copy would make two of it.
-        if !self.broker.in_hand(&delivery.tag) {
+        if resting || !self.broker.in_hand(&delivery.tag) {
             return delivery;
         }
         match self.fetch(key, &delivery.queue, copy).await {
@@ -154,9 +155,6 @@ impl Holding {
     }
 
     async fn fetch(self: &Arc<Self>, key: AttemptKey, queue: &str, copy: Message) -> Option<Delivery> {
-        if self.resting().is_some_and(|since| since.elapsed() < REST) {
-            return None;
-        }
         let (send, mut arrived) = oneshot::channel();
         let publish = async {
             self.open.get_or_try_init(|| self.subscribe()).await.map_err(|error| error.to_string())?;
