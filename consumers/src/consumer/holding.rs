@@ -30,9 +30,6 @@ use crate::{
 
 /// A copy that is not here by then is not waited for.
 pub const ARRIVE: Duration = Duration::from_secs(5);
-/// After one that did not come, no job waits for one before it starts for so long: a queue that a killed broker
-/// half forgot answers nobody.
-const REST: Duration = Duration::from_secs(10);
 /// The place of one that starts alone is waited for so long, if it was taken only so long ago.
 const QUICK: Duration = Duration::from_secs(1);
 /// At most so many copies are in hand.
@@ -51,7 +48,6 @@ pub struct Holding {
     open: OnceCell<()>,
     alone: Arc<Semaphore>,
     alone_since: Mutex<Instant>,
-    resting: Mutex<Option<Instant>>,
     /// The subscription's task; it outlives the intake.
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -76,7 +72,6 @@ impl Holding {
             open: OnceCell::new(),
             alone: Arc::new(Semaphore::new(1)),
             alone_since: Mutex::new(Instant::now()),
-            resting: Mutex::default(),
             tasks,
             stop,
         }
@@ -95,10 +90,6 @@ impl Holding {
         Some(permit)
     }
 
-    fn resting(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn alone_since(&self) -> MutexGuard<'_, Instant> {
         self.alone_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,9 +97,8 @@ impl Holding {
     /// Moves a job that has not started to this consumer's queue; the delivery that answers for it
     /// from now on, which is the old one when the copy did not come.
     pub async fn hold(self: &Arc<Self>, key: AttemptKey, delivery: Delivery, copy: Message) -> Delivery {
-        let resting = self.resting().is_some_and(|since| since.elapsed() < REST);
         // One whose link is gone comes again by itself; a copy would make two of it.
-        if resting || !self.broker.in_hand(&delivery.tag) {
+        if !self.broker.in_hand(&delivery.tag) {
             return delivery;
         }
         match self.fetch(key, &delivery.queue, copy).await {
@@ -169,10 +159,7 @@ impl Holding {
         let why = match ended {
             Ok(Ok(delivery)) => return Some(delivery),
             Ok(Err(why)) => why,
-            Err(_) => {
-                *self.resting() = Some(Instant::now());
-                "it did not come back in time".to_owned()
-            }
+            Err(_) => "it did not come back in time".to_owned(),
         };
         // It may have come between the end of the wait and the look away.
         arrived.close();
