@@ -13,10 +13,10 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 
 from . import calls
 from .calls import Call
-from .errors import BrokenAnswer, Refused, Unreachable, WaitTimeout
+from .errors import BrokenAnswer, Refused, Unreachable
 from .newjob import NewJob
 from .publishing import as_job
-from .runs import NewRun, job_id, new_run
+from .runs import as_run, job_id
 from .times import Time, seconds
 
 
@@ -141,8 +141,7 @@ class AsyncClient:
 
     async def run(self, what: Any, **options: Any) -> "AsyncRunHandle":
         """Publishes a run of jobs; returns once the broker has all of it on disk. See `Client.run`."""
-        new = what if isinstance(what, NewRun) and not options else new_run(what, **options)
-        return AsyncRunHandle(str((await self._ask(calls.run(new)))["run"]), self)
+        return AsyncRunHandle(str((await self._ask(calls.run(as_run(what, options))))["run"]), self)
 
     async def show_run(self, run: Union[str, "AsyncRunHandle"]) -> Dict[str, Any]:
         """What is recorded of a run, with its members."""
@@ -151,7 +150,7 @@ class AsyncClient:
 
     async def wait_run(self, run: Union[str, "AsyncRunHandle"], timeout: Time = 3600) -> Dict[str, Any]:
         """Waits for a run's end, however it went; its record. `WaitTimeout` when the time is over."""
-        end, pause = time.monotonic() + seconds("timeout", timeout), 0.05
+        pauses = calls.pauses(run, timeout)
         while True:
             try:
                 record = await self.show_run(run)
@@ -160,15 +159,12 @@ class AsyncClient:
             except Refused as refused:
                 if not calls.is_coming(refused):
                     raise
-            if time.monotonic() >= end:
-                raise WaitTimeout(f"run {calls.id_of(run)} has not ended after {seconds('timeout', timeout):g} s")
-            await asyncio.sleep(min(pause, max(end - time.monotonic(), 0)))
-            pause = min(pause * 2, 1.0)
+            await asyncio.sleep(next(pauses))
 
     async def results(self, run: Union[str, "AsyncRunHandle"], timeout: Time = 3600) -> Dict[str, Any]:
         """Waits for the values of all members, by name; `RunFailed` when the run did not succeed."""
         members = calls.values_of(run, await self.wait_run(run, timeout))
-        return {name: await self.result(job, calls.ANSWER) for name, job in members}
+        return {name: await self.result(AsyncHandle(job, "", self, False), calls.ANSWER) for name, job in members}
 
     async def cancel_run(self, run: Union[str, "AsyncRunHandle"], *, why: Optional[str] = None,
                          by: Optional[str] = None) -> Dict[str, Any]:

@@ -6,7 +6,8 @@ Owns paths, bodies and the reading of answers. Refuses to send: a transport does
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
+import time
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from .errors import BatchRefused, BrokenAnswer, JobFailed, Refused, RunFailed, WaitTimeout
@@ -215,3 +216,18 @@ def _run_path(run: Any) -> str:
 def has_ended(run: Any, record: Dict[str, Any]) -> bool:
     """Is this the end that is waited for? After a retry, the one before it is not."""
     return bool(record.get("ended")) and int(record.get("replay", 0)) >= int(getattr(run, "replay", 0))
+
+
+def pauses(run: Any, timeout: Time) -> Iterator[float]:
+    """Seconds between looks at a run, longer each time; `WaitTimeout` once the time is over, which starts now."""
+    length = seconds("timeout", timeout)
+    end = time.monotonic() + length
+
+    def more() -> Iterator[float]:
+        pause = 0.05
+        while time.monotonic() < end:
+            yield min(pause, max(end - time.monotonic(), 0))
+            pause = min(pause * 2, 1.0)
+        raise WaitTimeout(f"run {id_of(run)} has not ended after {length:g} s")
+
+    return more()

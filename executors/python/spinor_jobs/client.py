@@ -16,10 +16,10 @@ from typing import Any, Dict, Iterable, List, Optional, Union
 
 from . import calls
 from .calls import Call, Place
-from .errors import BrokenAnswer, Refused, Unreachable, WaitTimeout
+from .errors import BrokenAnswer, Refused, Unreachable
 from .newjob import NewJob
 from .publishing import Handle, as_job
-from .runs import NewRun, job_id, new_run
+from .runs import as_run, job_id
 from .times import Time, seconds
 
 
@@ -91,8 +91,7 @@ class Client:
 
         ``what``: a `chain`, `group` or `chord`, a list of `Member`, or a `NewRun`; options are those of `NewRun`.
         """
-        new = what if isinstance(what, NewRun) and not options else new_run(what, **options)
-        return RunHandle(str(self._ask(calls.run(new))["run"]), self)
+        return RunHandle(str(self._ask(calls.run(as_run(what, options)))["run"]), self)
 
     def show_run(self, run: Union[str, "RunHandle"]) -> Dict[str, Any]:
         """What is recorded of a run, with its members."""
@@ -101,7 +100,7 @@ class Client:
 
     def wait_run(self, run: Union[str, "RunHandle"], timeout: Time = 3600) -> Dict[str, Any]:
         """Waits for a run's end, however it went; its record. `WaitTimeout` when the time is over."""
-        end, pause = time.monotonic() + seconds("timeout", timeout), 0.05
+        pauses = calls.pauses(run, timeout)
         while True:
             try:
                 record = self.show_run(run)
@@ -110,15 +109,12 @@ class Client:
             except Refused as refused:
                 if not calls.is_coming(refused):
                     raise
-            if time.monotonic() >= end:
-                raise WaitTimeout(f"run {calls.id_of(run)} has not ended after {seconds('timeout', timeout):g} s")
-            time.sleep(min(pause, max(end - time.monotonic(), 0)))
-            pause = min(pause * 2, 1.0)
+            time.sleep(next(pauses))
 
     def results(self, run: Union[str, "RunHandle"], timeout: Time = 3600) -> Dict[str, Any]:
         """Waits for the values of all members, by name; `RunFailed` when the run did not succeed."""
         members = calls.values_of(run, self.wait_run(run, timeout))
-        return {name: self.result(job, calls.ANSWER) for name, job in members}
+        return {name: self.result(Handle(job, asks=self), calls.ANSWER) for name, job in members}
 
     def cancel_run(self, run: Union[str, "RunHandle"], *, why: Optional[str] = None, by: Optional[str] = None) -> Dict[str, Any]:
         """Asks that a run ends: nothing more is started, and what runs is ended."""

@@ -5,6 +5,7 @@ Owns the forms ``{"$from": ...}`` and ``{"$state": ...}`` (``docs/runs.md``), an
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Callable, Dict, Iterator, List, Tuple, Union
 
 Ask = Union[str, List[str]]
@@ -52,6 +53,8 @@ def holds_input(value: Any) -> bool:
         return any(holds_input(one) for one in value.values())
     if isinstance(value, (list, tuple)):
         return any(holds_input(one) for one in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return any(holds_input(getattr(value, one.name)) for one in dataclasses.fields(value))
     return isinstance(value, Input)
 
 

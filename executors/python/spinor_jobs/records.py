@@ -159,7 +159,8 @@ class Parameters:
         later = {name for name, value in args.items() if holds_input(value)}
         known = {name: value for name, value in carried.items() if name not in later}
         _read(known, "", {name: one for name, one in self._fields.items() if name not in later}, self._more)
-        return carried
+        # Else it would be read as such a call.
+        return {"args": [], "kwargs": carried} if self._is_call(carried) else carried
 
     def _bound(self, positional: Tuple[Any, ...], named: Dict[str, Any]) -> Dict[str, Any]:
         """The args of a call by their names."""

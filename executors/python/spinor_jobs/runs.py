@@ -130,6 +130,15 @@ def new_run(what: Union[Step, Iterable[Member]], *, name: str = "", on_failure: 
     return run
 
 
+def as_run(what: Any, options: Dict[str, Any]) -> NewRun:
+    """A run as it is, or made of a shape and options."""
+    if not isinstance(what, NewRun):
+        return new_run(what, **options)
+    if options:
+        raise TypeError(f"{', '.join(options)}: a NewRun has its own")
+    return what
+
+
 class _Before(NamedTuple):
     needs: Tuple[str, ...]
     value: Optional[Ask]
@@ -140,6 +149,7 @@ class _Names:
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self._taken: Set[str] = set()
+        self._numbers: Dict[str, int] = {}
         for name in _given(steps):
             if name in self._taken:
                 raise ValueError(f"member `{name}`: there are two of this name")
@@ -149,11 +159,13 @@ class _Names:
         given = member.name or member.job.member
         if given:
             return given
-        kind, number = member.job.kind, 1
-        name = kind
+        kind = member.job.kind
+        number = self._numbers.get(kind, 1)
+        name = kind if number == 1 else f"{kind}-{number}"
         while name in self._taken or name in _CLOSING:
             number += 1
             name = f"{kind}-{number}"
+        self._numbers[kind] = number
         self._taken.add(name)
         return name
 
@@ -182,7 +194,6 @@ def _flat(step: Step, before: _Before, names: _Names, into: List[Member]) -> _Be
         return _Before(tuple(dict.fromkeys(need for end in ends for need in end.needs)), values)
     member = step if isinstance(step, Member) else Member(step)
     name = names.of(member)
-    needs = list(dict.fromkeys([*before.needs, *member.needs]))
 
     def place(word: str, ask: Ask) -> Dict[str, Ask]:
         if ask != BEFORE:
@@ -192,8 +203,9 @@ def _flat(step: Step, before: _Before, names: _Names, into: List[Member]) -> _Be
         return {word: before.value}
 
     args = put_in(plain(member.job.args), place)
-    needs += [one for one in dict.fromkeys(asked(args)) if one not in (*needs, "*", name)]
-    into.append(replace(member, job=replace(member.job, args=args, member=None), name=name, needs=tuple(needs)))
+    asks = (one for one in asked(args) if one not in ("*", name))
+    needs = tuple(dict.fromkeys([*before.needs, *member.needs, *asks]))
+    into.append(replace(member, job=replace(member.job, args=args, member=None), name=name, needs=needs))
     return _Before((name,), name)
 
 

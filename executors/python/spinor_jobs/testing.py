@@ -17,7 +17,7 @@ from .errors import JobFailed, SpinorError, WaitTimeout
 from .inline_run import InlineRun
 from .job import Job, jobs
 from .newjob import NewJob, retry_of
-from .runs import NewRun, new_run
+from .runs import as_run
 from .times import Time
 from .values import plain
 
@@ -93,7 +93,7 @@ class Inline(List[InlineHandle]):
 
     def run(self, what: Any, **options: Any) -> InlineRun:
         """Runs a run at once, as `Client.run` publishes one."""
-        return InlineRun(what if isinstance(what, NewRun) and not options else new_run(what, **options), self)
+        return InlineRun(as_run(what, options), self)
 
     def of(self, kind: str) -> List[InlineHandle]:
         """Those of one kind."""

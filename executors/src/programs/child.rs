@@ -37,6 +37,8 @@ const DESCRIPTOR: &str = "3";
 const MOVE: &str = "exec \"$@\" 3<&0 </dev/null";
 /// Read at once.
 const BUFFER: usize = 64 * 1024;
+/// What its socket holds, in reads.
+const HELD: usize = 16;
 /// What it does not read is kept for it up to this.
 const UNREAD: usize = 24 << 20;
 /// From SIGTERM to SIGKILL.
@@ -236,33 +238,52 @@ impl Child {
     /// Ends it and all that belongs to it, softly if there is a grace. How it ended, and what could
     /// not be ended.
     pub async fn end(self, grace: Duration, ear: &mut impl Ear) -> (Exit, Vec<String>) {
-        let (exit, left, _) = self.end_hearing(grace, ear).await;
-        (exit, left)
+        self.end_hearing(grace, ear, |_| {}).await
     }
 
-    /// The same, with what it says meanwhile.
-    pub async fn end_hearing(mut self, grace: Duration, ear: &mut impl Ear) -> (Exit, Vec<String>, Vec<Said>) {
+    /// The same, with what it says meanwhile; nothing of it is kept here.
+    pub async fn end_hearing(
+        mut self,
+        grace: Duration,
+        ear: &mut impl Ear,
+        mut heard: impl FnMut(Said),
+    ) -> (Exit, Vec<String>) {
         let tree = self.tree();
         let mut ending =
             tokio::task::spawn_blocking(move || if grace.is_zero() { tree.kill() } else { tree.end(grace) });
-        let mut open = true;
+        let mut open = self.pass_on(&mut heard);
         let left = loop {
             let [out, err] = &self.pipes;
             tokio::select! {
                 left = &mut ending => break left.unwrap_or_default(),
-                ready = self.socket.readable(), if open => open = ready.and_then(|()| self.take()).unwrap_or(false),
+                ready = self.socket.readable(), if open => {
+                    open = ready.and_then(|()| self.take()).unwrap_or(false) && self.pass_on(&mut heard);
+                }
                 _ = readable(out.as_ref()), if out.is_some() => self.listen(0, ear),
                 _ = readable(err.as_ref()), if err.is_some() => self.listen(1, ear),
             }
         };
-        while self.take_now() == Some(true) {}
-        self.drain(ear);
-        let mut said = Vec::new();
-        while let Ok(Some(body)) = self.frames.next() {
-            said.extend(words::read(&body));
+        // No more than a socket holds: one that could not be ended may write for ever.
+        for _ in 0..HELD {
+            if !open || self.take_now() != Some(true) {
+                break;
+            }
+            open = self.pass_on(&mut heard);
         }
+        self.drain(ear);
         let status = self.hold.reap().ok().flatten();
-        (exit(self.hold.pid, status), left, said)
+        (exit(self.hold.pid, status), left)
+    }
+
+    /// Passes on the frames that are whole; `false` when what came is no frame.
+    fn pass_on(&mut self, heard: &mut impl FnMut(Said)) -> bool {
+        loop {
+            match self.frames.next() {
+                Ok(Some(body)) => words::read(&body).map_or((), &mut *heard),
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Waits until it ended by itself, so long at most; then ends what is left.

@@ -136,12 +136,13 @@ pub async fn run(mut child: Child, turn: Turn, program: &Program, pings: bool) -
             (Some(child), outcome, None)
         }
         End::Kill(grace, mut failure) => {
-            let (exit, left, said) = child.end_hearing(grace, &mut ear).await;
-            let succeeded = said.into_iter().find_map(|said| match said {
-                Said::Result(ended) if ended.execution == execution => Some(ended.outcome),
-                _ => None,
+            let mut result = None;
+            let ended = child.end_hearing(grace, &mut ear, |said| match said {
+                Said::Result(ended) if ended.execution == execution && result.is_none() => result = Some(ended.outcome),
+                _ => {}
             });
-            let outcome = match succeeded {
+            let (exit, left) = ended.await;
+            let outcome = match result {
                 // It was done before it was ended.
                 Some(outcome @ Outcome::Succeeded(_)) if matches!(failure.cause, Cause::Timeout | Cause::Cancelled) => {
                     outcome
