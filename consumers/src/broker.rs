@@ -60,6 +60,16 @@ pub enum Address {
     },
 }
 
+impl Address {
+    /// A work queue, at once or after a while.
+    pub fn after(queue: String, delay: Option<Duration>) -> Self {
+        match delay.filter(|delay| !delay.is_zero()) {
+            Some(after) => Self::Delayed { queue, after },
+            None => Self::Work(queue),
+        }
+    }
+}
+
 /// A message on its way to an address.
 #[derive(Clone, Debug)]
 pub struct Outgoing {

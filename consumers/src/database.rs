@@ -29,7 +29,7 @@ use crate::{anchor::Anchor, results::ResultsError};
 
 pub use self::{
     login::{Keys, look},
-    values::{Column, Value},
+    values::{Column, Value, holes},
 };
 
 /// No question may take longer, so that none pins SQLite's log or a connection.
@@ -53,6 +53,34 @@ pub enum Flavour {
     MySql,
     /// `ON DUPLICATE KEY UPDATE .. VALUES(c)`.
     MariaDb,
+}
+
+impl Flavour {
+    /// Holds the rows that a question reads, where a transaction does not have the database for itself.
+    pub const fn lock(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::MySql | Self::MariaDb => " FOR UPDATE",
+        }
+    }
+
+    /// The database's clock, in microseconds since 1970.
+    pub const fn now(self) -> &'static str {
+        match self {
+            Self::Sqlite => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+            Self::MySql | Self::MariaDb => "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
+        }
+    }
+
+    /// A statement in its words: `{now}` is [`Self::now`], `{lock}` is [`Self::lock`], and `{insert}` leaves
+    /// alone what is there; only for rows of a fixed form, whose content is never refused.
+    pub fn words(self, sql: &str) -> String {
+        let insert = match self {
+            Self::Sqlite => "INSERT OR IGNORE",
+            Self::MySql | Self::MariaDb => "INSERT IGNORE",
+        };
+        sql.replace("{now}", self.now()).replace("{lock}", self.lock()).replace("{insert}", insert)
+    }
 }
 
 /// The pools of one database.

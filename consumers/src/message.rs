@@ -13,7 +13,7 @@ use spinor_executors::{HeaderValue, Headers};
 
 pub use past::{Past, Probation};
 pub(crate) use wire::identity;
-pub use wire::{Decoded, Rubbish, attempt_of, decode, encode, kind_of, run_of};
+pub use wire::{Decoded, Rubbish, attempt_of, decode, encode, encode_claimed, kind_of, run_of};
 
 /// The largest body we send, in bytes. RabbitMQ 4 refuses more than 16 MiB.
 pub const MAX_BODY: usize = 8 << 20;

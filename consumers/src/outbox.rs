@@ -10,7 +10,7 @@ mod table;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use spinor_executors::{HeaderValue, Job};
+use spinor_executors::Job;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,7 +20,7 @@ use crate::{
     broker::{Address, AnyBroker, Broker as _, Outgoing, PublishError},
     entry::Entry,
     marks::StateCell,
-    message::{self, header},
+    message,
     planted::{Fault, planted},
 };
 use table::{Row, Table};
@@ -123,9 +123,9 @@ struct Memory {
 #[derive(Default)]
 struct Settled {
     /// The broker has these jobs: number and id.
-    published: Vec<(i64, String)>,
+    published: Vec<(i64, Vec<u8>)>,
     /// Never to be published: number, id and why.
-    refused: Vec<(i64, String, String)>,
+    refused: Vec<(i64, Vec<u8>, String)>,
 }
 
 impl Relay {
@@ -221,10 +221,10 @@ impl Relay {
 
     /// Relays one batch; tells how many rows there were, or nothing when another relay has the lease.
     async fn turn(&self, memory: &mut Memory) -> Result<Option<usize>, Trouble> {
-        if memory.table.is_none() {
-            memory.table = Some(Table::open(&self.settings).await.map_err(Trouble::Database)?);
-        }
-        let Some(table) = &memory.table else { return Ok(None) };
+        let table = match &mut memory.table {
+            Some(table) => table,
+            none => none.insert(Table::open(&self.settings).await.map_err(Trouble::Database)?),
+        };
         // First, so that a row that cannot be removed is not published again and again.
         remove(table, &mut memory.settled).await?;
         let heads = table.heads(memory.rows).await.map_err(Trouble::Database)?;
@@ -297,7 +297,7 @@ impl Relay {
     }
 
     async fn order(&self, row: &Row) -> Result<Order, Refusal> {
-        let id = Uuid::try_parse(&row.id).map_err(|_| Refusal::ForEver("id: expected a UUID".to_owned()))?;
+        let id = Uuid::try_parse_ascii(&row.id).map_err(|_| Refusal::ForEver("id: expected a UUID".to_owned()))?;
         let mut order = self.reader.read(id, &row.job, row.age).map_err(Refusal::ForEver)?;
         self.blobs.put_args(&mut order.job).await.map_err(|error| match error {
             BlobError::TooLarge { .. } => Refusal::ForEver(format!("args: {error}")),
@@ -308,14 +308,14 @@ impl Relay {
         Ok(order)
     }
 
-    fn tell(&self, refused: &[(i64, String, String)]) {
+    fn tell(&self, refused: &[(i64, Vec<u8>, String)]) {
         let Some((_, id, why)) = refused.first() else { return };
         let (rows, outbox, table) = (refused.len(), &self.settings.place, &self.settings.table);
         tracing::warn!(
             rows,
             outbox,
             table,
-            first = id,
+            first = %String::from_utf8_lossy(id),
             why,
             "Rows of an outbox can never be published and are set aside; their column `refused` says why. Mend such a row and set it to NULL, or delete it."
         );
@@ -329,14 +329,8 @@ enum Refusal {
 
 /// Perhaps a copy of what a relay published that died before it removed the row: claimed.
 fn outgoing(order: &Order) -> Outgoing {
-    let queue = order.job.queue.clone();
-    let to = match order.delay.filter(|delay| !delay.is_zero()) {
-        Some(after) => Address::Delayed { queue, after },
-        None => Address::Work(queue),
-    };
-    let mut message = message::encode(&order.job, order.journaled);
-    message.properties.headers.insert(header::CLAIM.to_owned(), HeaderValue::Bool(true));
-    Outgoing { to, message, must: true }
+    let to = Address::after(order.job.queue.clone(), order.delay);
+    Outgoing { to, message: message::encode_claimed(&order.job, order.journaled), must: true }
 }
 
 async fn remove(table: &Table, settled: &mut Settled) -> Result<(), Trouble> {

@@ -37,8 +37,13 @@ pub fn read_ca_file(path: &Path) -> Result<String, String> {
 /// What a failed TLS handshake means and what to do; `None` for every other error. `server` is its
 /// key in the configuration.
 pub(crate) fn explain(error: &(dyn Error + 'static), server: &str) -> Option<String> {
+    explain_by(error, server, &format!("`{server}_ca`"))
+}
+
+/// The same where an authority is named by other words.
+pub(crate) fn explain_by(error: &(dyn Error + 'static), server: &str, authority: &str) -> Option<String> {
     match find(error)? {
-        rustls::Error::InvalidCertificate(why) => Some(certificate(why, server)),
+        rustls::Error::InvalidCertificate(why) => Some(certificate(why, server, authority)),
         rustls::Error::InvalidMessage(_) => Some(format!(
             "the server does not speak TLS on this port; name its TLS port in `{server}`, or an address without TLS"
         )),
@@ -50,16 +55,14 @@ pub(crate) fn explain(error: &(dyn Error + 'static), server: &str) -> Option<Str
             other => format!("the server ended the TLS handshake ({other:?}); its log tells more"),
         }),
         rustls::Error::NoCertificatesPresented => Some("the server shows no certificate; give it one".to_owned()),
-        other => {
-            Some(format!("no TLS connection came about: {other}; an authority to trust is named by `{server}_ca`"))
-        }
+        other => Some(format!("no TLS connection came about: {other}; an authority to trust is named by {authority}")),
     }
 }
 
-fn certificate(why: &CertificateError, server: &str) -> String {
+fn certificate(why: &CertificateError, server: &str, authority: &str) -> String {
     let what = match why {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
-            "no authority that is trusted here has signed it; name the PEM file of the one that did as `{server}_ca`"
+            "no authority that is trusted here has signed it; name the PEM file of the one that did as {authority}"
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("{why}; use a name it is valid for in `{server}`, or give the server a certificate for this one")
@@ -68,7 +71,7 @@ fn certificate(why: &CertificateError, server: &str) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             format!("{why}; compare the clocks of both machines")
         }
-        _ => format!("{why}; look at it on the server, and at `{server}_ca`"),
+        _ => format!("{why}; look at it on the server, and at {authority}"),
     };
     format!("the server's certificate is refused: {what}")
 }

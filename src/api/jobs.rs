@@ -156,10 +156,7 @@ async fn send(state: &ApiState, mut jobs: Vec<Checked>, fresh: &[bool]) -> Vec<B
         .collect();
     let stored = jobs.iter().zip(&journaled).enumerate().filter(|(place, _)| !unstored.contains_key(place));
     let batch = stored.map(|(_, pair)| pair).map(|(Checked { job, delay, .. }, journaled)| Outgoing {
-        to: match delay.filter(|delay| !delay.is_zero()) {
-            Some(after) => Address::Delayed { queue: job.queue.clone(), after },
-            None => Address::Work(job.queue.clone()),
-        },
+        to: Address::after(job.queue.clone(), *delay),
         message: message::encode(job, *journaled),
         must: true,
     });

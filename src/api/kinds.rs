@@ -12,13 +12,14 @@ use axum::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use spinor_consumers::{
-    consumer::Served,
-    state::{Kind, Present, Subject},
-};
+use spinor_consumers::state::Present;
 use spinor_executors::{RetryPolicy, Timeout};
 
-use super::{Answer, ApiState, Problem, clip, steer};
+use super::{
+    Answer, ApiState, Problem, clip,
+    schemas::{Told, told},
+    steer,
+};
 use crate::config::Config;
 
 /// A kind that somebody serves, or served.
@@ -148,11 +149,7 @@ pub(super) fn troubles(alive: &[Present]) -> Vec<String> {
 async fn rows(state: &ApiState) -> Result<Vec<KindRow>, Problem> {
     let alive = steer::state_of(state)?.consumers().await?;
     let mut rows: BTreeMap<String, KindRow> = BTreeMap::new();
-    let mut marks = state.marks.all(Kind::Served);
-    marks.sort_by_key(|mark| std::cmp::Reverse(mark.version));
-    for mark in marks {
-        let Subject::Served { kind, form } = mark.subject else { continue };
-        let served: Served = mark.value.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
+    for Told { kind, form, served, at } in told(&state.marks) {
         let says_so = |present: &&Present| present.beat.forms.iter().any(|(of, its)| *of == kind && *its == form);
         let consumers = alive.iter().filter(says_so).map(|present| present.beat.consumer.clone()).collect();
         let row = rows.entry(kind.clone()).or_default();
@@ -160,7 +157,7 @@ async fn rows(state: &ApiState) -> Result<Vec<KindRow>, Problem> {
             row.program = Some(served.program.clone()).filter(|program| !program.is_empty());
             (row.schema, row.description) = (served.schema.clone(), served.description);
         }
-        row.last_seen = row.last_seen.max(Some(mark.at));
+        row.last_seen = row.last_seen.max(Some(at));
         let trouble = state.schemas.trouble(form);
         row.schemas.push(KindSchema { program: served.program, schema: served.schema, trouble, consumers });
     }

@@ -3,7 +3,7 @@
 //! Owns the JSON form of `POST /runs` with `members`, and its check: names, needs, cycles, sizes, each with
 //! the field named. What a single job may be is `new_job`'s.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -168,10 +168,11 @@ fn unknown_member(name: &str, names: &BTreeSet<String>) -> String {
 fn one_member(run: Uuid, new: NewMember, now: Timestamp) -> Result<Member, Problem> {
     let NewMember { name, needs, compensate, job } = new;
     let queue = job.queue.clone();
-    let mut member = checked(run, &name, job, now, &|asked| needs.iter().any(|need| need == asked))?;
+    let known: HashSet<&str> = needs.iter().map(String::as_str).collect();
+    let mut member = checked(run, &name, job, now, &|asked| known.contains(asked))?;
     if let Some(mut undo) = compensate {
         undo.queue = undo.queue.or(queue);
-        let known = |asked: &str| asked == name || needs.iter().any(|need| need == asked);
+        let known = |asked: &str| asked == name || known.contains(asked);
         let undo = checked(run, &format!("compensate:{name}"), undo, now, &known);
         member.compensate = Some(Box::new(undo.map_err(|problem| problem.within("compensate"))?));
     }

@@ -51,6 +51,11 @@ impl Problem {
         Self::new(404, "Not found", detail)
     }
 
+    /// In a line: its field, or this word for the whole, and what is wrong.
+    pub fn told(&self, whole: &str) -> String {
+        format!("{}: {}", self.field.as_deref().unwrap_or(whole), self.detail)
+    }
+
     /// The same, one level down in a list.
     #[must_use]
     pub fn within(mut self, place: &str) -> Self {

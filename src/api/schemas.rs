@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use spinor_consumers::{
     consumer::Served,
@@ -40,7 +41,7 @@ pub struct Schemas {
     marks: Arc<Marks>,
     state: StateCell,
     known: Mutex<Known>,
-    alive: tokio::sync::Mutex<Option<(Instant, Alive)>>,
+    alive: tokio::sync::Mutex<Option<(Instant, Option<Alive>)>>,
 }
 
 /// By kind, which schemas the consumers that are alive told.
@@ -144,14 +145,20 @@ impl Schemas {
         }
     }
 
-    /// Nothing when nobody can say.
+    /// Nothing when nobody can say, which is remembered, too: a batch must not wait for it job by job.
     async fn alive(&self) -> Option<Alive> {
-        let mut alive = self.alive.lock().await;
-        if let Some((at, known)) = alive.as_ref()
+        let mut last = self.alive.lock().await;
+        if let Some((at, known)) = last.as_ref()
             && at.elapsed() < FRESH
         {
-            return Some(Arc::clone(known));
+            return known.clone();
         }
+        let found = self.ask().await;
+        *last = Some((Instant::now(), found.clone()));
+        found
+    }
+
+    async fn ask(&self) -> Option<Alive> {
         let mut found: HashMap<String, HashSet<Uuid>> = HashMap::new();
         for present in self.state.get()?.consumers().await.ok()? {
             let told = present.beat.forms.iter();
@@ -162,19 +169,33 @@ impl Schemas {
                 found.entry(kind.clone()).or_default().insert(form);
             }
         }
-        let found = Arc::new(found);
-        *alive = Some((Instant::now(), Arc::clone(&found)));
-        Some(found)
+        Some(Arc::new(found))
     }
 }
 
+/// What a program told of a kind.
+pub(super) struct Told {
+    pub kind: String,
+    pub form: Uuid,
+    pub served: Served,
+    pub at: Timestamp,
+}
+
+/// All that was told, the last first.
+pub(super) fn told(marks: &Marks) -> Vec<Told> {
+    let mut marks = marks.all(Kind::Served);
+    marks.sort_by_key(|mark| std::cmp::Reverse(mark.version));
+    let told = marks.into_iter().filter_map(|mark| {
+        let Subject::Served { kind, form } = mark.subject else { return None };
+        let served = mark.value.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
+        Some(Told { kind, form, served, at: mark.at })
+    });
+    told.collect()
+}
+
 fn read(marks: &Marks, before: &HashMap<Uuid, Compiled>) -> Known {
-    let mut served = marks.all(Kind::Served);
-    served.sort_by_key(|mark| std::cmp::Reverse(mark.version));
     let (mut kinds, mut compiled): (HashMap<String, Vec<Form>>, HashMap<Uuid, Compiled>) = Default::default();
-    for mark in served {
-        let Subject::Served { kind, form } = mark.subject else { continue };
-        let served: Served = mark.value.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
+    for Told { kind, form, served, .. } in told(marks) {
         let schema = served.schema.and_then(|schema| {
             let known = compiled.get(&form).or_else(|| before.get(&form)).cloned();
             let made = known.unwrap_or_else(|| {

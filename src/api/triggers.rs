@@ -141,8 +141,9 @@ pub(super) async fn add(State(state): State<ApiState>, body: Result<Bytes, Bytes
     let new: NewTrigger = steer::read(body, &state)?;
     let name = new.name.clone().ok_or_else(|| Problem::field("name", "is missing"))?;
     let (given, by) = given(name, &new)?;
+    let row = state.results.put_trigger(&given, false, &by).await?;
     tracing::info!(trigger = given.name, by, "A trigger was added by a command.");
-    Ok(Json(state.results.put_trigger(&given, false, &by).await?))
+    Ok(Json(row))
 }
 
 /// `PUT /triggers/{name}`: this in the place of what it was.
@@ -159,14 +160,16 @@ pub(super) async fn edit(
         ));
     }
     let (given, by) = given(name, &new)?;
+    let row = state.results.put_trigger(&given, true, &by).await?;
     tracing::info!(trigger = given.name, by, "A trigger was edited by a command.");
-    Ok(Json(state.results.put_trigger(&given, true, &by).await?))
+    Ok(Json(row))
 }
 
 /// `POST /triggers/{name}/pause`.
 pub(super) async fn pause(State(state): State<ApiState>, Name(name): Name, who: Who) -> Answer<TriggerRow> {
+    let row = state.results.pause_trigger(&name, &who.by).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is paused by a command.");
-    Ok(Json(state.results.pause_trigger(&name, &who.by).await?))
+    Ok(Json(row))
 }
 
 /// What `resume` forgets.
@@ -185,8 +188,9 @@ pub(super) async fn resume(
     who: Who,
 ) -> Answer<TriggerRow> {
     let Resume { free } = query_of(query)?;
+    let row = state.results.resume_trigger(&name, free, &who.by).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is resumed by a command.");
-    Ok(Json(state.results.resume_trigger(&name, free, &who.by).await?))
+    Ok(Json(row))
 }
 
 /// `POST /triggers/{name}/fire`: now, beside its schedule.
@@ -198,6 +202,7 @@ pub(super) async fn fire(State(state): State<ApiState>, Name(name): Name, who: W
 
 /// `DELETE /triggers/{name}`: with its history; jobs that it fired go on.
 pub(super) async fn remove(State(state): State<ApiState>, Name(name): Name, who: Who) -> Answer<TriggerRow> {
+    let row = state.results.remove_trigger(&name).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is removed by a command.");
-    Ok(Json(state.results.remove_trigger(&name).await?))
+    Ok(Json(row))
 }

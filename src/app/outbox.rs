@@ -6,11 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use spinor_consumers::outbox::{Order, OutboxSettings, OutboxTarget, ReadRow};
 use uuid::Uuid;
 
+use super::consumers;
 use crate::{
-    api::{
-        Problem,
-        new_job::{self, Checked},
-    },
+    api::new_job::{self, Checked},
     config::{Config, Journal, OutboxDatabase},
 };
 
@@ -21,14 +19,10 @@ pub fn settings(config: &Config) -> Vec<OutboxSettings> {
         let (target, whose) = match database {
             OutboxDatabase::Sqlite(path) => {
                 // The same path on two machines is two files.
-                let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-                (OutboxTarget::Sqlite(path.clone()), format!("{host}:{}", path.display()))
+                (OutboxTarget::Sqlite(path.clone()), format!("{}:{}", consumers::host(), path.display()))
             }
             OutboxDatabase::MySql(endpoint) => {
-                let address = endpoint.reveal();
-                let server = address.rsplit_once('@').map_or(address, |(_, server)| server);
-                let server = server.trim_start_matches("mysql://").split('?').next().unwrap_or(server);
-                (OutboxTarget::MySql(address.to_owned()), server.to_owned())
+                (OutboxTarget::MySql(endpoint.reveal().to_owned()), endpoint.place().to_owned())
             }
         };
         let lease = format!("outbox-{}", Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{whose} {table}").as_bytes()));
@@ -42,7 +36,7 @@ pub struct FromRows(pub Arc<Config>);
 
 impl ReadRow for FromRows {
     fn read(&self, id: Uuid, job: &[u8], age: Duration) -> Result<Order, String> {
-        let (mut jobs, is_list) = new_job::read(job).map_err(|problem| told(&problem))?;
+        let (mut jobs, is_list) = new_job::read(job).map_err(|problem| problem.told("job"))?;
         let (Some(mut job), false) = (jobs.pop(), is_list) else {
             return Err("job: expected one job, this is a list".to_owned());
         };
@@ -52,7 +46,7 @@ impl ReadRow for FromRows {
         // Times count from when the row was written, as they would from a publish.
         let written = SignedDuration::try_from(age).ok().and_then(|age| Timestamp::now().checked_sub(age).ok());
         let Checked { job, delay, wanted } =
-            job.check(written.unwrap_or_else(Timestamp::now)).map_err(|problem| told(&problem))?;
+            job.check(written.unwrap_or_else(Timestamp::now)).map_err(|problem| problem.told("job"))?;
         if wanted.is_some() {
             return Err(
                 "unique: a key cannot be taken from an outbox, where nobody hears that it is taken; publish this \
@@ -62,13 +56,6 @@ impl ReadRow for FromRows {
         }
         let journaled = self.0.queue(&job.queue).journal == Journal::Full;
         Ok(Order { job, delay: delay.map(|delay| delay.saturating_sub(age)), journaled })
-    }
-}
-
-fn told(problem: &Problem) -> String {
-    match &problem.field {
-        Some(field) => format!("{field}: {}", problem.detail),
-        None => format!("job: {}", problem.detail),
     }
 }
 

@@ -11,10 +11,7 @@ use spinor_executors::{
 };
 
 use crate::{
-    api::{
-        Problem,
-        new_job::{self, Checked},
-    },
+    api::new_job::{self, Checked},
     config::{Config, Journal, ProgramConfig},
 };
 
@@ -65,11 +62,11 @@ pub struct FromJobs(pub Arc<Config>);
 impl Drafts for FromJobs {
     fn read(&self, jobs: &[u8]) -> Result<Vec<Draft>, String> {
         let text = with_delays(jobs).map_err(|error| format!("jobs: {error}"))?;
-        let (jobs, _) = new_job::read(&text).map_err(|problem| told(&problem))?;
+        let (jobs, _) = new_job::read(&text).map_err(|problem| problem.told("jobs"))?;
         let now = Timestamp::now();
         let drafts = jobs.into_iter().enumerate().map(|(place, job)| {
             let place = format!("[{place}]");
-            let checked = job.check(now).map_err(|problem| told(&problem.within(&place)))?;
+            let checked = job.check(now).map_err(|problem| problem.within(&place).told("jobs"))?;
             self.draft(checked).map_err(|why| format!("{place}.{why}"))
         });
         drafts.collect()
@@ -100,13 +97,6 @@ impl FromJobs {
         }
         let journaled = self.0.queue(&job.queue).journal == Journal::Full;
         Ok(Draft { job, delay, journaled })
-    }
-}
-
-fn told(problem: &Problem) -> String {
-    match &problem.field {
-        Some(field) => format!("{field}: {}", problem.detail),
-        None => format!("jobs: {}", problem.detail),
     }
 }
 

@@ -10,7 +10,10 @@ use spinor_consumers::{
 use spinor_executors::{Job, Json};
 use uuid::Uuid;
 
-use super::{Request, Workload, programs, site::QUEUE};
+use super::{
+    Request,
+    site::{self, QUEUE},
+};
 
 /// Jobs handed over at once, and batches on their way: together the window of the floors.
 const BATCH: usize = 125;
@@ -19,8 +22,7 @@ const FLIGHTS: usize = 4;
 /// One job that does nothing.
 pub fn job(request: &Request) -> Result<Job> {
     let text = format!("\"{}\"", "x".repeat(request.payload.max(2) - 2));
-    let kind = if request.workload == Workload::Programs { programs::KIND } else { "noop" };
-    Ok(Job::new(kind, QUEUE, Json::new(text)?))
+    Ok(Job::new(site::kind(request), QUEUE, Json::new(text)?))
 }
 
 /// Publishes `jobs` jobs; their ids, once every one is safe and announced.

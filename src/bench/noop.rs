@@ -79,31 +79,16 @@ fn what(request: &Request, place: &Place, jobs: usize) -> String {
 /// The floors that this workload has here, each run once.
 async fn floor_round(request: &Request, place: &Place, jobs: usize) -> Result<Vec<(&'static str, Sample)>> {
     let (count, payload) = (jobs.to_string(), request.payload.to_string());
-    let size = ["--jobs", &count, "--payload", &payload];
-    let Some(url) = place.amqp() else {
-        let dir = place.scratch.join("statements");
-        let dir_text = dir.to_string_lossy().into_owned();
-        let mut arguments = vec!["statements", "--dir", &dir_text];
-        arguments.extend(size);
-        arguments.extend((!recorded(request)).then_some("--unrecorded"));
-        arguments.extend(request.journal.then_some("--journal"));
-        let sample = floors::sample(&arguments, jobs, None).await?;
-        std::fs::remove_dir_all(dir)?;
-        return Ok(vec![("the same statements raw", sample)]);
-    };
-    let broker = listener(place);
-    let mut amqp = vec!["amqp-noop", "--url", url];
-    amqp.extend(size);
-    amqp.extend(request.preloaded.then_some("--preloaded"));
-    amqp.extend(request.journal.then_some("--journal"));
-    let packed = floors::sample(&amqp, jobs, broker).await?;
+    let packed = packed(request, place, jobs).await?;
+    if place.embedded() {
+        return Ok(vec![("the same statements raw", packed)]);
+    }
     let mut round = Vec::new();
     if recorded(request) {
         let dir = place.scratch.join("insert");
         std::fs::create_dir_all(&dir)?;
         let rows = place.rows(&dir);
-        let mut insert = vec!["insert", "--into", &rows];
-        insert.extend(size);
+        let mut insert = vec!["insert", "--into", &rows, "--jobs", &count, "--payload", &payload];
         insert.extend(request.journal.then_some("--journal"));
         let insert = floors::sample(&insert, jobs, None).await?;
         std::fs::remove_dir_all(dir)?;
@@ -114,11 +99,38 @@ async fn floor_round(request: &Request, place: &Place, jobs: usize) -> Result<Ve
         };
         round.push(("packed loop + insert", both));
     } else if !request.journal {
-        amqp.extend(["--reports", "each"]);
-        round.push(("plain loop", floors::sample(&amqp, jobs, broker).await?));
+        round.push(("plain loop", broker_loop(request, place, jobs, &["--reports", "each"]).await?));
     }
     round.push((if request.journal { "packed, three messages" } else { "packed loop" }, packed));
     Ok(round)
+}
+
+/// The first floor of all: the broker's work with packed reports, by hand.
+pub async fn packed(request: &Request, place: &Place, jobs: usize) -> Result<Sample> {
+    broker_loop(request, place, jobs, &[]).await
+}
+
+async fn broker_loop(request: &Request, place: &Place, jobs: usize, more: &[&str]) -> Result<Sample> {
+    let (count, payload) = (jobs.to_string(), request.payload.to_string());
+    let dir = place.scratch.join("statements");
+    let dir_text = dir.to_string_lossy().into_owned();
+    let mut arguments = match place.amqp() {
+        Some(url) => vec!["amqp-noop", "--url", url],
+        None => vec!["statements", "--dir", &dir_text],
+    };
+    arguments.extend(["--jobs", &count, "--payload", &payload]);
+    if place.embedded() {
+        arguments.extend((!recorded(request)).then_some("--unrecorded"));
+    } else {
+        arguments.extend(request.preloaded.then_some("--preloaded"));
+    }
+    arguments.extend(request.journal.then_some("--journal"));
+    arguments.extend(more);
+    let sample = floors::sample(&arguments, jobs, listener(place)).await?;
+    if place.embedded() {
+        std::fs::remove_dir_all(dir)?;
+    }
+    Ok(sample)
 }
 
 /// The broker's process, where it is one of this machine.

@@ -34,7 +34,7 @@ pub async fn run(request: &Request, place: &Place) -> Result<Summary> {
     for _ in 0..request.rounds {
         if floors::program().is_some() {
             let pinged = ping_pong(request, place, jobs).await?;
-            let looped = raw_loop(request, place, jobs).await?;
+            let looped = noop::packed(request, place, jobs).await?;
             both.samples.push(Sample {
                 seconds: looped.seconds + pinged.seconds,
                 cpu_seconds: looped.cpu_seconds.zip(pinged.cpu_seconds).map(|(one, other)| one + other),
@@ -85,22 +85,4 @@ async fn ping_pong(request: &Request, place: &Place, jobs: usize) -> Result<Samp
     let arguments =
         ["ping-pong", "--jobs", &jobs_text, "--payload", &payload, "--processes", &processes, "--program", &program];
     floors::sample(&arguments, jobs, None).await
-}
-
-async fn raw_loop(request: &Request, place: &Place, jobs: usize) -> Result<Sample> {
-    let (jobs_text, payload) = (jobs.to_string(), request.payload.to_string());
-    let size = ["--jobs", &jobs_text, "--payload", &payload];
-    if let Some(url) = place.amqp() {
-        let mut arguments = vec!["amqp-noop", "--url", url];
-        arguments.extend(size);
-        arguments.extend(request.preloaded.then_some("--preloaded"));
-        return floors::sample(&arguments, jobs, noop::listener(place)).await;
-    }
-    let dir = place.scratch.join("statements");
-    let dir_text = dir.to_string_lossy().into_owned();
-    let mut arguments = vec!["statements", "--dir", &dir_text, "--unrecorded"];
-    arguments.extend(size);
-    let sample = floors::sample(&arguments, jobs, None).await?;
-    std::fs::remove_dir_all(dir)?;
-    Ok(sample)
 }

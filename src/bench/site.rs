@@ -138,7 +138,7 @@ impl Site {
 }
 
 /// What its jobs are.
-const fn kind(request: &Request) -> &'static str {
+pub const fn kind(request: &Request) -> &'static str {
     match request.workload {
         Workload::Programs => programs::KIND,
         _ => "noop",

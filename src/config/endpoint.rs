@@ -60,6 +60,12 @@ impl Endpoint {
         rest.split(['/', '?', '#']).next().unwrap_or(rest)
     }
 
+    /// The servers named and the path, without parameters.
+    pub fn place(&self) -> &str {
+        let rest = parts(&self.0).2;
+        rest.split('?').next().unwrap_or(rest)
+    }
+
     /// Host and port of the first server named; the port is the scheme's own when none is given.
     pub fn first_host(&self) -> (String, u16) {
         let (scheme, hosts) = (parts(&self.0).0, self.hosts());

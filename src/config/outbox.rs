@@ -50,8 +50,7 @@ pub(super) fn has_form(text: &str) -> bool {
 }
 
 fn names_database(text: &str) -> bool {
-    let rest = text.rsplit_once('@').map_or(text, |(_, rest)| rest).trim_start_matches("mysql://");
-    rest.split_once('/').is_some_and(|(_, path)| !path.split('?').next().unwrap_or_default().is_empty())
+    Endpoint::new(text).place().split_once('/').is_some_and(|(_, name)| !name.is_empty())
 }
 
 impl Rules<'_> {

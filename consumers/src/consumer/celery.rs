@@ -33,8 +33,8 @@ struct Exception<'a> {
 /// The answer to a job that came from Celery, if it did and somebody waits. `value` counts in place of the
 /// report's, which may only say where the value lies.
 pub fn answer(job: &Job, report: &Report, value: Option<&Json>) -> Option<Outgoing> {
-    let id = message::celery::task_id(&job.headers)?;
     let to = job.reply_to.as_deref()?;
+    let id = message::celery::task_id(&job.headers)?;
     let correlation = job.correlation_id.as_deref();
     if report.state == State::Succeeded {
         let null = Json::null();

@@ -12,8 +12,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use spinor_executors::{
-    Bounds, Cancelled, Cause, Context, Executor, HeaderValue, Job, Json, Outcome, Ready, Registry, Report, RetryPolicy,
-    State,
+    Bounds, Cancelled, Cause, Context, Executor, Job, Json, Outcome, Ready, Registry, Report, RetryPolicy, State,
     pool::{self, AttemptKey, Running, Work},
     programs::Drafts,
 };
@@ -267,9 +266,8 @@ impl Slots {
     /// Its publisher wants it later: it waits where all such jobs do, and is told to the record meanwhile.
     fn delay(&self, job: Job, journaled: bool, delivery: Delivery, rest: SignedDuration) {
         let lines = if journaled { Vec::new() } else { vec![Entry::Queued(Box::new(job.carried())).line()] };
-        let mut message = message::encode(&job, true);
         // A death between this and the ack leaves two of it.
-        message.properties.headers.insert(header::CLAIM.to_owned(), HeaderValue::Bool(true));
+        let message = message::encode_claimed(&job, true);
         let after = Duration::try_from(rest).unwrap_or_default();
         let publish = vec![Outgoing { to: Address::Delayed { queue: job.queue, after }, message, must: true }];
         self.settle(delivery, Settlement { lines, publish, verdict: Verdict::Ack });
@@ -347,11 +345,8 @@ impl Slots {
         // The place of one that starts alone is free when its answer is stored: until then a death counts.
         let alone = keeper.permit.take();
         drop(keeper);
-        let whole = match &outcome {
-            Outcome::Succeeded(value) => Some(value.clone()),
-            _ => None,
-        };
-        let (outcome, value_ref) = self.put_away(&job, outcome).await;
+        let (outcome, put) = self.put_away(&job, outcome).await;
+        let (value_ref, whole) = put.unzip();
         let outcome = self.put_drafts_away(&context, outcome).await;
         let Some(delivery) = self.running.end(&key) else { return };
         if is_cut_by_drain(&context, &outcome) {

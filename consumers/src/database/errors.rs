@@ -30,12 +30,12 @@ pub fn meaning(error: sqlx::Error) -> ResultsError {
 /// A log-in that can only be mended by a person, with what to do; `None` for every other error.
 pub fn refusal(error: &sqlx::Error, keys: &Keys) -> Option<String> {
     let Keys { address, password, authority } = keys;
-    if let Some(why) = tls::explain(error, address) {
-        return Some(why.replace(&format!("{address}_ca"), authority));
+    if let Some(why) = tls::explain_by(error, address, authority) {
+        return Some(why);
     }
     if let sqlx::Error::Tls(why) = error {
         return Some(format!(
-            "no TLS connection came about: {why}; set up TLS on the server, or take `{authority}` and `ssl-mode` away"
+            "no TLS connection came about: {why}; set up TLS on the server, or take {authority} and `ssl-mode` away"
         ));
     }
     let database = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;

@@ -36,13 +36,13 @@ pub struct Keys {
     pub address: &'static str,
     /// Its password, in the secrets file.
     pub password: &'static str,
-    /// Whom to trust.
+    /// Where it is told whom to trust, in words.
     pub authority: &'static str,
 }
 
 impl Keys {
     /// Those of the results database.
-    pub const RESULTS: Self = Self { address: "results", password: "results_password", authority: "results_ca" };
+    pub const RESULTS: Self = Self { address: "results", password: "results_password", authority: "`results_ca`" };
 }
 
 /// Logs in.

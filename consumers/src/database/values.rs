@@ -31,6 +31,11 @@ pub enum Value {
     Blob(Vec<u8>),
 }
 
+/// So many places for values.
+pub fn holes(count: usize) -> String {
+    vec!["?"; count].join(", ")
+}
+
 impl Value {
     /// About how many bytes it takes in a statement.
     pub fn size(&self) -> usize {

@@ -30,6 +30,13 @@ pub struct Decoded {
 /// Never kept on a copy: they double it, close the channel, or are the broker's own count.
 const DROPPED: [&str; 5] = ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"];
 
+/// The message of a job that may be a copy of another one: it is claimed before it runs.
+pub fn encode_claimed(job: &Job, journaled: bool) -> Message {
+    let mut message = encode(job, journaled);
+    message.properties.headers.insert(header::CLAIM.to_owned(), HeaderValue::Bool(true));
+    message
+}
+
 /// The message that carries a job: standard properties where they fit, else our headers.
 pub fn encode(job: &Job, journaled: bool) -> Message {
     let mut headers = job.headers.clone();

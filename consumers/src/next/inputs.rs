@@ -20,7 +20,7 @@ use spinor_executors::{BlobRef, Json, State};
 use uuid::Uuid;
 
 /// Deeper in the args nothing is looked for.
-const DEEPEST: usize = 64;
+pub(crate) const DEEPEST: usize = 64;
 
 /// How a member ended, and its value.
 #[derive(Clone, Debug, PartialEq)]
@@ -310,10 +310,11 @@ fn ask(value: &RawValue) -> Option<Ask> {
 }
 
 /// The fields of an object in the order they came, each value as its text.
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
+pub(crate) struct Fields<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
-    fn iter(&self) -> std::slice::Iter<'_, (String, &'a RawValue)> {
+    /// Each with its name.
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, (String, &'a RawValue)> {
         self.0.iter()
     }
 }
@@ -355,7 +356,7 @@ fn escaped(word: &str) -> String {
 }
 
 /// A text as JSON. Serialising text cannot fail.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 

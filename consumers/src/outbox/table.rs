@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{OutboxSettings, OutboxTarget};
 use crate::{
-    database::{Database, Flavour, Keys, Sql, Value},
+    database::{Database, Flavour, Keys, Sql, Value, holes},
     results::ResultsError,
 };
 
@@ -23,7 +23,7 @@ const WHY: usize = 1000;
 const KEYS: Keys = Keys {
     address: "outbox.databases",
     password: "outbox_password",
-    authority: "outbox.databases` (parameters `ssl-mode` and `ssl-ca",
+    authority: "the parameter `ssl-ca` in `outbox.databases`",
 };
 
 /// Why an outbox cannot be used. Named by what the caller does next.
@@ -68,7 +68,7 @@ pub struct Waiting {
 /// A row that may be read.
 pub struct Head {
     seq: i64,
-    id: String,
+    id: Vec<u8>,
     bytes: i64,
     age: Duration,
 }
@@ -76,7 +76,8 @@ pub struct Head {
 /// A row.
 pub struct Row {
     pub seq: i64,
-    pub id: String,
+    /// As it stands there, whatever it is.
+    pub id: Vec<u8>,
     /// How long ago it was written, by the database's own clock.
     pub age: Duration,
     pub job: Vec<u8>,
@@ -125,9 +126,8 @@ impl Table {
             let rows = self.database.ask(sql, Vec::new()).await?;
             let head = |row: &crate::database::Column| {
                 let age = u64::try_from(row.maybe_int(3)?.unwrap_or(0)).unwrap_or(0);
-                let id = String::from_utf8_lossy(&row.blob(1)?).into_owned();
                 let bytes = row.maybe_int(2)?.unwrap_or(0);
-                Ok(Head { seq: row.int(0)?, id, bytes, age: Duration::from_micros(age) })
+                Ok(Head { seq: row.int(0)?, id: row.blob(1)?, bytes, age: Duration::from_micros(age) })
             };
             rows.iter().map(head).collect::<Result<_, _>>()
         };
@@ -140,7 +140,7 @@ impl Table {
         &self,
         heads: Vec<Head>,
         max_args: usize,
-    ) -> Result<(Vec<Row>, Vec<(i64, String, String)>), OutboxError> {
+    ) -> Result<(Vec<Row>, Vec<(i64, Vec<u8>, String)>), OutboxError> {
         let most = i64::try_from(max_args.saturating_add(AROUND_ARGS)).unwrap_or(i64::MAX);
         let (mut taken, mut refused, mut sum) = (Vec::new(), Vec::new(), 0);
         for head in heads {
@@ -159,7 +159,7 @@ impl Table {
             return Ok((Vec::new(), refused));
         }
         let (number, bytes) = (self.number("seq"), self.bytes("job"));
-        let sql = format!("SELECT {number}, {bytes} FROM {} WHERE seq IN ({})", self.name, marks(taken.len()));
+        let sql = format!("SELECT {number}, {bytes} FROM {} WHERE seq IN ({})", self.name, holes(taken.len()));
         let values = taken.iter().map(|head| Value::Int(head.seq)).collect();
         let read = async {
             let rows = self.database.ask(sql, values).await?;
@@ -178,23 +178,24 @@ impl Table {
     /// Removes what was published, and sets aside what never will be, in one transaction.
     pub async fn settle(
         &self,
-        published: &[(i64, String)],
-        refused: &[(i64, String, String)],
+        published: &[(i64, Vec<u8>)],
+        refused: &[(i64, Vec<u8>, String)],
     ) -> Result<(), OutboxError> {
         let write = async {
+            // By both: a table that was emptied meanwhile may have begun to count anew.
+            let id = self.bytes("id");
             let mut writing = self.database.begin().await?;
             if !published.is_empty() {
-                let marks = marks(published.len());
-                // By both: a table that was emptied meanwhile may have begun to count anew.
-                let sql: Sql = format!("DELETE FROM {} WHERE seq IN ({marks}) AND id IN ({marks})", self.name).into();
+                let holes = holes(published.len());
+                let sql: Sql = format!("DELETE FROM {} WHERE seq IN ({holes}) AND {id} IN ({holes})", self.name).into();
                 let numbers = published.iter().map(|(seq, _)| Value::Int(*seq));
-                let ids = published.iter().map(|(_, id)| Value::Text(id.clone()));
+                let ids = published.iter().map(|(_, id)| Value::Blob(id.clone()));
                 writing.run(&sql, numbers.chain(ids).collect()).await?;
             }
-            let sql: Sql = format!("UPDATE {} SET refused = ? WHERE seq = ?", self.name).into();
-            for (seq, _, why) in refused {
+            let sql: Sql = format!("UPDATE {} SET refused = ? WHERE seq = ? AND {id} = ?", self.name).into();
+            for (seq, id, why) in refused {
                 let why = why.chars().take(WHY).collect();
-                writing.run(&sql, vec![Value::Text(why), Value::Int(*seq)]).await?;
+                writing.run(&sql, vec![Value::Text(why), Value::Int(*seq), Value::Blob(id.clone())]).await?;
             }
             writing.commit().await
         };
@@ -248,10 +249,6 @@ impl Table {
     fn meaning(&self, error: ResultsError) -> OutboxError {
         meaning(self.place.clone(), error)
     }
-}
-
-fn marks(count: usize) -> String {
-    vec!["?"; count].join(", ")
 }
 
 /// The errors of a database speak of the record, which this is not.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
-use spinor_executors::{HeaderValue, Job, Json};
+use spinor_executors::{Job, Json};
 
 use crate::{
     message::{self, Message, header},
@@ -96,13 +96,13 @@ pub fn anew(mut job: Job, replay: u32, edit: &Edit) -> Result<Job, NoJob> {
 
 /// Its message: it may be a copy of another replay with this number, so it is claimed.
 pub fn message(job: &Job) -> Message {
-    let mut message = message::encode(job, true);
-    message.properties.headers.insert(header::CLAIM.to_owned(), HeaderValue::Bool(true));
-    message
+    message::encode_claimed(job, true)
 }
 
 #[cfg(test)]
 mod tests {
+    use spinor_executors::HeaderValue;
+
     use super::*;
     use crate::message::{Past, Probation, Properties};
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Results, ResultsError,
-    database::{Flavour, Sql, Value},
+    database::{Flavour, Sql, Value, holes},
 };
 
 /// The size of a part. Servers take statements of 1 MiB and more.
@@ -115,11 +115,6 @@ impl Results {
         let sql = format!("SELECT DISTINCT job FROM blobs WHERE job IN ({})", holes(jobs.len()));
         self.0.database.ask(sql, ids(jobs)).await?.iter().map(|row| row.id(0)).collect()
     }
-}
-
-/// So many places for values.
-pub(super) fn holes(count: usize) -> String {
-    vec!["?"; count].join(", ")
 }
 
 /// Ids as values.

@@ -8,7 +8,7 @@ mod questions;
 mod row;
 mod step;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,9 @@ use uuid::Uuid;
 
 use super::{
     Results, ResultsError, Store,
-    database::{Flavour, Sql, Value, Writing},
-    errors::is_deadlock,
+    database::{Sql, Value, Writing, holes},
     schedules::ended,
-    write::jitter,
+    write::is_tried_again,
 };
 use crate::{
     entry::RunReport,
@@ -28,7 +27,6 @@ use crate::{
 };
 use step::Step;
 
-const DEADLOCK_TRIES: u32 = 6;
 /// What is due is published at once; after this long, and more in a large run, any trigger may do it.
 const OVERDUE: i64 = 5_000_000;
 
@@ -127,12 +125,9 @@ impl Results {
     pub async fn follow(&self, said: &[Next], cancelled: IsCancelled<'_>) -> Result<Followed, ResultsError> {
         let mut tries = 1;
         loop {
-            match self.0.follow_once(said, cancelled).await {
-                Err(error) if is_deadlock(&error) && tries < DEADLOCK_TRIES => {
-                    tokio::time::sleep(Duration::from_millis(u64::from(10 * tries + jitter(20)))).await;
-                    tries += 1;
-                }
-                end => return end,
+            let end = self.0.follow_once(said, cancelled).await;
+            if !is_tried_again(end.as_ref().err(), &mut tries).await {
+                return end;
             }
         }
     }
@@ -155,7 +150,7 @@ impl Results {
         let mut writing = self.0.database.begin().await?;
         for run in runs {
             // Whoever changes members has the lock of their run.
-            let sql = format!("SELECT phase FROM driven WHERE run = ?{}", lock(self.0.database.flavour()));
+            let sql = format!("SELECT phase FROM driven WHERE run = ?{}", self.0.database.flavour().lock());
             writing.fetch(&sql.into(), vec![Value::Id(run)]).await?;
         }
         for (run, job, replay) in sorted {
@@ -194,10 +189,7 @@ impl Store {
         }
         let mut followed = Followed::default();
         let mut writing = self.database.begin().await?;
-        alone.sort_by_key(|end| end.job);
-        for end in alone {
-            ended(&mut writing, self.database.flavour(), end).await?;
-        }
+        ended(&mut writing, self.database.flavour(), &alone).await?;
         for (run, said) in by_run {
             let new = said.iter().find_map(|next| if let Next::Run(new) = next { Some(&**new) } else { None });
             let Some(mut step) = Step::open(&mut writing, self.database.flavour(), run, new, self.clock()).await?
@@ -225,15 +217,15 @@ impl Store {
 }
 
 /// Ids as the end of a statement, `(?, ?, ...)`, in a few widths, so that the statement is found again.
-fn list(ids: &[Uuid]) -> (String, impl Iterator<Item = Value> + use<>) {
+pub(super) fn list(ids: &[Uuid]) -> (String, impl Iterator<Item = Value> + use<>) {
     let width = [1, 8, 64, 512].into_iter().find(|width| *width >= ids.len()).unwrap_or(ids.len());
     let mut padded: Vec<Value> = ids.iter().map(|id| Value::Id(*id)).collect();
     padded.resize(width, Value::Id(Uuid::nil()));
-    (format!("({})", vec!["?"; width].join(", ")), padded.into_iter())
+    (format!("({})", holes(width)), padded.into_iter())
 }
 
 /// As many ids as go into one statement.
-const AT_ONCE: usize = 512;
+pub(super) const AT_ONCE: usize = 512;
 
 /// Is it a final word of a job, and a good one?
 fn succeeded(state: &str) -> bool {
@@ -242,14 +234,6 @@ fn succeeded(state: &str) -> bool {
 
 fn instant(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or_default()
-}
-
-/// Locks the row of a run where a transaction does not have the database for itself.
-const fn lock(flavour: Flavour) -> &'static str {
-    match flavour {
-        Flavour::Sqlite => "",
-        Flavour::MySql | Flavour::MariaDb => " FOR UPDATE",
-    }
 }
 
 /// Inserts rows of a table, many to a statement.
@@ -263,7 +247,7 @@ async fn insert(
     while rows.len() > 0 {
         let count = if rows.len() >= 100 { 100 } else { rows.len().min(10) };
         let count = if rows.len() >= count && (count == 100 || count == 10) { count } else { 1 };
-        let row = format!("({})", vec!["?"; columns.len()].join(", "));
+        let row = format!("({})", holes(columns.len()));
         let sql = format!("INSERT INTO {table} ({}) VALUES {}", columns.join(", "), vec![row; count].join(", "));
         writing.run(&sql.into(), rows.by_ref().take(count).flatten().collect()).await?;
     }

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::{
     Results, ResultsError,
-    blobs::{holes, ids},
-    database::{Column, Flavour, Value, Writing},
+    blobs::ids,
+    database::{Column, Value, Writing, holes},
     errors::is_deadlock,
 };
 
@@ -198,7 +198,7 @@ impl Results {
     /// Deletes those of the jobs that are still what they were; a replay may have come in between.
     async fn delete_jobs(&self, jobs: &[Uuid], state: Value, before: i64) -> Result<(Vec<Uuid>, Pruned), ResultsError> {
         let mut writing = self.0.database.begin().await?;
-        let lock = if self.0.database.flavour() == Flavour::Sqlite { "" } else { " FOR UPDATE" };
+        let lock = self.0.database.flavour().lock();
         let sql = format!(
             "SELECT id FROM jobs WHERE id IN ({}) AND state = ? AND COALESCE(ended, created) < ?{lock}",
             holes(jobs.len())

@@ -11,7 +11,7 @@ use super::{
     AttemptRecord, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow, StepFilter, Store, Tally,
     Tracked,
     change::{clip, place},
-    database::{Column, Value},
+    database::{Column, Value, holes},
 };
 
 const JOB_ROW: &str = "jobs.id, jobs.kind, jobs.queue, jobs.state, jobs.attempt, jobs.replay, jobs.created, \
@@ -128,7 +128,7 @@ impl Store {
             let width = if some.len() > 32 { 500 } else { 32 };
             let padded = some.iter().chain(std::iter::repeat_n(&some[some.len() - 1], width - some.len()));
             let values = padded.map(|job| Value::Id(*job)).collect();
-            let holes = vec!["?"; width].join(", ");
+            let holes = holes(width);
             found.extend(
                 self.database.ask(format!("SELECT id, {column} FROM jobs WHERE id IN ({holes})"), values).await?,
             );

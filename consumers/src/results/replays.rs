@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     FailureFilter, Found, Page, ResultsError, Store,
     change::clip,
-    database::{Column, Sql, Value},
+    database::{Column, Sql, Value, holes},
     read::{Where, cursor, foreign, json, page, rows_asked, time},
 };
 
@@ -120,7 +120,7 @@ pub struct Texts {
 impl Texts {
     pub(super) fn new() -> Self {
         Self {
-            order: format!("INSERT INTO replays ({ROW}) VALUES ({})", vec!["?"; 14].join(", ")).into(),
+            order: format!("INSERT INTO replays ({ROW}) VALUES ({})", holes(14)).into(),
             step: "UPDATE replays SET done = ?, failed = ?, place = ?, pending = ?, error = ?, step = step + 1, \
                    ended = CASE WHEN ? = 'end' AND state = 'running' THEN ? ELSE ended END, \
                    state = CASE WHEN ? = 'end' AND state = 'running' THEN 'done' ELSE state END \

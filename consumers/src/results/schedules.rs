@@ -138,16 +138,8 @@ pub struct Leader {
     pub epoch: u64,
 }
 
-/// A statement in the words of a dialect: `{now}` is the database's clock, `{lock}` holds what was read, and
-/// `{insert}` leaves alone what is there.
 fn words(flavour: Flavour, sql: &str) -> Sql {
-    let (now, lock, insert) = match flavour {
-        Flavour::Sqlite => ("CAST(unixepoch('subsec') * 1000000 AS INTEGER)", "", "INSERT OR IGNORE"),
-        Flavour::MySql | Flavour::MariaDb => {
-            ("CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)", " FOR UPDATE", "INSERT IGNORE")
-        }
-    };
-    sql.replace("{now}", now).replace("{lock}", lock).replace("{insert}", insert).into()
+    flavour.words(sql).into()
 }
 
 fn instant(micros: i64) -> Timestamp {

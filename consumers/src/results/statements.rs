@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    database::{Flavour, Sql},
+    database::{Flavour, Sql, holes},
     replays::Texts,
 };
 
@@ -154,7 +154,7 @@ impl Statements {
 fn insert(flavour: Flavour, table: Table, rows: usize) -> String {
     let columns = table.columns();
     let mut sql = format!("INSERT INTO {} ({}) VALUES ", table.name(), columns.join(", "));
-    let row = format!("({})", vec!["?"; columns.len()].join(", "));
+    let row = format!("({})", holes(columns.len()));
     for at in 0..rows {
         sql.push_str(if at == 0 { "" } else { ", " });
         sql.push_str(&row);

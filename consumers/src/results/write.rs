@@ -20,7 +20,7 @@ use crate::{
     message::Message,
 };
 
-const DEADLOCK_TRIES: u32 = 4;
+const DEADLOCK_TRIES: u32 = 6;
 /// No statement is larger, unless one row is.
 const STATEMENT_BYTES: usize = 4 << 20;
 
@@ -92,12 +92,9 @@ impl Store {
     pub async fn write(&self, rows: impl Fn() -> Rows) -> Result<(), ResultsError> {
         let mut tries = 1;
         loop {
-            match self.write_once(rows()).await {
-                Err(error) if is_deadlock(&error) && tries < DEADLOCK_TRIES => {
-                    tokio::time::sleep(Duration::from_millis(u64::from(10 * tries + jitter(20)))).await;
-                    tries += 1;
-                }
-                end => return end,
+            let end = self.write_once(rows()).await;
+            if !is_tried_again(end.as_ref().err(), &mut tries).await {
+                return end;
             }
         }
     }
@@ -154,6 +151,16 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Waits a little when a transaction met another one and nothing of it is there, and tells whether it did.
+pub async fn is_tried_again(error: Option<&ResultsError>, tries: &mut u32) -> bool {
+    let met = error.is_some_and(is_deadlock) && *tries < DEADLOCK_TRIES;
+    if met {
+        tokio::time::sleep(Duration::from_millis(u64::from(10 * *tries + jitter(20)))).await;
+        *tries += 1;
+    }
+    met
 }
 
 /// Up to `limit`, drawn from the random bits of a fresh id.

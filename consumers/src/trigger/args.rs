@@ -3,18 +3,17 @@
 //!
 //! Owns the words, and putting values in without touching numbers. Pure.
 
-use std::collections::BTreeMap;
-
 use serde_json::value::RawValue;
 use spinor_executors::Json;
 
-use crate::results::Tick;
+use crate::{
+    next::inputs::{DEEPEST, Fields, quoted},
+    results::Tick,
+};
 
 const MARK: &str = "$trigger";
 const WORDS: [&str; 7] =
     ["name", "instant", "job", "previous", "previous.instant", "previous.outcome", "previous.value"];
-/// Deeper in the args nothing is looked for.
-const DEEPEST: usize = 64;
 
 /// An error when these args ask for what no trigger has.
 pub fn check(args: &Json) -> Result<(), String> {
@@ -26,7 +25,6 @@ pub fn fill(args: &Json, tick: &Tick) -> Result<Json, String> {
     if !mentions(args.text()) {
         return Ok(args.clone());
     }
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let of = |word: &str| {
         let previous = tick.previous.as_ref();
         let value = match word {
@@ -70,15 +68,15 @@ fn put(raw: &str, depth: usize, of: &dyn Fn(&str) -> String, to: &mut String) ->
         }
         to.push(']');
     } else if text.starts_with('{') {
-        let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(foreign)?;
-        if let Some(word) = fields.get(MARK) {
-            to.push_str(&of(word_of(word, fields.len())?));
+        let fields: Fields = serde_json::from_str(text).map_err(foreign)?;
+        if let Some((_, word)) = fields.iter().find(|(name, _)| name == MARK) {
+            to.push_str(&of(word_of(word, fields.iter().len())?));
             return Ok(());
         }
         to.push('{');
         for (place, (name, value)) in fields.iter().enumerate() {
             comma(place, to);
-            to.push_str(&serde_json::Value::from(name.as_str()).to_string());
+            to.push_str(&quoted(name));
             to.push(':');
             put(value.get(), depth + 1, of, to)?;
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use spinor_executors::{HeaderValue, Job, Json, State};
+use spinor_executors::{Job, Json, State};
 use uuid::Uuid;
 
 use super::Trigger;
@@ -11,7 +11,7 @@ use crate::{
     blobs::BlobError,
     broker::{Address, Broker, Outgoing, PublishError},
     entry::Entry,
-    message::{self, header},
+    message,
     next::{
         End,
         inputs::{self, Asked, Envelope},
@@ -22,12 +22,21 @@ use crate::{
 /// So many jobs are published in one batch.
 const BATCH: usize = 500;
 
-/// Why a member is not published. Named by what the caller does next.
-enum Unready {
+/// Why a job is not published. Named by what the caller does next.
+pub(super) enum Unready {
     /// Leave it: it is overdue later.
     Later(String),
     /// It has ended: it never can be.
     Never(String),
+}
+
+impl From<BlobError> for Unready {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::TooLarge { .. } => Self::Never(format!("its args have {error}")),
+            other => Self::Later(other.to_string()),
+        }
+    }
 }
 
 impl<B: Broker> Trigger<B> {
@@ -127,26 +136,19 @@ impl<B: Broker> Trigger<B> {
         job.next = true;
         job.replay = due.replay;
         job.created = Timestamp::now();
-        if let Some(millis) = due.member.expires_ms {
-            let lasting = SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX));
-            job.expires_at = job.created.checked_add(lasting).ok();
-        }
+        expire(&mut job, due.member.expires_ms);
         let Envelope { args, inputs } = self.inputs(due, &job.args).await?;
-        let put = if inputs.is_empty() {
+        if inputs.is_empty() {
             job.args = args;
-            self.blobs.put_args(&mut job).await
+            self.blobs.put_args(&mut job).await?;
         } else {
             let envelope = Json::of(&Envelope { args, inputs }).map_err(|error| Unready::Never(error.to_string()))?;
             job.inputs = true;
             job.args = Json::null();
             // Always: a copy of the job, which has its values by then, must not carry them.
-            self.blobs.put(job.id, envelope.bytes()).await.map(|blob| job.args_ref = Some(blob))
-        };
-        match put {
-            Ok(()) => Ok(job),
-            Err(error @ BlobError::TooLarge { .. }) => Err(Unready::Never(format!("its args have {error}"))),
-            Err(error) => Err(Unready::Later(error.to_string())),
+            job.args_ref = Some(self.blobs.put(job.id, envelope.bytes()).await?);
         }
+        Ok(job)
     }
 
     async fn inputs(&self, due: &Due, args: &Json) -> Result<Envelope, Unready> {
@@ -173,28 +175,29 @@ impl<B: Broker> Trigger<B> {
     }
 }
 
-/// Its message: it may be a copy of what another trigger published, so it is claimed.
 fn outgoing(due: &Due, job: &Job) -> Outgoing {
-    let mut message = message::encode(job, true);
-    message.properties.headers.insert(header::CLAIM.to_owned(), HeaderValue::Bool(true));
-    let queue = job.queue.clone();
-    let to = match due.member.delay_ms.filter(|millis| *millis > 0) {
-        Some(millis) => Address::Delayed { queue, after: Duration::from_millis(millis) },
-        None => Address::Work(queue),
-    };
-    Outgoing { to, message, must: true }
+    claimed(Address::after(job.queue.clone(), due.member.delay_ms.map(Duration::from_millis)), job)
 }
 
-/// The end of a member that cannot be published.
 fn end(due: &Due, why: String) -> End {
-    End {
-        run: Some(due.run),
-        job: due.job,
-        replay: due.replay,
-        state: State::Dead,
-        value: None,
-        value_ref: None,
-        error: Some(why),
-        ended: Timestamp::now(),
+    dead(Some(due.run), due.job, due.replay, why)
+}
+
+/// A job's message: it may be a copy of what another process published, so it is claimed.
+pub(super) fn claimed(to: Address, job: &Job) -> Outgoing {
+    Outgoing { to, message: message::encode_claimed(job, true), must: true }
+}
+
+/// Counts from the job's creation.
+pub(super) fn expire(job: &mut Job, millis: Option<u64>) {
+    if let Some(millis) = millis {
+        let lasting = SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX));
+        job.expires_at = job.created.checked_add(lasting).ok();
     }
+}
+
+/// The end of a job that cannot be published.
+pub(super) fn dead(run: Option<Uuid>, job: Uuid, replay: u32, why: String) -> End {
+    let (error, ended) = (Some(why), Timestamp::now());
+    End { run, job, replay, state: State::Dead, value: None, value_ref: None, error, ended }
 }

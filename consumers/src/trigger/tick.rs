@@ -6,19 +6,20 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use spinor_executors::{HeaderValue, Job, State};
+use spinor_executors::Job;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::args;
+use super::{
+    Said, args,
+    fire::{Unready, claimed, dead, expire},
+};
 use crate::{
-    blobs::{BlobError, Blobs},
+    blobs::Blobs,
     broker::{Address, Broker, Outgoing, PublishError},
     entry::Entry,
-    message::{self, header},
-    next::{End, Next},
+    next::Next,
     planted::{Fault, planted},
     results::{Given, Lead, Results, ResultsError, Tick},
 };
@@ -38,20 +39,17 @@ pub struct Ticker<B> {
     lead: Lead,
     given: Vec<Given>,
     stamp: i64,
-}
-
-/// Why an instant has no job now. Named by what the caller does next.
-enum Unready {
-    /// Leave it: it is overdue later.
-    Later(String),
-    /// It has ended: it never can be.
-    Never(String),
+    /// The database does not answer.
+    away: Said,
+    /// What is due could not be published.
+    unsent: Said,
 }
 
 impl<B: Broker> Ticker<B> {
     /// Fires over `broker` what `results` holds, and what was `given` by a file written at `stamp`.
     pub fn new(broker: B, results: Results, blobs: Blobs, lead: Lead, (given, stamp): (Vec<Given>, i64)) -> Self {
-        Self { broker, results, blobs, lead, given, stamp }
+        let (away, unsent) = (Said::default(), Said::default());
+        Self { broker, results, blobs, lead, given, stamp, away, unsent }
     }
 
     /// Fires until `stop`. Waits for a database that does not answer.
@@ -59,16 +57,18 @@ impl<B: Broker> Ticker<B> {
         if !self.register(&stop).await {
             return;
         }
-        let (mut epoch, mut away) = (None, false);
+        let mut epoch = None;
         loop {
             let pause = match self.turn(&mut epoch).await {
                 Ok(pause) => {
-                    away = false;
+                    if self.away.is_over() {
+                        tracing::info!("Triggers go on: the database with their instants answers again.");
+                    }
                     pause
                 }
                 Err(error) => {
                     epoch = None;
-                    if !std::mem::replace(&mut away, true) {
+                    if self.away.begins() {
                         tracing::warn!(%error, "Triggers wait: the database with their instants does not answer.");
                     }
                     PAUSE
@@ -86,12 +86,12 @@ impl<B: Broker> Ticker<B> {
 
     /// Says what the file says; `false` when it was told to stop before.
     async fn register(&self, stop: &CancellationToken) -> bool {
-        let mut told = false;
+        let unstored = Said::default();
         loop {
             match self.results.register_triggers(&self.given, self.stamp, &self.lead.who).await {
                 Ok(()) => return true,
                 Err(error) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if unstored.begins() {
                         tracing::warn!(%error, "The triggers of the configuration cannot be stored now.");
                     }
                 }
@@ -144,6 +144,7 @@ impl<B: Broker> Ticker<B> {
             return Ok(());
         }
         let (mut batch, mut jobs, mut ends, mut done) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut late = Vec::new();
         for tick in ticks {
             if planted(Fault::LostTick) && tick.instant.as_second() % 3 == 0 {
                 done.push((tick.schedule, tick.instant.as_microsecond()));
@@ -154,7 +155,7 @@ impl<B: Broker> Ticker<B> {
                     batch.push(outgoing(&job));
                     jobs.push((tick, job));
                 }
-                Err(Unready::Later(why)) => not_now(&tick, &why),
+                Err(Unready::Later(why)) => late.push((tick, why)),
                 Err(Unready::Never(why)) => ends.push(never(&tick, why)),
             }
         }
@@ -177,8 +178,16 @@ impl<B: Broker> Ticker<B> {
                 Err(error @ (PublishError::Unroutable { .. } | PublishError::TooLarge { .. })) => {
                     ends.push(never(&tick, error.to_string()));
                 }
-                Err(error) => not_now(&tick, &error.to_string()),
+                Err(error) => late.push((tick, error.to_string())),
             }
+        }
+        match late.first() {
+            Some((tick, why)) if self.unsent.begins() => tracing::warn!(
+                count = late.len(), trigger = tick.name, instant = %tick.instant, why,
+                "Jobs of instants cannot be published now; they are tried again."
+            ),
+            None if self.unsent.is_over() => tracing::info!("Jobs of instants are published again."),
+            _ => {}
         }
         if !lines.is_empty() {
             // Beside the work: their own reports would show these jobs, too.
@@ -194,41 +203,19 @@ impl<B: Broker> Ticker<B> {
     async fn job(&self, tick: &Tick) -> Result<Job, Unready> {
         let mut job = tick.spec.job.clone();
         (job.id, job.created, job.next) = (tick.job, tick.instant, true);
-        if let Some(millis) = tick.spec.expires_ms {
-            let lasting = SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX));
-            job.expires_at = job.created.checked_add(lasting).ok();
-        }
+        expire(&mut job, tick.spec.expires_ms);
         job.args = args::fill(&job.args, tick).map_err(Unready::Never)?;
-        match self.blobs.put_args(&mut job).await {
-            Ok(()) => Ok(job),
-            Err(error @ BlobError::TooLarge { .. }) => Err(Unready::Never(format!("its args have {error}"))),
-            Err(error) => Err(Unready::Later(error.to_string())),
-        }
+        self.blobs.put_args(&mut job).await?;
+        Ok(job)
     }
-}
-
-fn not_now(tick: &Tick, why: &str) {
-    tracing::warn!(trigger = tick.name, instant = %tick.instant, why, "The job of an instant is not published now; it is tried again.");
 }
 
 /// An instant whose job cannot be published has ended.
 fn never(tick: &Tick, why: String) -> Next {
     tracing::error!(trigger = tick.name, instant = %tick.instant, why, "The job of an instant cannot be published.");
-    Next::End(Box::new(End {
-        run: None,
-        job: tick.job,
-        replay: 0,
-        state: State::Dead,
-        value: None,
-        value_ref: None,
-        error: Some(why),
-        ended: Timestamp::now(),
-    }))
+    Next::End(Box::new(dead(None, tick.job, 0, why)))
 }
 
-/// Its message: it may be a copy of what another leader published, so it is claimed.
 fn outgoing(job: &Job) -> Outgoing {
-    let mut message = message::encode(job, true);
-    message.properties.headers.insert(header::CLAIM.to_owned(), HeaderValue::Bool(true));
-    Outgoing { to: Address::Work(job.queue.clone()), message, must: true }
+    claimed(Address::Work(job.queue.clone()), job)
 }

@@ -45,7 +45,7 @@ struct Look<'a> {
 
 /// Looks.
 pub fn check(schema: &Schema, value: &Value) -> Verdict {
-    Look { schema, left: MOST }.at(0, value, "", 0)
+    Look { schema, left: MOST }.at(0, value, 0)
 }
 
 /// What several verdicts on one value come to when each counts.
@@ -65,15 +65,15 @@ impl Both {
 }
 
 impl Look<'_> {
-    fn at(&mut self, at: At, value: &Value, place: &str, depth: usize) -> Verdict {
+    fn at(&mut self, at: At, value: &Value, depth: usize) -> Verdict {
         self.left = self.left.saturating_sub(1);
         let Some(part) = self.schema.parts.get(at).filter(|_| self.left > 0 && depth < DEEPEST) else {
             return Verdict::Unsure;
         };
         let mut both = Both { unsure: part.unsure };
-        let refusal = alone(part, value, place, &mut both)
-            .or_else(|| self.inside(part, value, place, depth + 1, &mut both))
-            .or_else(|| self.beside(part, value, place, depth + 1, &mut both));
+        let refusal = alone(part, value, &mut both)
+            .or_else(|| self.inside(part, value, depth + 1, &mut both))
+            .or_else(|| self.beside(part, value, depth + 1, &mut both));
         match refusal {
             Some(refusal) => Verdict::Refused(refusal),
             None if both.unsure => Verdict::Unsure,
@@ -81,43 +81,43 @@ impl Look<'_> {
         }
     }
 
-    /// What is in it.
-    fn inside(&mut self, part: &Part, value: &Value, place: &str, depth: usize, both: &mut Both) -> Option<Refusal> {
+    /// What is in it. The place is made on the way out, of what does not fit alone.
+    fn inside(&mut self, part: &Part, value: &Value, depth: usize, both: &mut Both) -> Option<Refusal> {
         match value {
             Value::Object(fields) => fields.iter().find_map(|(name, inner)| {
-                let place = format!("{place}.{name}");
-                let others = part.others;
-                let at = part.fields.get(name).copied().or(others)?;
-                if self.schema.parts[at].never {
-                    return Some(refused(&place, "is none of its arguments"));
-                }
-                both.and(self.at(at, inner, &place, depth))
+                let at = part.fields.get(name).copied().or(part.others)?;
+                let refusal = if self.schema.parts[at].never {
+                    Some(refused("is none of its arguments"))
+                } else {
+                    both.and(self.at(at, inner, depth))
+                };
+                refusal.map(|refusal| refusal.under(&format!(".{name}")))
             }),
             Value::Array(items) => items.iter().enumerate().find_map(|(number, inner)| {
                 let at = part.first.get(number).copied().or(part.items)?;
-                both.and(self.at(at, inner, &format!("{place}[{number}]"), depth))
+                both.and(self.at(at, inner, depth)).map(|refusal| refusal.under(&format!("[{number}]")))
             }),
             _ => None,
         }
     }
 
     /// What other parts say of the same value.
-    fn beside(&mut self, part: &Part, value: &Value, place: &str, depth: usize, both: &mut Both) -> Option<Refusal> {
-        let all = part.all.iter().find_map(|at| both.and(self.at(*at, value, place, depth)));
+    fn beside(&mut self, part: &Part, value: &Value, depth: usize, both: &mut Both) -> Option<Refusal> {
+        let all = part.all.iter().find_map(|at| both.and(self.at(*at, value, depth)));
         all.or_else(|| {
-            let (fit, _, refusals) = self.each(part.any.as_deref()?, value, place, depth, both);
-            (fit == 0 && refusals.len() == part.any.as_ref().map_or(0, Vec::len)).then(|| best(place, refusals))
+            let (fit, _, refusals) = self.each(part.any.as_deref()?, value, depth, both);
+            (fit == 0 && refusals.len() == part.any.as_ref().map_or(0, Vec::len)).then(|| best(refusals))
         })
         .or_else(|| {
-            let (fit, unsure, refusals) = self.each(part.one.as_deref()?, value, place, depth, both);
+            let (fit, unsure, refusals) = self.each(part.one.as_deref()?, value, depth, both);
             match fit {
-                0 if unsure == 0 => Some(best(place, refusals)),
+                0 if unsure == 0 => Some(best(refusals)),
                 0 | 1 => None,
-                _ => Some(refused(place, "fits more than one of what the schema lists, where exactly one may")),
+                _ => Some(refused("fits more than one of what the schema lists, where exactly one may")),
             }
         })
-        .or_else(|| match self.at(part.not?, value, place, depth) {
-            Verdict::Fits => Some(refused(place, "is what the schema excludes")),
+        .or_else(|| match self.at(part.not?, value, depth) {
+            Verdict::Fits => Some(refused("is what the schema excludes")),
             Verdict::Unsure => {
                 both.unsure = true;
                 None
@@ -128,17 +128,10 @@ impl Look<'_> {
 
     /// How many fit, of how many that is not known, and why the others do not. Unsure if one that is unsure
     /// might change the end.
-    fn each(
-        &mut self,
-        parts: &[At],
-        value: &Value,
-        place: &str,
-        depth: usize,
-        both: &mut Both,
-    ) -> (usize, usize, Vec<Refusal>) {
+    fn each(&mut self, parts: &[At], value: &Value, depth: usize, both: &mut Both) -> (usize, usize, Vec<Refusal>) {
         let (mut fit, mut unsure, mut refusals) = (0, 0, Vec::new());
         for at in parts {
-            match self.at(*at, value, place, depth) {
+            match self.at(*at, value, depth) {
                 Verdict::Fits => fit += 1,
                 Verdict::Unsure => unsure += 1,
                 Verdict::Refused(refusal) => refusals.push(refusal),
@@ -150,21 +143,21 @@ impl Look<'_> {
 }
 
 /// What is asked of the value itself.
-fn alone(part: &Part, value: &Value, place: &str, both: &mut Both) -> Option<Refusal> {
+fn alone(part: &Part, value: &Value, both: &mut Both) -> Option<Refusal> {
     if part.never {
-        return Some(refused(place, "is not allowed"));
+        return Some(refused("is not allowed"));
     }
     if let Some(types) = &part.types
         && !types.iter().any(|name| is(name, value))
     {
         let expected = types.iter().map(|name| word(name)).collect::<Vec<_>>().join(" or ");
-        return Some(wrong_type(place, expected, value));
+        return Some(wrong_type(expected, value));
     }
     if let Some(values) = &part.values
         && !values.iter().any(|one| same(one, value))
     {
         let list = values.iter().take(20).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return Some(refused(place, &format!("expected one of {list}")));
+        return Some(refused(&format!("expected one of {list}")));
     }
     match value {
         Value::Number(number) => part.bounds.iter().find_map(|(word, bound)| {
@@ -175,61 +168,69 @@ fn alone(part: &Part, value: &Value, place: &str, both: &mut Both) -> Option<Ref
                 "exclusiveMinimum" => (order.is_gt(), "more than"),
                 _ => (order.is_lt(), "less than"),
             };
-            (!ok).then(|| refused(place, &format!("expected {says} {bound}")))
+            (!ok).then(|| refused(&format!("expected {says} {bound}")))
         }),
-        Value::String(text) => sized(part, text.chars().count(), "Length", "characters", place),
-        Value::Array(items) => sized(part, items.len(), "Items", "items", place).or_else(|| {
+        Value::String(text) => sized(part, text.chars().count(), "Length", "characters"),
+        Value::Array(items) => sized(part, items.len(), "Items", "items").or_else(|| {
             if !part.unique || items.len() > LONGEST {
                 both.unsure |= part.unique;
                 return None;
             }
             let twice = (1..items.len()).find(|at| items[..*at].iter().any(|before| same(before, &items[*at])));
-            twice.map(|at| refused(&format!("{place}[{at}]"), "is in the list twice"))
+            twice.map(|at| refused("is in the list twice").under(&format!("[{at}]")))
         }),
         Value::Object(fields) => {
             let missing = part.required.iter().find(|name| !fields.contains_key(*name));
-            let missing = missing.map(|name| refused(&format!("{place}.{name}"), "is missing"));
-            missing.or_else(|| sized(part, fields.len(), "Properties", "fields", place))
+            let missing = missing.map(|name| refused("is missing").under(&format!(".{name}")));
+            missing.or_else(|| sized(part, fields.len(), "Properties", "fields"))
         }
         Value::Null | Value::Bool(_) => None,
     }
 }
 
-fn sized(part: &Part, size: usize, of: &str, unit: &str, place: &str) -> Option<Refusal> {
+fn sized(part: &Part, size: usize, of: &str, unit: &str) -> Option<Refusal> {
     let size = u64::try_from(size).unwrap_or(u64::MAX);
     part.sizes.iter().filter(|(word, _)| word.ends_with(of)).find_map(|(word, bound)| {
         let (ok, says) =
             if word.starts_with("min") { (size >= *bound, "at least") } else { (size <= *bound, "at most") };
-        (!ok).then(|| refused(place, &format!("expected {says} {bound} {unit}, got {size}")))
+        (!ok).then(|| refused(&format!("expected {says} {bound} {unit}, got {size}")))
     })
 }
 
-fn refused(place: &str, why: &str) -> Refusal {
-    Refusal { place: place.to_owned(), why: why.to_owned(), expected: None }
+impl Refusal {
+    /// The same, one step further out.
+    fn under(mut self, step: &str) -> Self {
+        self.place.insert_str(0, step);
+        self
+    }
 }
 
-fn wrong_type(place: &str, expected: String, value: &Value) -> Refusal {
+fn refused(why: &str) -> Refusal {
+    Refusal { place: String::new(), why: why.to_owned(), expected: None }
+}
+
+fn wrong_type(expected: String, value: &Value) -> Refusal {
     let got = match value {
         Value::Number(number) if is_whole(number) => "a whole number",
         value => word(super::compile::TYPES.into_iter().find(|name| is(name, value)).unwrap_or_default()),
     };
     let why = format!("expected {expected}, got {got}");
-    Refusal { place: place.to_owned(), why, expected: Some(expected) }
+    Refusal { place: String::new(), why, expected: Some(expected) }
 }
 
 /// Of several refusals that which says most: all types that would fit, or what is wrong deepest inside.
-fn best(place: &str, refusals: Vec<Refusal>) -> Refusal {
-    let here = |refusal: &Refusal| refusal.place == place;
+fn best(refusals: Vec<Refusal>) -> Refusal {
+    let here = |refusal: &Refusal| refusal.place.is_empty();
     let expected: Option<Vec<&str>> =
         refusals.iter().map(|refusal| refusal.expected.as_deref().filter(|_| here(refusal))).collect();
     if let Some(expected) = expected {
         let got = refusals.first().and_then(|refusal| refusal.why.rsplit_once(", got ")).map_or("", |(_, got)| got);
         let expected = expected.join(" or ");
         let why = format!("expected {expected}, got {got}");
-        return Refusal { place: place.to_owned(), why, expected: Some(expected) };
+        return Refusal { place: String::new(), why, expected: Some(expected) };
     }
     let deepest = refusals.into_iter().max_by_key(|refusal| refusal.place.len());
-    deepest.unwrap_or_else(|| refused(place, "fits nothing that the schema lists"))
+    deepest.unwrap_or_else(|| refused("fits nothing that the schema lists"))
 }
 
 fn is(name: &str, value: &Value) -> bool {

@@ -58,8 +58,9 @@ impl Slots {
         None
     }
 
-    /// Puts a large value away; one that no store takes stays where it is, for the report to carry if it can.
-    pub(super) async fn put_away(&self, job: &Job, outcome: Outcome) -> (Outcome, Option<BlobRef>) {
+    /// Puts a large value away: where it is, and the value. One that no store takes stays, for the report to carry
+    /// if it can.
+    pub(super) async fn put_away(&self, job: &Job, outcome: Outcome) -> (Outcome, Option<(BlobRef, Json)>) {
         let Outcome::Succeeded(value) = &outcome else { return (outcome, None) };
         let size = value.bytes().len();
         let carried = if job.next { next::CARRIED } else { LARGE };
@@ -69,7 +70,10 @@ impl Slots {
         let end = Instant::now() + PATIENCE;
         loop {
             let why = match tokio::time::timeout_at(end, self.blobs.put(job.id, value.bytes())).await {
-                Ok(Ok(blob)) => return (Outcome::Succeeded(Json::null()), Some(blob)),
+                Ok(Ok(blob)) => {
+                    let value = value.clone();
+                    return (Outcome::Succeeded(Json::null()), Some((blob, value)));
+                }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no answer in time".to_owned(),
             };

@@ -145,10 +145,7 @@ impl Slots {
 /// What a job publishes leaves with its answer.
 pub(super) fn publish_with(settlement: &mut Settlement, drafts: Vec<Draft>) {
     for Draft { job, delay, journaled } in drafts {
-        let to = match delay.filter(|delay| !delay.is_zero()) {
-            Some(after) => Address::Delayed { queue: job.queue.clone(), after },
-            None => Address::Work(job.queue.clone()),
-        };
+        let to = Address::after(job.queue.clone(), delay);
         settlement.publish.push(Outgoing { to, message: message::encode(&job, journaled), must: true });
         if journaled {
             settlement.lines.push(Entry::Queued(Box::new(job)).line());

@@ -14,7 +14,7 @@ use super::{
         database::{Column, Flavour, Sql, Value, Writing},
         read::small,
     },
-    AT_ONCE, Followed, OVERDUE, Role, insert, is_open, list, lock,
+    AT_ONCE, Followed, OVERDUE, Role, insert, is_open, list,
     row::{DRIVEN, DUE, Row, due},
     word,
 };
@@ -66,7 +66,7 @@ impl<'a> Step<'a> {
             ];
             writing.run(&insert.into(), values).await?;
         }
-        let sql = format!("SELECT {DRIVEN} FROM driven WHERE run = ?{}", lock(flavour));
+        let sql = format!("SELECT {DRIVEN} FROM driven WHERE run = ?{}", flavour.lock());
         let rows = writing.fetch(&sql.into(), vec![Value::Id(run)]).await?;
         let Some(row) = rows.first().map(Row::read).transpose()? else { return Ok(None) };
         let mut step = Self { writing, run, now, stamp: now + OVERDUE + row.members * 2000, row, cancelled: None };

@@ -34,16 +34,22 @@ pub fn decide(schedule: &Schedule, id: Uuid, planned: Timestamp, misfire: Misfir
     let bound = period.map_or(LATE, |period| LATE.min(period / 2));
     let (mut at, mut last) = (Some(planned), planned.checked_sub(SignedDuration::from_micros(1)).unwrap_or(planned));
     let until = schedule.end().map_or(now, |end| end.min(now));
-    if let Some(from) = period.and_then(|period| until.checked_sub(period.checked_mul(COUNTED)?).ok())
+    if let Some(back) = period.and_then(|period| period.checked_mul(COUNTED))
+        && until.checked_sub(back).is_ok_and(|from| from > planned)
+        // Back from the last instant: they may come in bursts with long pauses.
+        && let Ok(from) = last_by(schedule, planned, until).checked_sub(back)
         && from > planned
     {
         (at, last) = (schedule.next(from), from);
     }
+    // None fires before the one before it, whatever was drawn for both.
+    let mut before = Timestamp::MIN;
     while let Some(instant) = at {
-        let time = schedule.fire_at(id, instant);
+        let time = schedule.fire_at(id, instant).max(before);
         if time > now {
             break;
         }
+        before = time;
         last = instant;
         if now.duration_since(time) > bound {
             late.push((instant, time));
@@ -67,6 +73,20 @@ pub fn decide(schedule: &Schedule, id: Uuid, planned: Timestamp, misfire: Misfir
     }
     kept.append(&mut fire);
     Decision { fire: kept, missed, last, more }
+}
+
+/// The last instant up to `until`, from one on that is before it.
+fn last_by(schedule: &Schedule, from: Timestamp, until: Timestamp) -> Timestamp {
+    let (mut low, mut high) = (from, until);
+    // No two are closer.
+    while high.duration_since(low) >= SignedDuration::from_secs(1) {
+        let middle = low + high.duration_since(low) / 2;
+        match schedule.next(middle) {
+            Some(at) if at <= until => low = at,
+            _ => high = middle,
+        }
+    }
+    low
 }
 
 #[cfg(test)]
@@ -115,5 +135,38 @@ mod tests {
         assert_eq!(decision.fire, [(at(20_000), at(20_000))]);
         let (fire, missed, ..) = decided(1000, 1, Misfire::Once, 50_000_000);
         assert_eq!((fire, missed), (vec![49_999_999, 50_000_000], 9998));
+    }
+
+    fn cron(text: &str, jitter_ms: u64) -> Schedule {
+        let timing = Timing::Cron { cron: text.to_owned(), zone: "UTC".to_owned() };
+        let job = Job::new("noop", "default", Json::null());
+        Spec { jitter_ms, ..Spec::new(timing, job) }.schedule().unwrap()
+    }
+
+    #[test]
+    fn instants_that_come_in_bursts_are_found_after_a_downtime_many_times_their_period() {
+        let schedule = cron("0-5 0 1 * *", 0);
+        let (first, later) = ("2027-03-01T00:00:00Z".parse().unwrap(), "2027-03-20T12:00:00Z".parse().unwrap());
+        let once = decide(&schedule, Uuid::nil(), first, Misfire::Once, later);
+        let last: Timestamp = "2027-03-01T00:05:00Z".parse().unwrap();
+        assert_eq!((once.fire.len(), once.fire[0].0, once.missed.unwrap().0, once.last), (1, last, 5, last));
+        assert_eq!(decide(&schedule, Uuid::nil(), first, Misfire::All, later).fire.len(), 6);
+    }
+
+    #[test]
+    fn an_instant_put_off_by_more_than_its_period_puts_the_next_ones_off_and_none_is_missed() {
+        let schedule = cron("* * * * *", 300_000);
+        let start: Timestamp = "2027-03-01T00:00:00Z".parse().unwrap();
+        for id in (1..50).map(Uuid::from_u128) {
+            let (mut planned, mut fired) = (start, 0);
+            // A leader that looks each second for an hour.
+            for second in 0..3600 {
+                let decision = decide(&schedule, id, planned, Misfire::Skip, start + SignedDuration::from_secs(second));
+                assert_eq!(decision.missed, None, "{id} {second}");
+                fired += decision.fire.len();
+                planned = schedule.next(decision.last).unwrap();
+            }
+            assert!((50..=60).contains(&fired), "{fired}");
+        }
     }
 }

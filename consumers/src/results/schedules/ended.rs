@@ -1,21 +1,48 @@
 //! The job of an instant ended: what it held is free, and it is what the next one is told of.
 
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
 use super::{
     super::{
         ResultsError,
         change::clip,
         database::{Flavour, Value, Writing},
+        members::{AT_ONCE, list},
     },
     word, words,
 };
 use crate::next::{CARRIED, End};
 
-/// Writes the end of a job down that a trigger may have fired; harmless when it did not, or when it was told before.
-pub async fn ended(writing: &mut Writing, flavour: Flavour, end: &End) -> Result<(), ResultsError> {
-    let sql = words(flavour, "SELECT schedule, instant FROM ticks WHERE job = ?");
-    let rows = writing.fetch(&sql, vec![Value::Id(end.job)]).await?;
-    let Some(tick) = rows.first() else { return Ok(()) };
-    let (schedule, at) = (tick.id(0)?, tick.int(1)?);
+/// Writes the ends of jobs down that triggers may have fired; harmless for others, and for what was told before.
+pub async fn ended(writing: &mut Writing, flavour: Flavour, ends: &[&End]) -> Result<(), ResultsError> {
+    // In the order of the triggers, so that two who write ends do not wait for each other.
+    let mut ticks: BTreeMap<(Uuid, i64), Vec<&End>> = BTreeMap::new();
+    for some in ends.chunks(AT_ONCE) {
+        let jobs: Vec<Uuid> = some.iter().map(|end| end.job).collect();
+        let (holes, ids) = list(&jobs);
+        let sql = format!("SELECT schedule, instant, job FROM ticks WHERE job IN {holes}");
+        for row in writing.fetch(&sql.into(), ids.collect()).await? {
+            let job = row.id(2)?;
+            let of = some.iter().copied().filter(|end| end.job == job);
+            ticks.entry((row.id(0)?, row.int(1)?)).or_default().extend(of);
+        }
+    }
+    for (tick, ends) in ticks {
+        for end in ends {
+            one(writing, flavour, tick, end).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn one(
+    writing: &mut Writing,
+    flavour: Flavour,
+    (schedule, at): (Uuid, i64),
+    end: &End,
+) -> Result<(), ResultsError> {
     // Whoever changes instants has the lock of their trigger.
     let sql = words(flavour, "SELECT busy, waiting, prev_instant FROM schedules WHERE id = ?{lock}");
     let rows = writing.fetch(&sql, vec![Value::Id(schedule)]).await?;
@@ -53,9 +80,9 @@ pub async fn ended(writing: &mut Writing, flavour: Flavour, end: &End) -> Result
 pub async fn release(
     writing: &mut Writing,
     flavour: Flavour,
-    schedule: uuid::Uuid,
+    schedule: Uuid,
     waiting: Option<i64>,
-) -> Result<Option<uuid::Uuid>, ResultsError> {
+) -> Result<Option<Uuid>, ResultsError> {
     let Some(at) = waiting else { return Ok(None) };
     let key = || vec![Value::Id(schedule), Value::Int(at)];
     let sql = format!(

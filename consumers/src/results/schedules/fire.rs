@@ -63,7 +63,7 @@ impl Store {
             row.fire_at = row.fire_at.map(|at| at.max(now + 1_000_000));
         }
         if jitter(64) == 0 {
-            self.forget(writing, row.id).await?;
+            self.forget(writing, row).await?;
         }
         Ok(())
     }
@@ -137,15 +137,17 @@ impl Store {
         writing.run(&words(self.database.flavour(), sql), values).await.map(|count| count > 0)
     }
 
-    /// Removes what is too old to be history.
-    async fn forget(&self, writing: &mut Writing, schedule: Uuid) -> Result<(), ResultsError> {
+    /// Removes what is too old to be history; not the instant whose job is still waited for.
+    async fn forget(&self, writing: &mut Writing, row: &Row) -> Result<(), ResultsError> {
         let sql = format!("SELECT instant FROM ticks WHERE schedule = ? ORDER BY instant DESC LIMIT 1 OFFSET {KEPT}");
-        let rows = writing.fetch(&sql.into(), vec![Value::Id(schedule)]).await?;
+        let rows = writing.fetch(&sql.into(), vec![Value::Id(row.id)]).await?;
         let Some(oldest) = rows.first() else { return Ok(()) };
         let sql = format!(
-            "DELETE FROM ticks WHERE schedule = ? AND instant <= ? AND due IS NULL AND state <> '{}'",
+            "DELETE FROM ticks WHERE schedule = ? AND instant <= ? AND due IS NULL AND state <> '{}' AND job <> ?",
             word::WAITING
         );
-        writing.run(&sql.into(), vec![Value::Id(schedule), Value::Int(oldest.int(0)?)]).await.map(drop)
+        // Nil is no job's.
+        let busy = Value::Id(row.busy.unwrap_or_default());
+        writing.run(&sql.into(), vec![Value::Id(row.id), Value::Int(oldest.int(0)?), busy]).await.map(drop)
     }
 }

@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::{
     super::{
         Results, ResultsError, Store,
+        change::clip,
         database::{Value, Writing},
-        errors::is_deadlock,
         read::json,
-        write::jitter,
+        write::is_tried_again,
     },
     Tick, instant,
     row::{COLUMNS, Row, previous},
@@ -26,7 +26,6 @@ const LEASE: i64 = 6_000_000;
 const RENEW: i64 = 4_000_000;
 /// So many triggers are decided in one transaction.
 const SOME: usize = 100;
-const DEADLOCK_TRIES: u32 = 6;
 
 /// A process that would fire.
 #[derive(Clone, Debug)]
@@ -140,16 +139,6 @@ impl Results {
     }
 }
 
-/// Waits a little when it met another transaction, and tells whether it did.
-async fn is_tried_again(error: Option<&ResultsError>, tries: &mut u32) -> bool {
-    let met = error.is_some_and(is_deadlock) && *tries < DEADLOCK_TRIES;
-    if met {
-        tokio::time::sleep(Duration::from_millis(u64::from(10 * *tries + jitter(20)))).await;
-        *tries += 1;
-    }
-    met
-}
-
 impl Store {
     async fn ticks_published(&self, of: &[(Uuid, i64)]) -> Result<(), ResultsError> {
         let sql = format!(
@@ -208,8 +197,13 @@ impl Store {
             return Ok(Some((epoch, now)));
         }
         let sql = "UPDATE leaders SET owner = ?, who = ?, epoch = ?, since = ?, until = ? WHERE name = 'triggers'";
-        let who: String = lead.who.chars().take(250).collect();
-        let values = vec![Value::Id(lead.owner), Value::Text(who), Value::Int(epoch + 1), Value::Int(now), until];
+        let values = vec![
+            Value::Id(lead.owner),
+            Value::Text(clip(&lead.who, 250)),
+            Value::Int(epoch + 1),
+            Value::Int(now),
+            until,
+        ];
         writing.run(&words(flavour, sql), values).await?;
         Ok(Some((epoch + 1, now)))
     }

@@ -7,8 +7,10 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        Results, ResultsError,
+        Results, ResultsError, Store,
+        change::clip,
         database::{Flavour, Value, Writing},
+        write::is_tried_again,
     },
     Tick, TriggerRow,
     ended::release,
@@ -55,8 +57,63 @@ pub enum NotDone {
 impl Results {
     /// Brings what is stored to what a file says that was written at `stamp`; what only older files named is retired.
     pub async fn register_triggers(&self, given: &[Given], stamp: i64, who: &str) -> Result<(), ResultsError> {
-        let flavour = self.0.database.flavour();
-        let mut writing = self.0.database.begin().await?;
+        let mut tries = 1;
+        loop {
+            let end = self.0.register_triggers(given, stamp, who).await;
+            if !is_tried_again(end.as_ref().err(), &mut tries).await {
+                return end;
+            }
+        }
+    }
+
+    /// Adds a trigger, or puts another in the place of one (`edit`).
+    pub async fn put_trigger(&self, given: &Given, edit: bool, who: &str) -> Result<TriggerRow, NotDone> {
+        obeyed(|| self.0.put_trigger(given, edit, who)).await
+    }
+
+    /// Lets nothing of a trigger fire.
+    pub async fn pause_trigger(&self, name: &str, who: &str) -> Result<TriggerRow, NotDone> {
+        obeyed(|| self.0.turn_trigger(name, (state::ACTIVE, state::PAUSED), false, who)).await
+    }
+
+    /// Lets it go on from now. `free`: the job that the next one may not overlap is forgotten.
+    pub async fn resume_trigger(&self, name: &str, free: bool, who: &str) -> Result<TriggerRow, NotDone> {
+        obeyed(|| self.0.turn_trigger(name, (state::PAUSED, state::ACTIVE), free, who)).await
+    }
+
+    /// Fires a trigger now, beside its schedule.
+    pub async fn fire_trigger(&self, name: &str) -> Result<Tick, NotDone> {
+        obeyed(|| self.0.fire_trigger(name)).await
+    }
+
+    /// Removes a trigger with its history; jobs that it fired go on.
+    pub async fn remove_trigger(&self, name: &str) -> Result<TriggerRow, NotDone> {
+        obeyed(|| self.0.remove_trigger(name)).await
+    }
+}
+
+/// An order that met another transaction is given again: a leader at work is no reason to refuse a person.
+async fn obeyed<T, F>(order: impl Fn() -> F) -> Result<T, NotDone>
+where
+    F: Future<Output = Result<T, NotDone>>,
+{
+    let mut tries = 1;
+    loop {
+        let end = order().await;
+        let met = match &end {
+            Err(NotDone::Results(error)) => Some(error),
+            _ => None,
+        };
+        if !is_tried_again(met, &mut tries).await {
+            return end;
+        }
+    }
+}
+
+impl Store {
+    async fn register_triggers(&self, given: &[Given], stamp: i64, who: &str) -> Result<(), ResultsError> {
+        let flavour = self.database.flavour();
+        let mut writing = self.database.begin().await?;
         // Two files are read one after the other.
         let sql = "{insert} INTO leaders (name, owner, who, epoch, since, until) VALUES ('files', ?, '', 0, 0, 0)";
         writing.run(&words(flavour, sql), vec![Value::Id(Uuid::nil())]).await?;
@@ -78,10 +135,9 @@ impl Results {
         writing.commit().await
     }
 
-    /// Adds a trigger, or puts another in the place of one (`edit`).
-    pub async fn put_trigger(&self, given: &Given, edit: bool, who: &str) -> Result<TriggerRow, NotDone> {
-        let flavour = self.0.database.flavour();
-        let mut writing = self.0.database.begin().await?;
+    async fn put_trigger(&self, given: &Given, edit: bool, who: &str) -> Result<TriggerRow, NotDone> {
+        let flavour = self.database.flavour();
+        let mut writing = self.database.begin().await?;
         let now = now(&mut writing, flavour).await?;
         let row = match (find(&mut writing, flavour, &given.name).await?, edit) {
             (None, true) => return Err(NotDone::Unknown(given.name.clone())),
@@ -105,16 +161,6 @@ impl Results {
         Ok(row.shown())
     }
 
-    /// Lets nothing of a trigger fire.
-    pub async fn pause_trigger(&self, name: &str, who: &str) -> Result<TriggerRow, NotDone> {
-        self.turn_trigger(name, (state::ACTIVE, state::PAUSED), false, who).await
-    }
-
-    /// Lets it go on from now. `free`: the job that the next one may not overlap is forgotten.
-    pub async fn resume_trigger(&self, name: &str, free: bool, who: &str) -> Result<TriggerRow, NotDone> {
-        self.turn_trigger(name, (state::PAUSED, state::ACTIVE), free, who).await
-    }
-
     async fn turn_trigger(
         &self,
         name: &str,
@@ -122,8 +168,8 @@ impl Results {
         free: bool,
         who: &str,
     ) -> Result<TriggerRow, NotDone> {
-        let flavour = self.0.database.flavour();
-        let mut writing = self.0.database.begin().await?;
+        let flavour = self.database.flavour();
+        let mut writing = self.database.begin().await?;
         let now = now(&mut writing, flavour).await?;
         let Some(mut row) = find(&mut writing, flavour, name).await? else {
             return Err(NotDone::Unknown(name.to_owned()));
@@ -143,10 +189,9 @@ impl Results {
         Ok(row.shown())
     }
 
-    /// Fires a trigger now, beside its schedule.
-    pub async fn fire_trigger(&self, name: &str) -> Result<Tick, NotDone> {
-        let flavour = self.0.database.flavour();
-        let mut writing = self.0.database.begin().await?;
+    async fn fire_trigger(&self, name: &str) -> Result<Tick, NotDone> {
+        let flavour = self.database.flavour();
+        let mut writing = self.database.begin().await?;
         let now = now(&mut writing, flavour).await?;
         let Some(mut row) = find(&mut writing, flavour, name).await? else {
             return Err(NotDone::Unknown(name.to_owned()));
@@ -155,7 +200,7 @@ impl Results {
             return Err(NotDone::Busy(busy));
         }
         let job = Uuid::now_v7();
-        if !self.0.tick(&mut writing, row.id, now, job, word::DUE, now, Some(0), None).await? {
+        if !self.tick(&mut writing, row.id, now, job, word::DUE, now, Some(0), None).await? {
             return Err(NotDone::Wrong("it fires at this very moment".to_owned()));
         }
         row.fired += 1;
@@ -167,10 +212,9 @@ impl Results {
         Ok(row.tick(now, job))
     }
 
-    /// Removes a trigger with its history; jobs that it fired go on.
-    pub async fn remove_trigger(&self, name: &str) -> Result<TriggerRow, NotDone> {
-        let flavour = self.0.database.flavour();
-        let mut writing = self.0.database.begin().await?;
+    async fn remove_trigger(&self, name: &str) -> Result<TriggerRow, NotDone> {
+        let flavour = self.database.flavour();
+        let mut writing = self.database.begin().await?;
         let Some(row) = find(&mut writing, flavour, name).await? else {
             return Err(NotDone::Unknown(name.to_owned()));
         };
@@ -237,7 +281,7 @@ fn fresh(given: &Given, id: Uuid, origin: &str, (stamp, now): (i64, i64), who: &
         state: state.to_owned(),
         spec: given.spec.clone(),
         changed: now,
-        changed_by: clipped(who),
+        changed_by: clip(who, 200),
         last_instant: now,
         next_instant: None,
         fire_at: None,
@@ -255,9 +299,13 @@ fn settle(mut row: Row, now: i64) -> Result<Row, NotDone> {
 
 /// Another spec in the place of the old one; instants before now are not made up for when its times change.
 fn replace(mut row: Row, given: &Given, now: i64) -> Result<Row, NotDone> {
-    let same = row.spec.same_times(&given.spec) && row.state == state::ACTIVE && !given.spec.paused;
-    let pause =
-        if row.spec.paused == given.spec.paused && row.state == state::PAUSED { true } else { given.spec.paused };
+    // Who did not ask for another state leaves it as somebody made it.
+    let pause = if row.spec.paused == given.spec.paused && row.state != state::RETIRED {
+        row.state == state::PAUSED
+    } else {
+        given.spec.paused
+    };
+    let same = row.spec.same_times(&given.spec) && row.state == state::ACTIVE && !pause;
     row.spec = given.spec.clone();
     if same {
         return Ok(row);
@@ -269,11 +317,7 @@ fn replace(mut row: Row, given: &Given, now: i64) -> Result<Row, NotDone> {
 fn changed(row: &mut Row, now: i64, who: &str) {
     row.revision += 1;
     row.changed = now;
-    row.changed_by = clipped(who);
-}
-
-fn clipped(who: &str) -> String {
-    who.chars().take(200).collect()
+    row.changed_by = clip(who, 200);
 }
 
 impl Row {

@@ -63,18 +63,12 @@ impl Statements {
     /// For a flavour.
     pub fn new(flavour: Flavour) -> Self {
         let lite = flavour == Flavour::Sqlite;
-        let now = if lite {
-            "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
-        } else {
-            "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
-        };
-        // Insert where nothing is; only rows of a fixed form, whose content is never refused.
-        let insert = if lite { "INSERT OR IGNORE" } else { "INSERT IGNORE" };
-        let lock = if lite { "" } else { " FOR UPDATE" };
         let text = |sql: &str| -> Sql {
             let times = [("{claims}", CLAIM_KEPT), ("{cleared}", CLEARED_KEPT), ("{presence}", PRESENT_FOR)];
-            let sql = sql.replace("{now}", now).replace("{insert}", insert).replace("{lock}", lock);
-            times.iter().fold(sql, |sql, (name, time)| sql.replace(name, &micros(*time).to_string())).into()
+            times
+                .iter()
+                .fold(flavour.words(sql), |sql, (name, time)| sql.replace(name, &micros(*time).to_string()))
+                .into()
         };
         let (chunk, few) = (CHUNK, FEW);
         let prune = PRUNED.iter().map(|(table, key, by, when)| {
@@ -126,7 +120,7 @@ impl Statements {
                  ORDER BY version LIMIT {few}"
             )),
             forget_mark: text("DELETE FROM state_marks WHERE subject = ? AND cleared = 1 AND version = ?"),
-            now,
+            now: flavour.now(),
         }
     }
 }
