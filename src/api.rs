@@ -16,6 +16,7 @@ mod data;
 mod dead;
 mod events;
 mod failures;
+mod figures;
 mod groups;
 mod guard;
 mod jobs;
@@ -65,6 +66,7 @@ pub use data::{BackUp, Prune, PruneFrom, PrunedSlice, kept};
 pub use dead::{DeadRecord, Letters, NewReplay, Removed, ReplayedJob};
 pub use events::EventFilter;
 pub use failures::{FailureQuery, FailureRecord};
+pub use figures::{FigureCounts, FigureKind, FigurePoint, Figures, FiguresQuery, Quantiles};
 pub use groups::{GroupQueue, GroupRow, NewScale};
 pub use jobs::{Accepted, BatchAnswer, BatchItem};
 pub use kinds::{KindLimits, KindRow, KindSchema, KindTrouble};
@@ -180,6 +182,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/replays", get(replays::list).post(replays::order))
         .route("/replays/{id}", get(replays::show))
         .route("/replays/{id}/stop", post(replays::stop))
+        .route("/figures", get(figures::figures))
         .route("/kinds", get(kinds::list))
         .route("/kinds/{kind}", get(kinds::show))
         .route("/queues", get(queues::list))

@@ -14,6 +14,7 @@ mod dead;
 mod doctor;
 mod failure;
 mod failures;
+mod figures;
 mod jobs;
 mod kinds;
 mod locks;
@@ -98,6 +99,8 @@ enum Command {
     /// What can be run, by whom, with which args
     #[command(subcommand)]
     Kinds(kinds::Kinds),
+    /// How jobs ended, how long they waited and ran, by kind
+    Figures(figures::Ask),
     /// Look at limits and unique keys, and change them
     #[command(subcommand)]
     Locks(locks::Locks),
@@ -163,6 +166,7 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Triggers(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Consumers(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Kinds(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Figures(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),
     }
 }

@@ -36,8 +36,8 @@ use uuid::Uuid;
 
 use crate::{
     api::{
-        Accepted, BackUp, BatchAnswer, EventFilter, NewRun, Problem, Prune, PrunedSlice, QueueRow, Status,
-        SubmittedRun, WaitMany, Waited, WaitedMany, Why, new_job::NewJob, new_run::NewJobRun,
+        Accepted, BackUp, BatchAnswer, EventFilter, Figures, FiguresQuery, NewRun, Problem, Prune, PrunedSlice,
+        QueueRow, Status, SubmittedRun, WaitMany, Waited, WaitedMany, Why, new_job::NewJob, new_run::NewJobRun,
     },
     config::duration_text,
 };
@@ -159,10 +159,15 @@ impl Client {
     /// Waits until all of these jobs have ended, at most 1000 that were just published; tells those that have
     /// when the time is over.
     pub async fn wait_many(&self, jobs: &[Uuid], timeout: Duration) -> Result<WaitedMany, ClientError> {
-        let many = WaitMany { jobs: jobs.to_vec(), timeout: Some(duration_text(timeout)) };
+        let many = WaitMany { jobs: jobs.to_vec(), timeout: Some(duration_text(timeout)), reports: false };
         let request = self.request(Method::POST, "/jobs/wait").json(&many);
         let response = self.send(request.timeout(timeout.saturating_add(ANSWER))).await?;
         self.read(response).await
+    }
+
+    /// How jobs ended, how long they waited and ran, over time and by kind.
+    pub async fn figures(&self, query: &FiguresQuery) -> Result<Figures, ClientError> {
+        self.get("/figures", query).await
     }
 
     /// The one reason why a job is not running.

@@ -1,11 +1,15 @@
 //! The HTTP API over its real sockets, with a real embedded broker and record behind it.
 
-use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::PermissionsExt,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use spinor::{
-    api::{EventFilter, listen, new_job::NewJob},
+    api::{EventFilter, FiguresQuery, listen, new_job::NewJob},
     client::{Client, ClientError},
     config::Ask,
 };
@@ -178,7 +182,14 @@ async fn many_are_waited_for_in_one_request_and_those_that_ended_are_told() {
     assert_eq!(some.iter().map(|end| (end.id, end.state)).collect::<Vec<_>>(), [(ids[0], State::Succeeded)]);
     let (all, ()) = tokio::join!(stage.client.wait_many(&ids, Duration::from_secs(60)), work(39));
     let all: BTreeSet<Uuid> = all.unwrap().ended.into_iter().map(|end| end.id).collect();
-    assert_eq!(all, ids.into_iter().collect());
+    assert_eq!(all, ids.iter().copied().collect());
+    let ask = |ids: &[Uuid]| serde_json::to_vec(&json!({ "jobs": ids, "reports": true })).unwrap();
+    let (_, with) = stage.local("POST", "/api/v1/jobs/wait", &ask(&ids[..2])).await;
+    let reports: BTreeSet<String> =
+        with["ended"].as_array().unwrap().iter().map(|end| end["report"]["job"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(reports, ids[..2].iter().map(Uuid::to_string).collect());
+    let (status, problem) = stage.local("POST", "/api/v1/jobs/wait", &ask(&vec![Uuid::nil(); 201])).await;
+    assert_eq!((status, problem["field"].as_str()), (422, Some("jobs")));
     let too_many = stage.client.wait_many(&vec![Uuid::nil(); 1001], Duration::ZERO).await;
     assert!(matches!(&too_many, Err(ClientError::Refused(problem)) if problem.field.as_deref() == Some("jobs")));
     stage.end().await;
@@ -382,14 +393,32 @@ async fn events_are_streamed_until_the_server_stops() {
 }
 
 #[tokio::test]
-async fn metrics_and_health_tell_what_is() {
+async fn metrics_figures_and_health_tell_what_is() {
     let stage = Stage::new().await;
+    for _ in 0..2 {
+        let accepted = stage.client.publish(&NewJob::new("noop")).await.unwrap();
+        stage.work("default", Outcome::Succeeded(Json::null())).await;
+        stage.client.wait(accepted.id, Duration::from_secs(20), true).await.unwrap();
+    }
     stage.client.publish(&NewJob::new("noop")).await.unwrap();
+    let figures = stage.client.figures(&FiguresQuery::default()).await.unwrap();
+    let [noop] = &figures.kinds[..] else { panic!("{figures:?}") };
+    assert_eq!((noop.kind.as_str(), &noop.counts.ended), ("noop", &BTreeMap::from([(State::Succeeded, 2)])));
+    assert!(noop.counts.ran.is_some() && noop.counts.waited.is_some(), "{noop:?}");
+    let succeeded = figures.points.iter().filter_map(|point| point.counts.ended.get(&State::Succeeded)).sum::<u64>();
+    assert_eq!((figures.step, figures.points.len(), succeeded), (60, 60, 2));
+    for (query, field) in [("since=73h", "since"), ("step=0s", "step"), ("since=x", "since"), ("since=2h&of=a", "of")] {
+        let (status, problem) = stage.local("GET", &format!("/api/v1/figures?{query}"), b"").await;
+        assert!((400..=422).contains(&status) && problem.to_string().contains(field), "{query}: {status} {problem}");
+    }
     let (status, body) = stage.local("GET", "/metrics", b"").await;
     let text = body.as_str().unwrap();
     assert_eq!(status, 200);
     for line in [
-        "spinor_jobs_published_total 1",
+        "spinor_jobs_published_total 3",
+        "spinor_jobs_ended_total{kind=\"noop\",state=\"succeeded\"} 2",
+        "spinor_job_run_seconds_count{kind=\"noop\"} 2",
+        "spinor_job_wait_seconds_bucket{kind=\"noop\",le=\"+Inf\"} 2",
         "spinor_broker_link_up 1",
         "spinor_queue_ready{queue=\"default\"} 1",
         "spinor_recorder_up 1",

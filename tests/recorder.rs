@@ -20,6 +20,7 @@ macro_rules! both {
 pub mod entries;
 mod failures;
 mod faults;
+mod figures;
 pub mod loops;
 mod order;
 mod questions;
@@ -33,7 +34,7 @@ use sqlx::{ConnectOptions, Connection, Executor, mysql::MySqlConnectOptions};
 use crate::support::{scratch::Scratch, servers};
 
 /// All of its tables.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "jobs",
     "attempts",
     "steps",
@@ -48,6 +49,7 @@ const TABLES: [&str; 15] = [
     "schedules",
     "ticks",
     "leaders",
+    "figures",
     "spinor_schema",
 ];
 

@@ -132,6 +132,8 @@ struct Batch {
     deliveries: Vec<Delivery>,
     entries: Vec<Entry>,
     letters: Vec<(Message, DeadLetter)>,
+    /// Some of it came before, and may be stored.
+    again: bool,
 }
 
 impl Batch {
@@ -151,6 +153,7 @@ impl Batch {
                 }
             }
         }
+        self.again |= delivery.redelivered;
         self.deliveries.push(delivery);
     }
 }
@@ -246,10 +249,10 @@ impl<B: Broker> Recorder<B> {
                 }
             }
             paced = Instant::now() + PACE;
-            let Batch { deliveries, entries, mut letters } = std::mem::take(&mut next);
+            let Batch { deliveries, entries, mut letters, again } = std::mem::take(&mut next);
             let mut waiting = Vec::new();
             let stored = {
-                let storing = self.store(&entries, &mut letters, shutdown);
+                let storing = self.store(&entries, &mut letters, again, shutdown);
                 tokio::pin!(storing);
                 loop {
                     let room = next.len() < self.settings.batch;
@@ -293,11 +296,12 @@ impl<B: Broker> Recorder<B> {
         &self,
         entries: &[Entry],
         letters: &mut Vec<(Message, DeadLetter)>,
+        again: bool,
         shutdown: &CancellationToken,
     ) -> Result<(), Stopped> {
         let mut parts = vec![(0, entries.len())];
         while let Some((from, to)) = parts.pop() {
-            match self.insist(shutdown, || self.results.store(&entries[from..to])).await? {
+            match self.insist(shutdown, again, |again| self.results.keep(&entries[from..to], again)).await? {
                 Ok(()) => {
                     self.counts.entries.fetch_add((to - from) as u64, Ordering::Relaxed);
                 }
@@ -307,7 +311,7 @@ impl<B: Broker> Recorder<B> {
         }
         let mut parts = vec![(0, letters.len())];
         while let Some((from, to)) = parts.pop() {
-            match self.insist(shutdown, || self.results.bury(&letters[from..to])).await? {
+            match self.insist(shutdown, again, |again| self.results.lay_down(&letters[from..to], again)).await? {
                 Ok(()) => {
                     self.counts.letters.fetch_add((to - from) as u64, Ordering::Relaxed);
                 }
@@ -328,28 +332,34 @@ impl<B: Broker> Recorder<B> {
         letter: &[(Message, DeadLetter)],
         shutdown: &CancellationToken,
     ) -> Result<(), Stopped> {
-        let bury = || async {
-            self.results.bury(letter).await.map_err(|error| match error {
+        let bury = |again| async move {
+            self.results.lay_down(letter, again).await.map_err(|error| match error {
                 ResultsError::Refused(why) => ResultsError::Misconfigured(why),
                 other => other,
             })
         };
         // It cannot be refused any more, see above.
-        let _ = self.insist(shutdown, bury).await?;
+        let _ = self.insist(shutdown, true, bury).await?;
         self.counts.letters.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Tries until the database answers; the inner error is a refusal of the content.
-    async fn insist<F, T>(&self, shutdown: &CancellationToken, mut write: F) -> Result<Result<(), String>, Stopped>
+    /// Tries until the database answers; the inner error is a refusal of the content. Each `write` is told whether
+    /// the one before it may have been done.
+    async fn insist<F, T>(
+        &self,
+        shutdown: &CancellationToken,
+        mut again: bool,
+        mut write: F,
+    ) -> Result<Result<(), String>, Stopped>
     where
-        F: FnMut() -> T,
+        F: FnMut(bool) -> T,
         T: Future<Output = Result<(), ResultsError>>,
     {
         let mut wait = self.settings.first_wait;
         let mut since = None;
         loop {
-            let (why, person) = match write().await {
+            let (why, person) = match write(again).await {
                 Ok(()) => {
                     self.counts.commits.fetch_add(1, Ordering::Relaxed);
                     self.counts.last_commit.store(Timestamp::now().as_microsecond(), Ordering::Relaxed);
@@ -363,6 +373,7 @@ impl<B: Broker> Recorder<B> {
                 Err(ResultsError::Unavailable(why)) => (why, false),
                 Err(ResultsError::Misconfigured(why)) => (why, true),
             };
+            again = true;
             since.get_or_insert_with(Instant::now);
             self.silent(&why, person);
             shutdown.run_until_cancelled(sleep(self.spread(wait))).await.ok_or(Stopped)?;

@@ -12,6 +12,7 @@ mod blobs;
 mod change;
 mod dead;
 mod failures;
+mod figures;
 mod fingerprint;
 mod members;
 mod prune;
@@ -23,9 +24,12 @@ mod schema;
 mod statements;
 mod write;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use jiff::Timestamp;
@@ -37,12 +41,14 @@ use crate::{
     entry::Entry,
     message::Message,
 };
+use figures::Counting;
 use statements::Statements;
 use write::Rows;
 
 pub use change::{cause, clip, place};
 pub use dead::{DeadFilter, DeadLetter};
 pub use failures::{BAD_ENDS, FailureFilter, FailureGroup, Failures, Found, Look, Source};
+pub use figures::{Figure, FigureFilter, KEPT as FIGURES_KEPT, Spread, Timed, Totals};
 pub use fingerprint::fingerprint;
 pub use members::{Due, Followed, IsCancelled, MemberRow, Role};
 pub use prune::{Chunk, Cuts, Place, Pruned};
@@ -61,6 +67,7 @@ struct Store {
     database: Database,
     statements: Statements,
     last_commit: AtomicI64,
+    counting: Counting,
 }
 
 impl Store {
@@ -105,7 +112,7 @@ impl Results {
         };
         schema::migrate(&database).await?;
         let statements = Statements::new(database.flavour());
-        Ok(Self(Arc::new(Store { database, statements, last_commit: AtomicI64::new(0) })))
+        Ok(Self(Arc::new(Store { database, statements, last_commit: AtomicI64::new(0), counting: Counting::new() })))
     }
 
     /// Logs in to a MySQL or MariaDB server without changing anything; tells the server's version and
@@ -121,19 +128,56 @@ impl Results {
 
     /// Stores entries in one transaction, idempotently and in any order.
     pub async fn store(&self, entries: &[Entry]) -> Result<(), ResultsError> {
+        self.keep(entries, false).await
+    }
+
+    /// The same; `again`: some may be stored already, and are then not counted twice.
+    pub async fn keep(&self, entries: &[Entry], again: bool) -> Result<(), ResultsError> {
         if entries.is_empty() {
             return Ok(());
         }
-        self.0.write(|| Rows::of(entries)).await
+        let known = if again { self.0.known_attempts(entries).await? } else { HashSet::new() };
+        let counted = self.0.counting.entries(entries, &known);
+        self.0.write(|| Rows::of(entries).counted(self.0.counting.rows(&counted))).await?;
+        self.0.counting.recorded(counted);
+        Ok(())
     }
 
     /// Stores dead letters, idempotently by job, replay and attempt. A letter that is a job also
     /// makes its job dead, if it was not answered otherwise.
     pub async fn bury(&self, letters: &[(Message, DeadLetter)]) -> Result<(), ResultsError> {
+        self.lay_down(letters, false).await
+    }
+
+    /// The same; `again`: some may be stored already, and are then not counted twice.
+    pub async fn lay_down(&self, letters: &[(Message, DeadLetter)], again: bool) -> Result<(), ResultsError> {
         if letters.is_empty() {
             return Ok(());
         }
-        self.0.write(|| Rows::buried(letters)).await
+        let known = if again { self.0.known_letters(letters).await? } else { HashSet::new() };
+        let counted = self.0.counting.letters(letters.iter().map(|(_, letter)| letter), &known);
+        self.0.write(|| Rows::buried(letters).counted(self.0.counting.rows(&counted))).await?;
+        self.0.counting.recorded(counted);
+        Ok(())
+    }
+
+    /// Figures by span, of `step` minutes each, numbered from `from` on.
+    pub async fn figures_by_time(
+        &self,
+        filter: &FigureFilter,
+        step: i64,
+    ) -> Result<BTreeMap<i64, Figure>, ResultsError> {
+        self.0.figures_by_time(filter, step.max(1)).await
+    }
+
+    /// Figures by kind.
+    pub async fn figures_by_kind(&self, filter: &FigureFilter) -> Result<BTreeMap<String, Figure>, ResultsError> {
+        self.0.figures_by_kind(filter).await
+    }
+
+    /// What this process recorded since it started, by kind.
+    pub fn totals(&self) -> BTreeMap<String, Totals> {
+        self.0.counting.totals()
     }
 
     /// Removes the dead letters of each job up to a replay, after it was published again or because a
@@ -293,7 +337,12 @@ impl Results {
     /// The last final report of a job, for who waits for it. A job that died without an execution
     /// gets one made of its row.
     pub async fn ending(&self, id: Uuid) -> Result<Option<Report>, ResultsError> {
-        self.0.ending(id).await
+        Ok(self.0.endings(&[id]).await?.pop().map(|(_, report)| report))
+    }
+
+    /// The same of those of these jobs that have ended, in no order.
+    pub async fn endings(&self, of: &[Uuid]) -> Result<Vec<(Uuid, Report)>, ResultsError> {
+        self.0.endings(of).await
     }
 
     /// Jobs whose rows changed after (updated, id), in that order: how the search index is filled

@@ -15,7 +15,7 @@ use spinor_consumers::{
     results::JobFilter,
 };
 
-use super::{Answer, ApiState, Info, PartRow, Problem, QueueRow, groups, kinds, parts, queues, steer};
+use super::{Answer, ApiState, Info, PartRow, Problem, QueueRow, figures, groups, kinds, parts, queues, steer};
 use crate::{
     config::{BrokerChoice, ResultsChoice, SearchChoice, StateChoice},
     scaling::GroupState,
@@ -242,6 +242,9 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> Response {
     line("spinor_parts_alive", "gauge", "Recorders and triggers that are alive.", &parts);
     for (name, help, samples) in groups::gauges(&state).await {
         line(name, "gauge", help, &samples);
+    }
+    if state.recorder.is_some() {
+        text.push_str(&figures::exposed(&state.results.totals()));
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -5,7 +5,10 @@
 //! without a word, too, ever less often. An answer is in the record: who is told that a job ended
 //! finds it there. Only while the record does not answer, the live event tells the end.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -32,6 +35,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 const LAST_LOOK: Duration = Duration::from_secs(5);
 /// At most so many jobs in one wait.
 const MOST: usize = 1000;
+/// At most so many with their reports: an answer is no larger than what one job may weigh.
+const MOST_REPORTS: usize = 200;
 
 /// How long to wait, and for what.
 #[derive(Debug, Default, Deserialize)]
@@ -65,22 +70,29 @@ pub struct WaitMany {
     /// A duration; 30 s when absent, at most an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
+    /// With their last reports; at most 200 jobs then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reports: bool,
 }
 
 /// The answer to a wait for many: those that have ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WaitedMany {
     /// In no order.
     pub ended: Vec<JobEnd>,
 }
 
 /// How a job ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobEnd {
     /// The job.
     pub id: Uuid,
     /// How.
     pub state: JobState,
+    /// Its last report, if asked for. A value that lies elsewhere (`value_ref`) is not in it: a wait for that
+    /// job alone brings it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Box<Report>>,
 }
 
 fn end_of(timeout: Option<&str>) -> Result<Instant, Problem> {
@@ -151,10 +163,11 @@ pub(super) async fn wait_many(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<WaitedMany> {
     let body = jobs::body_of(body, &state)?;
-    let WaitMany { jobs, timeout } =
+    let WaitMany { jobs, timeout, reports } =
         serde_json::from_slice(&body).map_err(|error| Problem::new(422, "Not a wait", error.to_string()))?;
-    if jobs.len() > MOST {
-        return Err(Problem::field("jobs", format!("are {}, expected at most {MOST}", jobs.len())));
+    let most = if reports { MOST_REPORTS } else { MOST };
+    if jobs.len() > most {
+        return Err(Problem::field("jobs", format!("are {}, expected at most {most}", jobs.len())));
     }
     let end = end_of(timeout.as_deref())?;
     let watching = state.watches.watch(&jobs);
@@ -168,7 +181,7 @@ pub(super) async fn wait_many(
             Ok(Ok(found)) => {
                 for (id, state) in found {
                     if going.remove(&id) {
-                        waited.ended.push(JobEnd { id, state });
+                        waited.ended.push(JobEnd { id, state, report: None });
                     }
                 }
                 None
@@ -178,7 +191,13 @@ pub(super) async fn wait_many(
             Err(_) => Some(no_answer()),
         };
         if going.is_empty() || Instant::now() >= end || state.shutdown.is_cancelled() {
-            return unanswered.map_or_else(|| Ok(Json(waited)), |error| Err(error.into()));
+            if let Some(error) = unanswered {
+                return Err(error.into());
+            }
+            if reports {
+                report(&state, &mut waited).await?;
+            }
+            return Ok(Json(waited));
         }
         let next = (Instant::now() + pause).min(end);
         tokio::select! {
@@ -190,6 +209,17 @@ pub(super) async fn wait_many(
             () = state.shutdown.cancelled() => {}
         }
     }
+}
+
+/// Puts the reports to those that have ended.
+async fn report(state: &ApiState, waited: &mut WaitedMany) -> Result<(), ResultsError> {
+    let jobs: Vec<Uuid> = waited.ended.iter().map(|end| end.id).collect();
+    let asking = tokio::time::timeout(Duration::from_secs(10), state.results.endings(&jobs)).await;
+    let mut found: HashMap<Uuid, Report> = asking.unwrap_or_else(|_| Err(no_answer()))?.into_iter().collect();
+    for end in &mut waited.ended {
+        end.report = found.remove(&end.id).map(Box::new);
+    }
+    Ok(())
 }
 
 /// What one look at the record shows.

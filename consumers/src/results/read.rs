@@ -1,6 +1,9 @@
 //! Every question on the record. Lists are newest first and go on by a cursor; counts are capped.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+};
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -8,17 +11,20 @@ use spinor_executors::{Cause, Failure, Origin, Output, Report, State, StepReport
 use uuid::Uuid;
 
 use super::{
-    AttemptRecord, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow, StepFilter, Store, Tally,
-    Tracked,
+    AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow, StepFilter, Store,
+    Tally, Tracked,
     change::{clip, place},
     database::{Column, Value, holes},
+    figures::Key,
 };
+use crate::{entry::Entry, message::Message};
 
 const JOB_ROW: &str = "jobs.id, jobs.kind, jobs.queue, jobs.state, jobs.attempt, jobs.replay, jobs.created, \
                        jobs.started, jobs.ended, jobs.retry_at, jobs.error, jobs.run, jobs.consumer, jobs.version, \
                        jobs.fingerprint";
 const JOB_ROW_COLUMNS: usize = 15;
 const RUN_ROW: &str = "id, name, members, steps, started, ended, succeeded, problems, replay";
+const MOST_PADDED: usize = 500;
 const DEFAULT_ROWS: u32 = 50;
 const MOST_ROWS: u32 = 1000;
 const MOST_MEMBERS: u32 = 10_000;
@@ -120,18 +126,41 @@ impl Store {
         Ok(ended)
     }
 
+    /// The executions among these entries that are stored.
+    pub(super) async fn known_attempts(&self, entries: &[Entry]) -> Result<HashSet<Key>, ResultsError> {
+        let jobs = entries.iter().filter_map(|entry| match entry {
+            Entry::Report(report) => Some(report.job),
+            _ => None,
+        });
+        self.known("SELECT job, replay, attempt, execution FROM attempts", jobs).await
+    }
+
+    /// The letters among these that are stored.
+    pub(super) async fn known_letters(&self, letters: &[(Message, DeadLetter)]) -> Result<HashSet<Key>, ResultsError> {
+        let jobs = letters.iter().map(|(_, letter)| letter.job);
+        let nil = "x'00000000000000000000000000000000'";
+        self.known(&format!("SELECT job, replay, attempt, {nil} FROM dead"), jobs).await
+    }
+
+    async fn known(&self, select: &str, jobs: impl Iterator<Item = Uuid>) -> Result<HashSet<Key>, ResultsError> {
+        let mut known = HashSet::new();
+        for some in jobs.collect::<Vec<Uuid>>().chunks(MOST_PADDED) {
+            let (holes, values) = padded(some);
+            for row in self.database.ask(format!("{select} WHERE job IN ({holes})"), values).await? {
+                let number = |at| row.int(at).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+                known.insert((row.id(0)?, number(1)?, number(2)?, row.id(3)?));
+            }
+        }
+        Ok(known)
+    }
+
     /// The id and one more column of each of these jobs that is recorded.
     pub(super) async fn of_jobs(&self, column: &str, jobs: &[Uuid]) -> Result<Vec<Column>, ResultsError> {
         let mut found = Vec::new();
-        for some in jobs.chunks(500) {
-            // Padded to a few counts by repeating the last, so that the statement is found again.
-            let width = if some.len() > 32 { 500 } else { 32 };
-            let padded = some.iter().chain(std::iter::repeat_n(&some[some.len() - 1], width - some.len()));
-            let values = padded.map(|job| Value::Id(*job)).collect();
-            let holes = holes(width);
-            found.extend(
-                self.database.ask(format!("SELECT id, {column} FROM jobs WHERE id IN ({holes})"), values).await?,
-            );
+        for some in jobs.chunks(MOST_PADDED) {
+            let (holes, values) = padded(some);
+            let sql = format!("SELECT id, {column} FROM jobs WHERE id IN ({holes})");
+            found.extend(self.database.ask(sql, values).await?);
         }
         Ok(found)
     }
@@ -176,20 +205,27 @@ impl Store {
         self.database.ask(sql, asked.values).await?.iter().map(step).collect()
     }
 
-    pub(super) async fn ending(&self, id: Uuid) -> Result<Option<Report>, ResultsError> {
-        let sql = format!("SELECT {JOB_ROW}, jobs.host, attempts.report FROM jobs{LAST_REPORT} WHERE jobs.id = ?");
-        let rows = self.database.ask(sql, vec![Value::Id(id)]).await?;
-        let Some(found) = rows.first() else {
-            return Ok(None);
-        };
-        let row = job_row(found)?;
-        if !row.state.is_final() {
-            return Ok(None);
+    pub(super) async fn endings(&self, of: &[Uuid]) -> Result<Vec<(Uuid, Report)>, ResultsError> {
+        let mut endings = Vec::new();
+        for some in of.chunks(MOST_PADDED) {
+            let (holes, values) = padded(some);
+            let sql = format!(
+                "SELECT {JOB_ROW}, jobs.host, attempts.report FROM jobs{LAST_REPORT} WHERE jobs.id IN ({holes})"
+            );
+            for found in self.database.ask(sql, values).await? {
+                let row = job_row(&found)?;
+                if !row.state.is_final() {
+                    continue;
+                }
+                let id = row.id;
+                let report = match found.maybe_text(JOB_ROW_COLUMNS + 1)? {
+                    Some(report) => json(&report)?,
+                    None => report_of(row, found.maybe_text(JOB_ROW_COLUMNS)?),
+                };
+                endings.push((id, report));
+            }
         }
-        match found.maybe_text(JOB_ROW_COLUMNS + 1)? {
-            Some(report) => json(&report).map(Some),
-            None => Ok(Some(report_of(row, found.maybe_text(JOB_ROW_COLUMNS)?))),
-        }
+        Ok(endings)
     }
 
     pub(super) async fn changed(&self, after: (i64, Uuid), limit: u32) -> Result<Vec<Tracked>, ResultsError> {
@@ -235,6 +271,19 @@ impl Store {
         let rows = self.database.ask(sql, vec![Value::Text(name.to_owned())]).await?;
         rows.first().map(|row| row.int(0)).transpose()
     }
+}
+
+/// Placeholders and values of at most `MOST_PADDED` ids: of few widths, by repeating the last, so that a statement
+/// is found again.
+fn padded(ids: &[Uuid]) -> (String, Vec<Value>) {
+    let width = match ids.len() {
+        ..=1 => 1,
+        2..=32 => 32,
+        _ => MOST_PADDED,
+    };
+    let last = ids.last().copied().unwrap_or_default();
+    let values = ids.iter().copied().chain(std::iter::repeat_n(last, width - ids.len())).map(Value::Id);
+    (holes(width), values.collect())
 }
 
 /// The report that made a job's row what it is.

@@ -60,6 +60,7 @@ const DEAD_COLUMNS: [&str; 12] = [
     "properties",
     "body",
 ];
+const FIGURE_COLUMNS: [&str; 6] = ["minute", "kind", "what", "bucket", "shard", "times"];
 
 /// A table that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +75,11 @@ pub enum Table {
     Runs,
     /// One row a dead letter; the first word stands.
     Dead,
+    /// One row a count, which grows.
+    Figures,
 }
 
-const TABLES: [Table; 5] = [Table::Jobs, Table::Attempts, Table::Steps, Table::Runs, Table::Dead];
+const TABLES: [Table; 6] = [Table::Jobs, Table::Attempts, Table::Steps, Table::Runs, Table::Dead, Table::Figures];
 
 impl Table {
     const fn name(self) -> &'static str {
@@ -86,6 +89,7 @@ impl Table {
             Self::Steps => "steps",
             Self::Runs => "runs",
             Self::Dead => "dead",
+            Self::Figures => "figures",
         }
     }
 
@@ -96,6 +100,7 @@ impl Table {
             Self::Steps => &STEP_COLUMNS,
             Self::Runs => &RUN_COLUMNS,
             Self::Dead => &DEAD_COLUMNS,
+            Self::Figures => &FIGURE_COLUMNS,
         }
     }
 
@@ -105,6 +110,7 @@ impl Table {
             Self::Attempts => "job, replay, attempt, execution",
             Self::Steps => "job, step",
             Self::Dead => "job, replay, attempt",
+            Self::Figures => "minute, kind, what, bucket, shard",
         }
     }
 }
@@ -118,6 +124,8 @@ pub struct Statements {
     pub unbury: Sql,
     /// Deletes one dead letter.
     pub remove_dead: Sql,
+    /// Deletes the figures of the minutes before one.
+    pub sweep_figures: Sql,
     /// Those of the table of replays.
     pub replays: Texts,
 }
@@ -141,6 +149,7 @@ impl Statements {
             mark: mark.into(),
             unbury: "DELETE FROM dead WHERE job = ? AND replay <= ?".into(),
             remove_dead: "DELETE FROM dead WHERE job = ? AND replay = ? AND attempt = ?".into(),
+            sweep_figures: "DELETE FROM figures WHERE minute < ?".into(),
             replays: Texts::new(),
         }
     }
@@ -197,6 +206,10 @@ fn conflict(flavour: Flavour, table: Table) -> String {
             // Assigning a column to itself changes nothing; IGNORE would hide refused content.
             _ => format!("attempt = {name}.attempt"),
         },
+        Table::Figures => {
+            let set = if flavour == Flavour::Sqlite { "UPDATE SET " } else { "" };
+            format!("{set}times = figures.times + {}", new("times"))
+        }
         Table::Steps => {
             let guard = format!("{} > steps.started", new("started"));
             assign(&all(&guard, 2), &guard)

@@ -84,6 +84,13 @@ impl Rows {
         let dead = rows.into_values().map(|(message, letter)| dead_row(message, letter)).collect();
         Self { jobs: merge(changes), others: vec![(Table::Dead, dead)] }
     }
+
+    /// With what they add to the figures.
+    pub fn counted(mut self, figures: Vec<Vec<Value>>) -> Self {
+        // Last: others wait for these rows until the commit.
+        self.others.push((Table::Figures, figures));
+        self
+    }
 }
 
 impl Store {
@@ -106,6 +113,9 @@ impl Store {
         self.insert(&mut writing, Table::Jobs, jobs).await?;
         for (table, rows) in rows.others {
             self.insert(&mut writing, table, rows.into_iter()).await?;
+        }
+        if let Some(before) = self.counting.sweeps() {
+            writing.run(&self.statements.sweep_figures, vec![Value::Int(before)]).await?;
         }
         writing.commit().await
     }

@@ -11,7 +11,7 @@ import ssl
 import time
 from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 
-from . import calls
+from . import calls, many
 from .calls import Call
 from .errors import BrokenAnswer, Refused, Unreachable
 from .newjob import NewJob
@@ -112,17 +112,11 @@ class AsyncClient:
 
     async def wait_all(self, jobs: Iterable[Union[str, AsyncHandle]], timeout: Time = 3600) -> Dict[str, str]:
         """Waits until all of these jobs have ended, or the time is over; the states of those that have, by id."""
-        going = {calls.id_of(job) for job in jobs}
-        ended: Dict[str, str] = {}
-        end = time.monotonic() + seconds("timeout", timeout)
-        while going:
-            some = sorted(going)[: calls.MOST_WAITS]
-            answer = await self._ask(calls.wait_many(some, max(end - time.monotonic(), 0)))
-            ended.update({one["id"]: one["state"] for one in answer["ended"]})
-            going.difference_update(ended)
-            if time.monotonic() >= end:
-                break
-        return ended
+        return await self._talk(many.states(jobs, timeout))
+
+    async def gather(self, jobs: Iterable[Union[str, AsyncHandle]], timeout: Time = 3600) -> List[Any]:
+        """Waits for the values of all these jobs, in their order; `JobFailed` of the first that ended otherwise."""
+        return await self._talk(many.values(jobs, timeout))
 
     async def result(self, job: Union[str, AsyncHandle], timeout: Time = 3600) -> Any:
         """Waits for a job's value; `JobFailed` when it ended otherwise."""
@@ -164,7 +158,8 @@ class AsyncClient:
     async def results(self, run: Union[str, "AsyncRunHandle"], timeout: Time = 3600) -> Dict[str, Any]:
         """Waits for the values of all members, by name; `RunFailed` when the run did not succeed."""
         members = calls.values_of(run, await self.wait_run(run, timeout))
-        return {name: await self.result(AsyncHandle(job, "", self, False), calls.ANSWER) for name, job in members}
+        values = await self.gather([job for _, job in members], calls.TAKEN)
+        return {name: value for (name, _), value in zip(members, values)}
 
     async def cancel_run(self, run: Union[str, "AsyncRunHandle"], *, why: Optional[str] = None,
                          by: Optional[str] = None) -> Dict[str, Any]:
@@ -187,6 +182,16 @@ class AsyncClient:
                 return answer
             if time.monotonic() >= end:
                 raise calls.timed_out(job, timeout)
+
+    async def _talk(self, talk: "many.Talk[many.R]") -> "many.R":
+        answer: Any = None
+        while True:
+            try:
+                call = talk.send(answer)
+            except StopIteration as end:
+                result: many.R = end.value
+                return result
+            answer = await self._ask(call)
 
     async def _ask(self, call: Call) -> Any:
         name = self._place.name

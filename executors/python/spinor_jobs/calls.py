@@ -20,8 +20,8 @@ from .values import dumps, loads
 ANSWER = 10.0
 #: What is handed over is taken or refused within this: longer than the server waits for its broker.
 TAKEN = 60.0
-#: At most so many jobs in one publish, and in one wait for many.
-MOST_JOBS, MOST_WAITS = 10_000, 1000
+#: At most so many jobs in one publish.
+MOST_JOBS = 10_000
 #: No single wait is longer; a longer one asks again.
 LONGEST_WAIT = 300.0
 
@@ -116,10 +116,10 @@ def wait(job: Any, timeout: float) -> Call:
     return Call("GET", f"{_path(job)}/wait?{query}", None, timeout + ANSWER)
 
 
-def wait_many(ids: List[str], timeout: float) -> Call:
-    """Those of at most 1000 that have ended."""
+def wait_many(ids: List[str], timeout: float, reports: bool) -> Call:
+    """Those that have ended, of at most 1000; 200 with their reports."""
     timeout = min(timeout, LONGEST_WAIT)
-    body = {"jobs": ids, "timeout": text("timeout", timeout)}
+    body = {"jobs": ids, "timeout": text("timeout", timeout), "reports": reports}
     return Call("POST", "/jobs/wait", dumps(body), timeout + ANSWER)
 
 

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any, Dict, Iterable, List, Optional, Union
 
-from . import calls
+from . import calls, many
 from .calls import Call, Place
 from .errors import BrokenAnswer, Refused, Unreachable
 from .newjob import NewJob
@@ -59,17 +59,11 @@ class Client:
 
     def wait_all(self, jobs: Iterable[Union[str, Handle]], timeout: Time = 3600) -> Dict[str, str]:
         """Waits until all of these jobs have ended, or the time is over; the states of those that have, by id."""
-        going = {calls.id_of(job) for job in jobs}
-        ended: Dict[str, str] = {}
-        end = time.monotonic() + seconds("timeout", timeout)
-        while going:
-            some = sorted(going)[: calls.MOST_WAITS]
-            answer = self._ask(calls.wait_many(some, max(end - time.monotonic(), 0)))
-            ended.update({one["id"]: one["state"] for one in answer["ended"]})
-            going.difference_update(ended)
-            if time.monotonic() >= end:
-                break
-        return ended
+        return self._talk(many.states(jobs, timeout))
+
+    def gather(self, jobs: Iterable[Union[str, Handle]], timeout: Time = 3600) -> List[Any]:
+        """Waits for the values of all these jobs, in their order; `JobFailed` of the first that ended otherwise."""
+        return self._talk(many.values(jobs, timeout))
 
     def result(self, job: Union[str, Handle], timeout: Time = 3600) -> Any:
         """Waits for a job's value; `JobFailed` when it ended otherwise."""
@@ -114,7 +108,8 @@ class Client:
     def results(self, run: Union[str, "RunHandle"], timeout: Time = 3600) -> Dict[str, Any]:
         """Waits for the values of all members, by name; `RunFailed` when the run did not succeed."""
         members = calls.values_of(run, self.wait_run(run, timeout))
-        return {name: self.result(Handle(job, asks=self), calls.ANSWER) for name, job in members}
+        values = self.gather([job for _, job in members], calls.TAKEN)
+        return {name: value for (name, _), value in zip(members, values)}
 
     def cancel_run(self, run: Union[str, "RunHandle"], *, why: Optional[str] = None, by: Optional[str] = None) -> Dict[str, Any]:
         """Asks that a run ends: nothing more is started, and what runs is ended."""
@@ -149,6 +144,16 @@ class Client:
                 return answer
             if time.monotonic() >= end:
                 raise calls.timed_out(job, timeout)
+
+    def _talk(self, talk: "many.Talk[many.R]") -> "many.R":
+        answer: Any = None
+        while True:
+            try:
+                call = talk.send(answer)
+            except StopIteration as end:
+                result: many.R = end.value
+                return result
+            answer = self._ask(call)
 
     def _ask(self, call: Call) -> Any:
         headers = {"Content-Type": "application/json"} if call.body is not None else {}

@@ -96,6 +96,7 @@ class Api(unittest.TestCase):
             many = await client.publish_batch([NewJob("noop", args={"n": n}) for n in range(20)])
             self.assertEqual(len(await asyncio.gather(*(one.wait(30) for one in many))), 20)
             self.assertEqual(set((await client.wait_all(many, 30)).values()), {"succeeded"})
+            self.assertEqual(await client.gather(many, 30), [None] * 20)
             long = await client.publish("wait", {"seconds": 600})
             await long.cancel(why="enough")
             self.assertEqual((await long.wait(30))["state"], "cancelled")

@@ -81,6 +81,7 @@ class Served(unittest.TestCase):
     def test_many_jobs_run_in_warm_processes(self) -> None:
         handles = self.client.publish_batch([NewJob("t.sum", {"left": 1, "right": n}) for n in range(500)])
         self.assertEqual(set(self.client.wait_all(handles, 60).values()), {"succeeded"})
+        self.assertEqual(self.client.gather(handles, 60), [1 + n for n in range(500)])
 
 
 if __name__ == "__main__":
