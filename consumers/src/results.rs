@@ -11,6 +11,7 @@
 mod blobs;
 mod change;
 mod dead;
+mod delayed;
 mod failures;
 mod fingerprint;
 mod members;
@@ -42,6 +43,7 @@ use write::Rows;
 
 pub use change::{cause, clip, place};
 pub use dead::{DeadFilter, DeadLetter};
+pub use delayed::{Change as DelayedChange, Delayed, DelayedFilter, DelayedLook, Waiting};
 pub use failures::{BAD_ENDS, FailureFilter, FailureGroup, Failures, Found, Look, Source};
 pub use fingerprint::fingerprint;
 pub use members::{Due, Followed, IsCancelled, MemberRow, Role};
@@ -61,6 +63,8 @@ struct Store {
     database: Database,
     statements: Statements,
     last_commit: AtomicI64,
+    /// Something in the table of delayed jobs changed here, which is due soon perhaps.
+    nudge: tokio::sync::Notify,
 }
 
 impl Store {
@@ -105,7 +109,8 @@ impl Results {
         };
         schema::migrate(&database).await?;
         let statements = Statements::new(database.flavour());
-        Ok(Self(Arc::new(Store { database, statements, last_commit: AtomicI64::new(0) })))
+        let (last_commit, nudge) = (AtomicI64::new(0), tokio::sync::Notify::new());
+        Ok(Self(Arc::new(Store { database, statements, last_commit, nudge })))
     }
 
     /// Logs in to a MySQL or MariaDB server without changing anything; tells the server's version and
@@ -170,7 +175,7 @@ impl Results {
         self.0.counts(cap).await
     }
 
-    /// When the oldest job that has not started was created, by queue; those on a delay are among them. Only
+    /// When the oldest job that has not started was created, by queue; those on a delay are not among them. Only
     /// the ten thousand oldest are looked at, so a queue whose jobs are all younger is not named.
     pub async fn oldest_queued(&self) -> Result<Vec<(String, Timestamp)>, ResultsError> {
         self.0.oldest_queued().await
