@@ -14,6 +14,7 @@ mod cancel;
 mod consumers;
 mod data;
 mod dead;
+mod delayed;
 mod events;
 mod failures;
 mod figures;
@@ -64,6 +65,7 @@ pub use cancel::CancelRequested;
 pub use consumers::{ConsumerRow, ConsumersMarked, NewSlots};
 pub use data::{BackUp, Prune, PruneFrom, PrunedSlice, kept};
 pub use dead::{DeadRecord, Letters, NewReplay, Removed, ReplayedJob};
+pub use delayed::EditJob;
 pub use events::EventFilter;
 pub use failures::{FailureQuery, FailureRecord};
 pub use figures::{FigureCounts, FigureKind, FigurePoint, Figures, FiguresQuery, Quantiles};
@@ -169,11 +171,12 @@ pub fn router(state: ApiState) -> Router {
     let v1 = Router::new()
         .route("/jobs", get(jobs::list).post(jobs::publish))
         .route("/jobs/wait", post(wait::wait_many))
-        .route("/jobs/{id}", get(jobs::show))
+        .route("/jobs/{id}", get(jobs::show).patch(delayed::edit))
         .route("/jobs/{id}/cancel", post(cancel::job))
         .route("/jobs/{id}/wait", get(wait::wait))
         .route("/jobs/{id}/why", get(why::why))
         .route("/jobs/{id}/replay", post(dead::replay_job))
+        .route("/delayed", get(delayed::list))
         .route("/dead", get(dead::list).delete(dead::remove))
         .route("/dead/{id}", get(dead::show).delete(dead::remove_one))
         .route("/dead/{id}/replay", post(dead::replay))

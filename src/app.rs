@@ -35,7 +35,7 @@ use spinor_consumers::{
     retention::Retention,
     search::{Search, SearchIndex, SearchSettings},
     state::State,
-    trigger::{Ticker, Trigger},
+    trigger::{Delays, Ticker, Trigger},
 };
 use spinor_executors::{Executor, Registry};
 use tokio::sync::watch;
@@ -128,6 +128,12 @@ pub async fn state_of(config: &Config, stop: &CancellationToken) -> anyhow::Resu
     api::listen::make_directory(&config.data)?;
     let cell = connect::state(config, &config.data, stop).await?;
     cell.get().cloned().context("the store of state does not answer")
+}
+
+/// The record alone, for who fills it while no process has the directory.
+pub async fn results_of(config: &Config) -> anyhow::Result<Results> {
+    api::listen::make_directory(&config.data)?;
+    Ok(connect::results(config, &config.data, &CancellationToken::new()).await?)
 }
 
 /// Everything opened and connected, nothing running yet.
@@ -340,7 +346,11 @@ impl App {
             let who = format!("{}:{}", consumers::host(), std::process::id());
             // Nobody else has the directory with both.
             let alone = !self.config.is_remote() && self.config.results == ResultsChoice::Sqlite;
-            let lead = Lead { owner: Uuid::now_v7(), who, alone };
+            let owner = Uuid::now_v7();
+            let state = Arc::clone(&self.state);
+            let delays = Delays::new(self.broker.clone(), self.results()?, state, owner, &who);
+            tracker.spawn(delays.run(stop.clone()));
+            let lead = Lead { owner, who, alone };
             let file = (given, self.config.written.0);
             let ticker = Ticker::new(self.broker.clone(), self.results()?, self.blobs.clone(), lead, file);
             tracker.spawn(ticker.run(stop.clone()));

@@ -19,6 +19,7 @@ mod programs;
 mod runs;
 mod site;
 mod system;
+mod triggers;
 mod waiting;
 
 use std::{path::PathBuf, sync::Arc};
@@ -53,6 +54,8 @@ pub enum Workload {
     Delayed,
     /// A run of many members that fans in.
     Runs,
+    /// Delayed jobs and triggers: while none is due, when many are, and after a death.
+    Triggers,
 }
 
 /// What to do.
@@ -125,6 +128,7 @@ async fn measure(request: &Request, place: &Place) -> Result<Vec<Summary>> {
         Workload::Latency => Ok(vec![latency::run(request, place).await?]),
         Workload::Command => Ok(vec![command::run(request, place).await?]),
         Workload::Runs => Ok(vec![runs::run(request, place).await?]),
+        Workload::Triggers => Ok(vec![triggers::run(request, place).await?]),
         Workload::Programs => Ok(vec![programs::run(request, place).await?]),
         Workload::Keys | Workload::Delayed => Ok(vec![waiting::run(request, place).await?]),
         Workload::Payload => {

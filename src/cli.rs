@@ -11,6 +11,7 @@ mod configure;
 mod consumers;
 mod data;
 mod dead;
+mod delayed;
 mod doctor;
 mod failure;
 mod failures;

@@ -29,15 +29,16 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde::{Serialize, de::DeserializeOwned};
 use spinor_consumers::{
     backup::Manifest,
-    results::{JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow},
+    results::{DelayedFilter, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, Waiting},
 };
 use spinor_executors::StepReport;
 use uuid::Uuid;
 
 use crate::{
     api::{
-        Accepted, BackUp, BatchAnswer, EventFilter, Figures, FiguresQuery, NewRun, Problem, Prune, PrunedSlice,
-        QueueRow, Status, SubmittedRun, WaitMany, Waited, WaitedMany, Why, new_job::NewJob, new_run::NewJobRun,
+        Accepted, BackUp, BatchAnswer, EditJob, EventFilter, Figures, FiguresQuery, NewRun, Problem, Prune,
+        PrunedSlice, QueueRow, Status, SubmittedRun, WaitMany, Waited, WaitedMany, Why, new_job::NewJob,
+        new_run::NewJobRun,
     },
     config::duration_text,
 };
@@ -173,6 +174,16 @@ impl Client {
     /// The one reason why a job is not running.
     pub async fn why(&self, id: Uuid) -> Result<Why, ClientError> {
         self.get(&format!("/jobs/{id}/why"), &()).await
+    }
+
+    /// Delayed jobs, the next one first.
+    pub async fn delayed(&self, filter: &DelayedFilter) -> Result<Page<Waiting>, ClientError> {
+        self.get("/delayed", filter).await
+    }
+
+    /// Changes a delayed job while it waits.
+    pub async fn edit_job(&self, id: Uuid, edit: &EditJob) -> Result<Waiting, ClientError> {
+        self.ask(Method::PATCH, &format!("/jobs/{id}"), edit).await
     }
 
     /// The queues.

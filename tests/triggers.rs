@@ -1,5 +1,7 @@
-//! Triggers: when they fire, by an oracle; that each instant fires once, whoever dies; what people do to them.
+//! Triggers: when they fire, by an oracle; that each instant fires once, whoever dies; what people do to them; jobs that wait for their time.
 
+mod delayed;
+mod kept;
 mod ledger;
 mod oracle;
 mod processes;

@@ -28,6 +28,8 @@ pub const MAX_LINE: usize = crate::message::MAX_BODY + PACK_BYTES;
 pub enum Entry {
     /// The broker has this job; the whole of it.
     Queued(Box<Job>),
+    /// The broker has this job, which was edited since its first entry; the whole of it.
+    Edited(Box<Job>),
     /// An execution ended, or a job was answered without one.
     Report(Box<Report>),
     /// A step of a plan ended.
@@ -116,10 +118,11 @@ impl<'de> Deserialize<'de> for Entry {
                 let rest = MapAccessDeserializer::new(map);
                 match word.as_str() {
                     "queued" => Box::deserialize(rest).map(Entry::Queued),
+                    "edited" => Box::deserialize(rest).map(Entry::Edited),
                     "report" => Box::deserialize(rest).map(Entry::Report),
                     "step" => Box::deserialize(rest).map(Entry::Step),
                     "run" => Box::deserialize(rest).map(Entry::Run),
-                    _ => Err(A::Error::unknown_variant(&word, &["queued", "report", "step", "run"])),
+                    _ => Err(A::Error::unknown_variant(&word, &["queued", "edited", "report", "step", "run"])),
                 }
             }
         }

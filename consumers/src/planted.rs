@@ -25,9 +25,9 @@ pub enum Fault {
     LostCancel,
     /// The relay of an outbox stops for ever between the confirms of a batch and the removal of its rows.
     RelayStuck,
-    /// Some instants of a trigger make two jobs.
+    /// Some instants of a trigger make two jobs, and so do some delayed ones.
     DoubleTick,
-    /// The job of some instants is marked as published and is not.
+    /// The job of some instants is marked as published and is not; some delayed ones, too.
     LostTick,
 }
 

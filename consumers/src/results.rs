@@ -11,6 +11,7 @@
 mod blobs;
 mod change;
 mod dead;
+mod delayed;
 mod failures;
 mod figures;
 mod fingerprint;
@@ -47,6 +48,7 @@ use write::Rows;
 
 pub use change::{cause, clip, place};
 pub use dead::{DeadFilter, DeadLetter};
+pub use delayed::{Change as DelayedChange, Delayed, DelayedFilter, DelayedLook, Waiting};
 pub use failures::{BAD_ENDS, FailureFilter, FailureGroup, Failures, Found, Look, Source};
 pub use figures::{Figure, FigureFilter, KEPT as FIGURES_KEPT, Spread, Timed, Totals};
 pub use fingerprint::fingerprint;
@@ -68,6 +70,8 @@ struct Store {
     statements: Statements,
     last_commit: AtomicI64,
     counting: Counting,
+    /// Something in the table of delayed jobs changed here, which is due soon perhaps.
+    nudge: tokio::sync::Notify,
 }
 
 impl Store {
@@ -112,7 +116,8 @@ impl Results {
         };
         schema::migrate(&database).await?;
         let statements = Statements::new(database.flavour());
-        Ok(Self(Arc::new(Store { database, statements, last_commit: AtomicI64::new(0), counting: Counting::new() })))
+        let (last_commit, nudge) = (AtomicI64::new(0), tokio::sync::Notify::new());
+        Ok(Self(Arc::new(Store { database, statements, last_commit, counting: Counting::new(), nudge })))
     }
 
     /// Logs in to a MySQL or MariaDB server without changing anything; tells the server's version and
@@ -214,7 +219,7 @@ impl Results {
         self.0.counts(cap).await
     }
 
-    /// When the oldest job that has not started was created, by queue; those on a delay are among them. Only
+    /// When the oldest job that has not started was created, by queue; those on a delay are not among them. Only
     /// the ten thousand oldest are looked at, so a queue whose jobs are all younger is not named.
     pub async fn oldest_queued(&self) -> Result<Vec<(String, Timestamp)>, ResultsError> {
         self.0.oldest_queued().await

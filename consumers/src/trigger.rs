@@ -1,12 +1,14 @@
 //! The part `trigger`: fires what follows, after a job or at a time.
 //!
-//! [`Ticker`] is the clock: one process leads, and fires the instants of triggers. The rest follows jobs.
+//! [`Ticker`] is the clock: one process leads, and fires the instants of triggers; [`Delays`] publishes delayed
+//! jobs there. The rest follows jobs.
 //! Owns the loop over `spinor.next`: what was said is stored in one transaction, what is due after it is
 //! published, then marked as published, then the messages are acked. A look at what is overdue does what
 //! another one left undone, so any number of them may run. Refuses to know how a job runs and what is on
 //! record.
 
 mod args;
+mod delayed;
 mod fire;
 mod tick;
 
@@ -33,6 +35,7 @@ use crate::{
 };
 
 pub use args::check as check_args;
+pub use delayed::{Delays, tell_cancelled};
 pub use tick::Ticker;
 
 /// Messages in hand at most.

@@ -19,7 +19,7 @@ use spinor_consumers::{
 use spinor_executors::State as JobState;
 use uuid::Uuid;
 
-use super::{ApiState, Problem, id_of, jobs, runs, steer};
+use super::{ApiState, Problem, delayed, id_of, jobs, runs, steer};
 use crate::config::Journal;
 
 /// A cancel that was noted.
@@ -80,6 +80,8 @@ pub(super) async fn run(
         }
     }
     let wish = request(&state, &Subject::CancelRun(id), &who).await?;
+    // Those that wait in the database need not be due to end.
+    state.results.cancel_delayed_of(id, &who.by, who.why.as_deref()).await?;
     accepted(CancelRequested { id, state: None, cancel_requested: wish })
 }
 
@@ -89,6 +91,11 @@ fn accepted(answer: CancelRequested) -> Result<Response, Problem> {
 
 /// Stores the wish, unless somebody had it before; those who obey are told in any case.
 pub(super) async fn request(state: &ApiState, subject: &Subject, who: &steer::Who) -> Result<Wish, Problem> {
+    if let Subject::Cancel(id) = subject
+        && let Some(wish) = delayed::cancel(state, *id, who).await
+    {
+        return Ok(wish);
+    }
     state.marks.load(&state.state).await;
     if let Some(mark) = state.marks.get(subject) {
         state.broker.cast(Event::Marked { version: mark.version });

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Counters, Problem, cancel, check_cursor, id_of, large,
+    Answer, ApiState, Counters, Problem, cancel, check_cursor, delayed, id_of, large,
     new_job::{self, Checked},
     query_of, unique,
 };
@@ -80,7 +80,7 @@ pub(super) async fn publish(
     let (mut checking, mut checked) = (state.schemas.checking(), Vec::with_capacity(jobs.len()));
     for (place, job) in jobs.into_iter().enumerate() {
         let named = |problem: Problem| if is_batch { problem.within(&format!("[{place}]")) } else { problem };
-        let job = job.check(now).map_err(named)?;
+        let job = job.check(now).and_then(|job| job.at_the_api(now)).map_err(named)?;
         checking.check(&job.job).await.map_err(named)?;
         checked.push(job);
     }
@@ -152,9 +152,13 @@ async fn send(state: &ApiState, mut jobs: Vec<Checked>, fresh: &[bool]) -> Vec<B
     // What has args in the blob store is always journaled: a blob is kept because its job is on record.
     let journaled: Vec<bool> = jobs
         .iter()
-        .map(|Checked { job, .. }| job.args_ref.is_some() || state.config.queue(&job.queue).journal == Journal::Full)
+        .map(|Checked { job, kept, .. }| {
+            *kept || job.args_ref.is_some() || state.config.queue(&job.queue).journal == Journal::Full
+        })
         .collect();
-    let stored = jobs.iter().zip(&journaled).enumerate().filter(|(place, _)| !unstored.contains_key(place));
+    let mut kept = delayed::keep(state, &jobs, &unstored).await;
+    let stored = jobs.iter().zip(&journaled).enumerate();
+    let stored = stored.filter(|(place, (job, _))| !unstored.contains_key(place) && !job.kept);
     let batch = stored.map(|(_, pair)| pair).map(|(Checked { job, delay, .. }, journaled)| Outgoing {
         to: Address::after(job.queue.clone(), *delay),
         message: message::encode(job, *journaled),
@@ -172,18 +176,22 @@ async fn send(state: &ApiState, mut jobs: Vec<Checked>, fresh: &[bool]) -> Vec<B
             items.push(BatchItem { id: job.id, queue: job.queue, existing: false, problem: Some(problem) });
             continue;
         }
-        let result =
-            results.next().unwrap_or_else(|| Err(PublishError::Unconfirmed("the broker gave no answer".to_owned())));
-        if let (Err(error), Some(unique), true) = (&result, &job.unique, *fresh)
-            && !matches!(error, PublishError::Unconfirmed(_))
-        {
+        let next = || {
+            let result = results.next();
+            let result =
+                result.unwrap_or_else(|| Err(PublishError::Unconfirmed("the broker gave no answer".to_owned())));
+            result.map_err(|error| (matches!(error, PublishError::Unconfirmed(_)), Box::new(Problem::from(error))))
+        };
+        // Of an error: may the job be stored all the same?
+        let result = kept.remove(&place).unwrap_or_else(next);
+        if let (Err((false, _)), Some(unique), true) = (&result, &job.unique, *fresh) {
             unique::give_back(state, &unique.key, job.id).await;
         }
         let (id, queue) = (job.id, job.queue.clone());
         if result.is_ok() && journaled {
             lines.push(Entry::Queued(Box::new(job)).line());
         }
-        items.push(BatchItem { id, queue, existing: false, problem: result.err().map(Problem::from) });
+        items.push(BatchItem { id, queue, existing: false, problem: result.err().map(|(_, problem)| *problem) });
     }
     report(state, lines);
     items
@@ -218,6 +226,7 @@ pub(super) async fn list(
     check_cursor(filter.cursor.as_deref())?;
     let mut page = state.results.jobs(&filter).await?;
     page.rows.iter_mut().for_each(|row| cancel::show(&state, row));
+    delayed::show_rows(&state, &mut page.rows).await?;
     Ok(Json(page))
 }
 
@@ -229,6 +238,7 @@ pub(super) async fn show(
     let id = id_of(path)?;
     let mut record = known(&state, id).await?.ok_or_else(|| unknown(id))?;
     cancel::show(&state, &mut record.row);
+    delayed::show(&state, &mut record).await?;
     Ok(Json(large::whole(&state.blobs, record).await))
 }
 
@@ -242,7 +252,7 @@ pub(super) async fn known(state: &ApiState, id: Uuid) -> Result<Option<JobRecord
         }
         let next = Instant::now() + pause;
         if next > end || state.shutdown.is_cancelled() {
-            return Ok(None);
+            return delayed::unrecorded(state, id).await;
         }
         sleep_until(next).await;
         pause = (pause * 2).min(Duration::from_millis(250));

@@ -16,7 +16,7 @@ use super::{NewUnique, Problem};
 
 pub use check::Checked;
 pub(super) use check::check_limit;
-pub(super) use check::{name, queue_name};
+pub(super) use check::{check_expiry, instant, moment, name, priority, queue_name};
 
 /// A job as it is asked for. What is absent gets its default.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -38,6 +38,12 @@ pub struct NewJob {
     /// Not before this long from now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay: Option<String>,
+    /// At this instant (RFC 3339); it waits in the database until then, listed and editable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// The same, this long from now.
+    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
     /// A duration, or `{"soft": .., "hard": ..}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Limits>,
@@ -109,13 +115,15 @@ pub struct Retry {
 }
 
 /// Every field there is.
-pub const FIELDS: [&str; 18] = [
+pub const FIELDS: [&str; 20] = [
     "kind",
     "queue",
     "args",
     "id",
     "expires",
     "delay",
+    "at",
+    "in",
     "timeout",
     "retry",
     "priority",
@@ -189,6 +197,8 @@ fn set(job: &mut NewJob, name: &str, raw: &RawValue) -> Result<(), Problem> {
             job.expires = one(name, raw, "an instant such as 2030-01-31T12:00:00Z, or a duration such as \"5m\"")?;
         }
         "delay" => job.delay = one(name, raw, "a duration such as \"5m\"")?,
+        "at" => job.at = one(name, raw, "an instant such as 2030-01-31T12:00:00Z")?,
+        "in" => job.within = one(name, raw, "a duration such as \"3d\"")?,
         "timeout" => {
             job.timeout = one(name, raw, "a duration such as \"5m\", or {\"soft\": \"4m\", \"hard\": \"5m\"}")?;
         }
@@ -261,6 +271,13 @@ mod tests {
             (r#"{"kind":"noop","expires":"soon"}"#, "expires"),
             (r#"{"kind":"noop","delay":"60"}"#, "delay"),
             (r#"{"kind":"noop","delay":"31d"}"#, "delay"),
+            (r#"{"kind":"noop","at":"tomorrow"}"#, "at"),
+            (r#"{"kind":"noop","at":"2200-01-01T00:00:00Z"}"#, "at"),
+            (r#"{"kind":"noop","at":"2030-01-01T00:00:00Z","in":"3d"}"#, "in"),
+            (r#"{"kind":"noop","in":"3d","delay":"3d"}"#, "delay"),
+            (r#"{"kind":"noop","in":"3 days"}"#, "in"),
+            (r#"{"kind":"noop","in":"36501d"}"#, "in"),
+            (r#"{"kind":"noop","in":"3d","expires":"2d"}"#, "expires"),
             (r#"{"kind":"noop","timeout":{"soft":"5m"}}"#, "timeout"),
             (r#"{"kind":"noop","timeout":{"soft":"5m","hard":"4m"}}"#, "timeout"),
             (r#"{"kind":"noop","retry":{"max":1,"frist":"1s"}}"#, "retry"),

@@ -200,7 +200,7 @@ fn checked(
     }
     let bare = new.args.is_none();
     let lasting = new.expires.as_deref().and_then(config::duration);
-    let checked = new.check(now)?;
+    let checked = new.check(now)?.not_kept()?;
     let mut job = checked.job;
     job.id = next::job_id(run, name);
     let asked = inputs::asked(&job.args).map_err(|why| Problem::field("args", why))?;

@@ -137,7 +137,7 @@ fn job_of(json: &Json) -> Result<(Job, Option<u64>), Problem> {
         return Err(Problem::field(field, format!("is not for a job that is fired: {why}")));
     }
     let lasting = new.expires.as_deref().and_then(config::duration);
-    let mut job = new.check(Timestamp::UNIX_EPOCH)?.job;
+    let mut job = new.check(Timestamp::UNIX_EPOCH)?.not_kept()?.job;
     (job.id, job.created) = (Uuid::nil(), Timestamp::UNIX_EPOCH);
     if lasting.is_some() {
         job.expires_at = None;

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::{
     Answer, ApiState,
     consumers::{self, ConsumerRow},
-    id_of, jobs,
+    delayed, id_of, jobs,
     locks::{self, Counted},
 };
 
@@ -77,7 +77,10 @@ pub(super) async fn why(State(state): State<ApiState>, path: Result<Path<String>
             "unknown",
             "no job with this id is recorded; it was never published here, or the recorder is behind".to_owned(),
         ),
-        (Some(record), _) => reason(record, &look(&state, record).await),
+        (Some(record), _) => match delayed::why(&state, record).await? {
+            Some(why) => ("delayed", why),
+            None => reason(record, &look(&state, record).await),
+        },
     };
     let (reason, detail) = match (reason, unrecorded(&state).await) {
         ("backlog" | "no_consumer", Some(why)) => ("results", why),

@@ -45,8 +45,8 @@ impl ReadRow for FromRows {
         }
         // Times count from when the row was written, as they would from a publish.
         let written = SignedDuration::try_from(age).ok().and_then(|age| Timestamp::now().checked_sub(age).ok());
-        let Checked { job, delay, wanted } =
-            job.check(written.unwrap_or_else(Timestamp::now)).map_err(|problem| problem.told("job"))?;
+        let checked = job.check(written.unwrap_or_else(Timestamp::now)).and_then(Checked::not_kept);
+        let Checked { job, delay, wanted, .. } = checked.map_err(|problem| problem.told("job"))?;
         if wanted.is_some() {
             return Err(
                 "unique: a key cannot be taken from an outbox, where nobody hears that it is taken; publish this \
@@ -89,6 +89,7 @@ mod tests {
             (r#"{"kind":"a","id":"01900000-0000-7000-8000-000000000000"}"#, "id: "),
             (r#"{"kind":"a","unique":{"key":"k"}}"#, "unique: "),
             (r#"{"kind":"a","knid":1}"#, "knid: "),
+            (r#"{"kind":"a","in":"3d"}"#, "at: "),
         ] {
             let why = read(row).map(|_| ()).expect_err(row);
             assert!(why.starts_with(word), "{row}: {why}");

@@ -66,7 +66,8 @@ impl Drafts for FromJobs {
         let now = Timestamp::now();
         let drafts = jobs.into_iter().enumerate().map(|(place, job)| {
             let place = format!("[{place}]");
-            let checked = job.check(now).map_err(|problem| problem.within(&place).told("jobs"))?;
+            let checked =
+                job.check(now).and_then(Checked::not_kept).map_err(|problem| problem.within(&place).told("jobs"))?;
             self.draft(checked).map_err(|why| format!("{place}.{why}"))
         });
         drafts.collect()
@@ -75,7 +76,7 @@ impl Drafts for FromJobs {
 
 impl FromJobs {
     fn draft(&self, checked: Checked) -> Result<Draft, String> {
-        let Checked { job, delay, wanted } = checked;
+        let Checked { job, delay, wanted, .. } = checked;
         if wanted.is_some() {
             return Err("unique: a key cannot be taken from inside a job; publish this one through the API".to_owned());
         }

@@ -122,6 +122,15 @@ impl Site {
         Ok(running)
     }
 
+    /// Starts another process that fires and does nothing else; it waits for the death of who does.
+    pub async fn start_trigger(&self) -> Result<Running> {
+        let (log, data) = (self.dir.join("log-trigger"), self.dir.join("data-trigger"));
+        let mut command = own_program()?;
+        command.args(["up", "--only", "trigger", "--data"]).arg(data).arg("--config").arg(&self.file);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
+        Ok(Running { pid: child.id().context("the child has ended already")?, child, log })
+    }
+
     /// Declares the work queue, so that jobs can be published before anybody consumes.
     pub async fn declare(&self, broker: &AnyBroker) -> Result<()> {
         Ok(broker.declare(&[QueueSpec { name: QUEUE.to_owned(), foreign: false }]).await?)
@@ -205,6 +214,11 @@ impl Running {
             bail!("the product ended with {status}: {}", self.said());
         }
         Ok(())
+    }
+
+    /// Ends it at once.
+    pub async fn kill(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
     }
 
     /// What it wrote, its end.

@@ -137,7 +137,8 @@ async fn delayed(site: &Site, rounds: usize, many: usize) -> Result<Measured> {
 }
 
 async fn delay(client: &Client, count: usize) -> Result<()> {
-    let job = NewJob { queue: Some(QUEUE.to_owned()), delay: Some("6h".to_owned()), ..NewJob::new("noop") };
+    // As long as the broker keeps it: a longer one waits in the database.
+    let job = NewJob { queue: Some(QUEUE.to_owned()), delay: Some("15m".to_owned()), ..NewJob::new("noop") };
     let mut left = count;
     while left > 0 {
         let batch = vec![job.clone(); left.min(1000)];

@@ -52,6 +52,11 @@ enum What {
     /// A run of ten thousand members: from the end of the last to the start of what needs all
     #[command(after_help = "Examples:\n  spinor bench runs --jobs 1000 --rounds 3")]
     Runs(Flags),
+    /// A million delayed jobs and 100 000 triggers: the cost while none is due, lateness at 1000 a second, a take-over
+    #[command(
+        after_help = "Examples:\n  spinor bench triggers\n  spinor bench triggers --jobs 10000 --rounds 1\n\nOn servers what it fills in stays: give it a database of its own."
+    )]
+    Triggers(Flags),
     /// A round's child; started by `bench`, not by people
     #[command(hide = true, after_help = "Examples:\n  (started by `spinor bench`)")]
     Inside {
@@ -104,6 +109,7 @@ impl Bench {
             What::Keys(flags) => flags.of(Workload::Keys),
             What::Delayed(flags) => flags.of(Workload::Delayed),
             What::Runs(flags) => flags.of(Workload::Runs),
+            What::Triggers(flags) => flags.of(Workload::Triggers),
             What::Inside { request } => {
                 let request = serde_json::from_str(&request).map_err(|error| Failure::usage(error.to_string()))?;
                 let sample = bench::run_inside(&request, config).await.map_err(failed)?;

@@ -32,8 +32,8 @@ Examples:
   spinor jobs cancel 0198f1d2-0000-7000-8000-000000000000
   spinor jobs cancel 0198f1d2-0000-7000-8000-000000000000 --why 'wrong input' --wait
 
-A queued job is answered by the consumer that meets it, one on a delay when it is due, a running one
-is ended with all its processes. Until then `spinor jobs show` says *cancel requested*. Exit code 1
+A queued job is answered by the consumer that meets it, one on a delay tier when it is due, a running one
+is ended with all its processes; one that waits in the database ends at once. Until then `spinor jobs show` says *cancel requested*. Exit code 1
 when one has ended already or is not known.")]
 pub struct CancelJobs {
     /// Their ids

@@ -1,4 +1,4 @@
-//! `spinor jobs`: list, show, wait, why; cancel and replay are in files of their own.
+//! `spinor jobs`: list, show, wait, why; edit, cancel and replay are in files of their own.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -12,6 +12,7 @@ use super::{
     ask::Global,
     cancel::CancelJobs,
     dead::Anew,
+    delayed::{self, Edit},
     output::Output,
     pages::{Which, more},
     publish::{code_of, duration, until_ended},
@@ -34,6 +35,8 @@ pub enum Jobs {
     Why(One),
     /// Start an ended job anew, as it was or with other arguments
     Replay(Anew),
+    /// Change a delayed job while it waits
+    Edit(Edit),
     /// Let jobs not run, or end
     Cancel(CancelJobs),
 }
@@ -41,12 +44,12 @@ pub enum Jobs {
 /// Flags of `jobs ls`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  spinor jobs ls --state failed --kind 'image.resize'\n  spinor jobs ls --limit 500 --json"
+    after_help = "Examples:\n  spinor jobs ls --state failed --kind 'image.resize'\n  spinor jobs ls --state delayed --queue mail\n  spinor jobs ls --limit 500 --json"
 )]
 pub struct Ls {
-    /// In this state: queued, running, retrying, succeeded, failed, discarded, cancelled, expired, dead, lost
+    /// In this state: queued, running, retrying, succeeded, failed, discarded, cancelled, expired, dead, lost; or delayed: those that wait in the database, the next one first
     #[arg(long, value_parser = state)]
-    state: Option<State>,
+    state: Option<InState>,
     /// On this queue
     #[arg(long)]
     queue: Option<String>,
@@ -91,10 +94,20 @@ pub(super) fn id_of(text: &str) -> Result<Uuid, String> {
     Uuid::parse_str(text).map_err(|_| format!("`{}` is no id; ids are UUIDs", clean(text)))
 }
 
-fn state(text: &str) -> Result<State, String> {
-    State::of(text).ok_or_else(|| {
+/// Which jobs to list: by the record, or those that wait for their time.
+#[derive(Clone, Copy, Debug)]
+enum InState {
+    Recorded(State),
+    Delayed,
+}
+
+fn state(text: &str) -> Result<InState, String> {
+    if text == "delayed" {
+        return Ok(InState::Delayed);
+    }
+    State::of(text).map(InState::Recorded).ok_or_else(|| {
         let words: Vec<_> = State::ALL.iter().map(|state| state.word()).collect();
-        format!("expected one of {}", words.join(", "))
+        format!("expected one of {}, delayed", words.join(", "))
     })
 }
 
@@ -102,7 +115,17 @@ impl Jobs {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
         let client = global.client()?;
         match self {
+            Self::Ls(Ls { state: Some(InState::Delayed), queue, kind, run, fingerprint, page }) => {
+                if run.is_some() || fingerprint.is_some() {
+                    return Err(Failure::usage("--state delayed goes with --queue and --kind alone"));
+                }
+                delayed::list(&client, queue, kind, page, output).await
+            }
             Self::Ls(Ls { state, queue, kind, run, fingerprint, page: Which { limit, cursor } }) => {
+                let state = state.and_then(|state| match state {
+                    InState::Recorded(state) => Some(state),
+                    InState::Delayed => None,
+                });
                 let page = client.jobs(&JobFilter { state, queue, kind, run, fingerprint, limit, cursor }).await?;
                 output.value(&page, list_text)
             }
@@ -114,6 +137,7 @@ impl Jobs {
                 Ok(code)
             }
             Self::Replay(anew) => anew.run(&client, output, false).await,
+            Self::Edit(edit) => edit.run(&client, output).await,
             Self::Cancel(cancel) => cancel.run(&client, output).await,
             Self::Why(One { id }) => {
                 let why = client.why(id).await?;

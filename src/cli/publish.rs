@@ -42,7 +42,7 @@ pub struct Publish {
     #[arg(required_unless_present = "batch", default_value = "", hide_default_value = true)]
     kind: String,
     /// Publish the jobs of a file, each a line of JSON with the fields of `POST /api/v1/jobs`; each has a result of its own
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "args", "delay", "priority", "unique", "limits", "count", "argv"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "args", "delay", "at", "within", "priority", "unique", "limits", "count", "argv"])]
     batch: Option<std::path::PathBuf>,
     /// The queue
     #[arg(long, default_value = "default")]
@@ -53,6 +53,12 @@ pub struct Publish {
     /// Start no sooner than this long from now
     #[arg(long, value_name = "DURATION")]
     delay: Option<String>,
+    /// Keep it in the database until this moment: listed, edited and cancelled there
+    #[arg(long, value_name = "MOMENT", conflicts_with_all = ["delay", "within"])]
+    at: Option<String>,
+    /// The same for this long from now, up to years
+    #[arg(long = "in", id = "within", value_name = "DURATION", conflicts_with = "delay")]
+    within: Option<String>,
     /// 7 to 9: before others; 0 to 2: after them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
     priority: Option<u8>,
@@ -95,6 +101,8 @@ Examples:
   spinor publish --batch jobs.ndjson --wait
   spinor publish report.make --unique report-2030-01 --unique-for 1h --on-conflict return
   spinor publish mail.send --limit mail --limit tenant:blue --delay 10m
+  spinor publish report.make --at 2030-01-01T00:00:00Z
+  spinor publish mail.remind --in 3d
   echo '{\"width\": 300}' | spinor publish image.resize --args -
 
 A broker that is away or takes nothing is waited for, 15 s; then it fails and says whether the job
@@ -123,6 +131,8 @@ impl Publish {
         job.queue = Some(self.queue.clone());
         job.args = self.read_args()?;
         job.delay.clone_from(&self.delay);
+        job.at.clone_from(&self.at);
+        job.within.clone_from(&self.within);
         job.priority = self.priority;
         job.limits.clone_from(&self.limits);
         job.unique = self.unique();

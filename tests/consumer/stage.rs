@@ -158,7 +158,7 @@ impl Stage {
             match self.entry().await {
                 Entry::Step(step) => return Ok(*step),
                 Entry::Report(report) => return Err(*report),
-                Entry::Queued(_) | Entry::Run(_) => {}
+                Entry::Queued(_) | Entry::Edited(_) | Entry::Run(_) => {}
             }
         }
     }

@@ -37,7 +37,7 @@ impl Model {
                 let key = (report.job, report.replay, report.attempt, report.execution);
                 self.executions.entry(key).or_insert(report.state);
             }
-            Entry::Step(_) | Entry::Run(_) => {}
+            Entry::Edited(_) | Entry::Step(_) | Entry::Run(_) => {}
         }
     }
 

@@ -6,13 +6,35 @@ use spinor_consumers::{
     results::JobFilter,
     state::{Kind, Subject},
 };
-use spinor_executors::{Json, Outcome, State};
+use spinor_executors::{Job, Json, Outcome, State};
 use uuid::Uuid;
 
 use super::stage::{SOON, Stage, refused};
+use crate::support::eventually_some;
 
 fn asked(by: &str, why: &str) -> Asked {
     Asked { by: Some(by.to_owned()), why: Some(why.to_owned()) }
+}
+
+#[tokio::test]
+async fn a_delayed_job_whose_publisher_died_before_it_was_recorded_is_shown_and_cancelled() {
+    let stage = Stage::new().await;
+    let mut job = Job::new("noop", "default", Json::null());
+    job.due = Some("2099-01-01T00:00:00Z".parse().unwrap());
+    stage.results.keep_delayed(&[&job], "ann").await.unwrap();
+    let record = stage.client.job(job.id).await.unwrap();
+    assert_eq!((record.row.state, record.row.retry_at), (State::Queued, job.due));
+    assert_eq!(record.job.as_ref(), Some(&job));
+    let answer = stage.client.cancel_job(job.id, &asked("bob", "wrong input")).await.unwrap();
+    assert_eq!(answer.cancel_requested.by, "bob");
+    let record = eventually_some("the end to be recorded", SOON, async || {
+        stage.client.job(job.id).await.ok().filter(|record| record.row.state.is_final())
+    })
+    .await;
+    let error = record.row.error.unwrap_or_default();
+    assert!(record.row.state == State::Cancelled && error.contains("by bob") && error.contains("(wrong input)"));
+    assert_eq!(stage.results.delayed_job(job.id).await.unwrap(), None);
+    stage.end().await;
 }
 
 #[tokio::test]

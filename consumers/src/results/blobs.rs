@@ -93,10 +93,16 @@ impl Results {
         self.0.database.ask(sql.to_owned(), values).await?.iter().map(|row| row.id(0)).collect()
     }
 
-    /// Those of these jobs of which neither a job nor a letter is recorded.
+    /// Those of these jobs of which neither a job nor a letter is recorded, and which do not wait for their time.
     pub async fn unrecorded(&self, jobs: &[Uuid]) -> Result<Vec<Uuid>, ResultsError> {
         let mut rest = jobs.to_vec();
-        for table in ["SELECT id FROM jobs WHERE id", "SELECT DISTINCT job FROM dead WHERE job"] {
+        // A job that waits for its time is recorded beside, and that may have failed.
+        let tables = [
+            "SELECT id FROM jobs WHERE id",
+            "SELECT DISTINCT job FROM dead WHERE job",
+            "SELECT job FROM timers WHERE job",
+        ];
+        for table in tables {
             if rest.is_empty() {
                 break;
             }

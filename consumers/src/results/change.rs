@@ -219,6 +219,33 @@ impl Change {
     }
 }
 
+/// What an edit says of a job that has its row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edit {
+    id: Uuid,
+    whole: (String, u32),
+    due: Option<i64>,
+}
+
+impl Edit {
+    /// By an `edited` entry.
+    pub fn of(job: &Job) -> Self {
+        Self { id: job.id, whole: whole(job), due: job.due.map(Timestamp::as_microsecond) }
+    }
+
+    /// For [`super::statements::Statements::edit`].
+    pub fn values(self, updated: i64) -> Vec<Value> {
+        let (text, replay) = self.whole;
+        vec![
+            Value::Text(text),
+            Value::MaybeInt(self.due),
+            Value::Int(updated),
+            Value::Id(self.id),
+            Value::Int(replay.into()),
+        ]
+    }
+}
+
 /// One change a job, sorted by key, so that two recorders take their locks in the same order.
 pub fn merge(changes: impl Iterator<Item = Change>) -> Vec<Change> {
     let mut merged: Vec<Change> = Vec::with_capacity(changes.size_hint().0);

@@ -97,9 +97,10 @@ impl Store {
     }
 
     pub(super) async fn oldest_queued(&self) -> Result<Vec<(String, Timestamp)>, ResultsError> {
-        let sql = "SELECT queue, MIN(created) FROM (SELECT queue, created FROM jobs WHERE state = 'queued' \
-                   ORDER BY created LIMIT 10000) AS some GROUP BY queue ORDER BY queue";
-        let rows = self.database.ask(sql.to_owned(), Vec::new()).await?;
+        let sql = "SELECT queue, MIN(created) FROM (SELECT queue, created, retry_at FROM jobs WHERE state = 'queued' \
+                   ORDER BY created LIMIT 10000) AS some WHERE COALESCE(retry_at, 0) < ? GROUP BY queue ORDER BY queue";
+        let now = Value::Int(Timestamp::now().as_microsecond());
+        let rows = self.database.ask(sql.to_owned(), vec![now]).await?;
         rows.iter().map(|row| Ok((row.text(0)?, time(row.int(1)?)?))).collect()
     }
 
@@ -330,7 +331,7 @@ pub fn is_cursor(text: &str) -> bool {
     place_of(text).is_some()
 }
 
-fn place_of(cursor: &str) -> Option<(i64, Uuid)> {
+pub(super) fn place_of(cursor: &str) -> Option<(i64, Uuid)> {
     let (at, id) = cursor.split_once('.')?;
     Some((at.parse().ok()?, Uuid::parse_str(id).ok()?))
 }

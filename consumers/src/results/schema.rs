@@ -14,6 +14,7 @@ const SCHEMA: Schema = Schema {
         include_str!("schema/sqlite_0003.sql"),
         include_str!("schema/sqlite_0004.sql"),
         include_str!("schema/sqlite_0005.sql"),
+        include_str!("schema/sqlite_0006.sql"),
         include_str!("schema/sqlite_0008.sql"),
     ],
     mysql: &[
@@ -22,6 +23,7 @@ const SCHEMA: Schema = Schema {
         include_str!("schema/mysql_0003.sql"),
         include_str!("schema/mysql_0004.sql"),
         include_str!("schema/mysql_0005.sql"),
+        include_str!("schema/mysql_0006.sql"),
         include_str!("schema/mysql_0008.sql"),
     ],
 };

@@ -120,6 +120,8 @@ pub struct Statements {
     texts: Vec<[Sql; COUNTS.len()]>,
     /// Sets a mark.
     pub mark: Sql,
+    /// A job of this replay was edited before it was published.
+    pub edit: Sql,
     /// Deletes the dead letters of a job, up to a replay.
     pub unbury: Sql,
     /// Deletes one dead letter.
@@ -147,6 +149,10 @@ impl Statements {
         Self {
             texts: TABLES.map(|table| COUNTS.map(|rows| insert(flavour, table, rows).into())).into(),
             mark: mark.into(),
+            edit:
+                "UPDATE jobs SET job = ?, retry_at = CASE WHEN state = 'queued' THEN ? ELSE retry_at END, updated = ? \
+                   WHERE id = ? AND job_replay = ?"
+                    .into(),
             unbury: "DELETE FROM dead WHERE job = ? AND replay <= ?".into(),
             remove_dead: "DELETE FROM dead WHERE job = ? AND replay = ? AND attempt = ?".into(),
             sweep_figures: "DELETE FROM figures WHERE minute < ?".into(),

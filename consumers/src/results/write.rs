@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     DeadLetter, ResultsError, Store,
-    change::{Change, VERSION, clip, merge},
+    change::{Change, Edit, VERSION, clip, merge},
     database::{Value, Writing},
     errors::is_deadlock,
     statements::{COUNTS, Table},
@@ -29,6 +29,8 @@ const STATEMENT_BYTES: usize = 4 << 20;
 pub struct Rows {
     jobs: Vec<Change>,
     others: Vec<(Table, Vec<Vec<Value>>)>,
+    /// Jobs whose first entry is not what they are.
+    edited: Vec<Edit>,
 }
 
 impl Rows {
@@ -39,7 +41,7 @@ impl Rows {
         let mut runs: BTreeMap<Uuid, &RunReport> = BTreeMap::new();
         for entry in entries {
             match entry {
-                Entry::Queued(_) => {}
+                Entry::Queued(_) | Entry::Edited(_) => {}
                 Entry::Report(report) if report.state.rank() < 2 => {}
                 Entry::Report(report) => {
                     let key = (report.job, report.replay, report.attempt, report.execution);
@@ -62,7 +64,7 @@ impl Rows {
             }
         }
         let changes = entries.iter().filter_map(|entry| match entry {
-            Entry::Queued(job) => Some(Change::queued(job)),
+            Entry::Queued(job) | Entry::Edited(job) => Some(Change::queued(job)),
             Entry::Report(report) => Some(Change::reported(report)),
             Entry::Step(_) | Entry::Run(_) => None,
         });
@@ -71,7 +73,11 @@ impl Rows {
             (Table::Steps, steps.into_values().map(step_row).collect()),
             (Table::Runs, runs.into_values().map(run_row).collect()),
         ];
-        Self { jobs: merge(changes), others }
+        let edited = entries.iter().filter_map(|entry| match entry {
+            Entry::Edited(job) => Some(Edit::of(job)),
+            _ => None,
+        });
+        Self { jobs: merge(changes), others, edited: edited.collect() }
     }
 
     /// Of dead letters: their own rows, and the state of those jobs that are jobs.
@@ -82,7 +88,7 @@ impl Rows {
         }
         let changes = letters.iter().filter_map(|(message, letter)| Change::buried(message, letter));
         let dead = rows.into_values().map(|(message, letter)| dead_row(message, letter)).collect();
-        Self { jobs: merge(changes), others: vec![(Table::Dead, dead)] }
+        Self { jobs: merge(changes), others: vec![(Table::Dead, dead)], edited: Vec::new() }
     }
 
     /// With what they add to the figures.
@@ -111,6 +117,9 @@ impl Store {
         let updated = self.clock();
         let jobs = rows.jobs.into_iter().map(|change| change.values(updated));
         self.insert(&mut writing, Table::Jobs, jobs).await?;
+        for edit in rows.edited {
+            writing.run(&self.statements.edit, edit.values(updated)).await?;
+        }
         for (table, rows) in rows.others {
             self.insert(&mut writing, table, rows.into_iter()).await?;
         }

@@ -82,7 +82,7 @@ impl Document {
         match entry {
             Entry::Queued(job) => Some(Self::queued(&job)),
             Entry::Report(report) => Some(Self::reported(&report)),
-            Entry::Step(_) | Entry::Run(_) => None,
+            Entry::Edited(_) | Entry::Step(_) | Entry::Run(_) => None,
         }
     }
 

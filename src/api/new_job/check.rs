@@ -21,6 +21,10 @@ use crate::{
 
 /// No job waits longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 86_400);
+/// No job waits longer in the database.
+const LONGEST_WAIT: Duration = Duration::from_secs(36_500 * 86_400);
+/// What one delay tier of the broker carries: a longer `delay` waits in the database, where the API publishes.
+const LONGEST_TIER: Duration = Duration::from_secs(15 * 60);
 
 /// A unique key is kept so long unless it is said otherwise.
 const KEY_KEPT: Duration = Duration::from_secs(86_400);
@@ -36,6 +40,8 @@ pub struct Checked {
     pub job: Job,
     /// Not before this long from now.
     pub delay: Option<Duration>,
+    /// It waits in the database until its `due`.
+    pub kept: bool,
     /// How its unique key is taken, when it has one.
     pub wanted: Option<Wanted>,
 }
@@ -57,10 +63,7 @@ impl NewJob {
         job.expires_at = self.expires.map(|text| instant(&text, now)).transpose()?;
         job.timeout = self.timeout.map(|limits| timeout(&limits)).transpose()?;
         job.retry = self.retry.map(|retry| policy(&retry)).transpose()?;
-        if let Some(priority) = self.priority.filter(|priority| *priority > 9) {
-            return Err(Problem::field("priority", format!("is {priority}, expected 0 to 9")));
-        }
-        job.priority = self.priority;
+        job.priority = priority(self.priority)?;
         job.correlation_id = short("correlation_id", self.correlation_id)?;
         job.reply_to = short("reply_to", self.reply_to)?;
         job.app_id = short("app_id", self.app_id)?;
@@ -73,15 +76,87 @@ impl NewJob {
         job.headers = headers(self.headers)?;
         let delay = self.delay.map(|text| duration("delay", &text)).transpose()?;
         if delay.is_some_and(|delay| delay > LONGEST_DELAY) {
-            return Err(Problem::field("delay", "is longer than 30d"));
+            return Err(Problem::field("delay", "is longer than 30d; `in` and `at` go further"));
         }
         let after = delay.filter(|delay| !delay.is_zero()).and_then(|delay| SignedDuration::try_from(delay).ok());
         job.due = after.and_then(|after| now.checked_add(after).ok());
+        let moment = moment(self.at.as_deref(), self.within.as_deref(), now)?;
+        if moment.is_some() && delay.is_some() {
+            return Err(Problem::field("delay", "stands beside `at` or `in`; keep one"));
+        }
+        job.due = moment.or(job.due);
+        if moment.is_some() {
+            check_expiry(&job)?;
+        }
         let named = self.id.is_some();
         let (unique, wanted) = self.unique.map(|unique| key(unique, named)).transpose()?.unzip();
         job.unique = unique;
         job.limits = limits(self.limits)?;
-        Ok(Checked { job, delay, wanted })
+        Ok(Checked { job, delay, kept: moment.is_some(), wanted })
+    }
+}
+
+impl Checked {
+    /// The same where the API publishes: what waits longer than a delay tier does so in the database, and its
+    /// unique key is its own for as long.
+    pub fn at_the_api(mut self, now: Timestamp) -> Result<Self, Problem> {
+        if self.delay.is_some_and(|delay| delay > LONGEST_TIER) {
+            (self.kept, self.delay) = (true, None);
+            check_expiry(&self.job)?;
+        }
+        if let (true, Some(due), Some(wanted)) = (self.kept, self.job.due, &mut self.wanted) {
+            wanted.lasting += Duration::try_from(due.duration_since(now)).unwrap_or_default();
+        }
+        Ok(self)
+    }
+
+    /// The same where nothing can be kept: in a run, an outbox, a trigger, a job's own publishes.
+    pub fn not_kept(self) -> Result<Self, Problem> {
+        if self.kept {
+            let why = "and `in` are for jobs that the API or the command line publishes; `delay` goes up to 30d here";
+            return Err(Problem::field("at", why));
+        }
+        Ok(self)
+    }
+}
+
+/// The instant that `at` or `in` names.
+pub fn moment(at: Option<&str>, within: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+    let latest = SignedDuration::try_from(LONGEST_WAIT).ok().and_then(|wait| now.checked_add(wait).ok());
+    let too_late = |at: &Timestamp| latest.is_some_and(|latest| *at > latest);
+    match (at, within) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(Problem::field("in", "stands beside `at`; keep one")),
+        (Some(text), None) => {
+            let expected = "expected a moment with its offset, such as 2030-01-31T12:00:00Z, within 36500 days";
+            let at = text.trim().parse::<Timestamp>().ok().filter(|at| !too_late(at));
+            at.map(Some).ok_or_else(|| Problem::field("at", format!("`{}`: {expected}", clip(text))))
+        }
+        (None, Some(text)) => {
+            let wait = duration("in", text)?;
+            let at = SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
+            let at = at.filter(|at| !too_late(at));
+            at.map(Some).ok_or_else(|| Problem::field("in", "is longer than 36500d"))
+        }
+    }
+}
+
+/// A job that would expire before its time never runs.
+pub fn check_expiry(job: &Job) -> Result<(), Problem> {
+    match (job.expires_at, job.due) {
+        (Some(end), Some(due)) if end <= due => Err(Problem::field(
+            "expires",
+            format!("{end} is not after {due}, when the job is due: it would never run; a duration counts from now"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// 0 to 9.
+pub fn priority(priority: Option<u8>) -> Result<Option<u8>, Problem> {
+    match priority {
+        Some(priority) if priority > 9 => Err(Problem::field("priority", format!("is {priority}, expected 0 to 9"))),
+        priority => Ok(priority),
     }
 }
 
@@ -147,7 +222,8 @@ fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
     })
 }
 
-fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+/// When a job expires: an instant, or a duration from now.
+pub fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
