@@ -33,7 +33,7 @@ use sqlx::{ConnectOptions, Connection, Executor, mysql::MySqlConnectOptions};
 use crate::support::{scratch::Scratch, servers};
 
 /// All of its tables.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 17] = [
     "jobs",
     "attempts",
     "steps",
@@ -48,6 +48,8 @@ const TABLES: [&str; 15] = [
     "schedules",
     "ticks",
     "leaders",
+    "changes",
+    "counts",
     "spinor_schema",
 ];
 

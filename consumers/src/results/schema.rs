@@ -14,6 +14,7 @@ const SCHEMA: Schema = Schema {
         include_str!("schema/sqlite_0003.sql"),
         include_str!("schema/sqlite_0004.sql"),
         include_str!("schema/sqlite_0005.sql"),
+        include_str!("schema/sqlite_0007.sql"),
     ],
     mysql: &[
         include_str!("schema/mysql_0001.sql"),
@@ -21,6 +22,7 @@ const SCHEMA: Schema = Schema {
         include_str!("schema/mysql_0003.sql"),
         include_str!("schema/mysql_0004.sql"),
         include_str!("schema/mysql_0005.sql"),
+        include_str!("schema/mysql_0007.sql"),
     ],
 };
 
