@@ -82,7 +82,7 @@ pub use runs::{DriveRuns, NewRun, RetriedRun, RunOrder, SubmittedRun};
 pub use schemas::Schemas;
 pub use status::{LinkState, Status};
 pub use steer::Asked;
-pub use triggers::{FiredTick, TriggerShown, Triggers};
+pub use triggers::{FiredTick, NewBackfill, TriggerShown, Triggers};
 pub use unique::{NewUnique, OnConflict, Until, Wanted};
 pub use wait::{JobEnd, WaitMany, Waited, WaitedMany};
 pub use watch::Watches;
@@ -213,6 +213,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/triggers/{name}/pause", post(triggers::pause))
         .route("/triggers/{name}/resume", post(triggers::resume))
         .route("/triggers/{name}/fire", post(triggers::fire))
+        .route("/triggers/{name}/backfill", post(triggers::backfill))
         .route("/data/prune", post(data::prune))
         .route("/data/backup", post(data::back_up))
         .route("/events", get(events::stream))

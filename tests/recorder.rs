@@ -34,7 +34,7 @@ use sqlx::{ConnectOptions, Connection, Executor, mysql::MySqlConnectOptions};
 use crate::support::{scratch::Scratch, servers};
 
 /// All of its tables.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 19] = [
     "jobs",
     "attempts",
     "steps",
@@ -51,6 +51,8 @@ const TABLES: [&str; 17] = [
     "leaders",
     "figures",
     "timers",
+    "changes",
+    "counts",
     "spinor_schema",
 ];
 

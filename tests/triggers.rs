@@ -1,9 +1,12 @@
 //! Triggers: when they fire, by an oracle; that each instant fires once, whoever dies; what people do to them; jobs that wait for their time.
 
+mod backfill;
+mod changes;
 mod delayed;
 mod kept;
 mod ledger;
 mod oracle;
+mod overlap;
 mod processes;
 mod steering;
 mod store;

@@ -57,7 +57,10 @@ pub use prune::{Chunk, Cuts, Place, Pruned};
 pub use question::{AttemptRecord, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked};
 pub use read::is_cursor;
 pub use replays::{Rate, ReplayRow, ReplayState, Working};
-pub use schedules::{Given, Lead, Leader, Looked, NotDone, Previous, Tick, TickRow, TriggerRow, Turn};
+pub use schedules::{
+    Backfill, Backfilled, By, Change, Counted, Filled, Given, Instant, Lead, Leader, Looked, NotDone, Previous, Tick,
+    TickCounts, TickRow, TriggerRow, Turn, Was,
+};
 pub use schema::VERSION as SCHEMA_VERSION;
 pub(crate) use write::jitter;
 

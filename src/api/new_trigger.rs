@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     schedule::{Misfire, Overlap, Spec, Timing},
@@ -26,6 +26,17 @@ const NOT_ITS_OWN: [(&str, &str); 5] = [
     ("member", "it belongs to its trigger"),
 ];
 
+/// From where an interval counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CountsFrom {
+    /// From 1970: at each multiple of it.
+    #[serde(rename = "1970")]
+    Epoch,
+    /// From the end of the job before.
+    #[serde(rename = "last-end")]
+    LastEnd,
+}
+
 /// A trigger as it is asked for. One of `cron`, `every` and `at`, and a `job`; the rest has defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -36,12 +47,15 @@ pub struct NewTrigger {
     /// A cron expression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cron: Option<String>,
-    /// The time zone of the cron expression; `UTC` when absent.
+    /// The time zone of the cron expression and of `blackout`; `UTC` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
     /// An interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<String>,
+    /// From where the interval counts; `1970` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<CountsFrom>,
     /// One moment (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
@@ -60,6 +74,9 @@ pub struct NewTrigger {
     /// Nothing after this (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
+    /// Windows in which nothing fires.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blackout: Vec<String>,
     /// Each instant is put off by up to so long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter: Option<String>,
@@ -72,6 +89,9 @@ pub struct NewTrigger {
     /// Who asks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// And why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 impl NewTrigger {
@@ -86,6 +106,8 @@ impl NewTrigger {
             timing: self.timing()?,
             start: moment("start", self.start.as_deref())?,
             end: moment("end", self.end.as_deref())?,
+            blackout: self.blackout.clone(),
+            zone: self.zone.clone().filter(|_| self.cron.is_none()),
             jitter_ms: millis(jitter),
             max_runs: self.max_runs,
             misfire: self.misfire.unwrap_or_default(),
@@ -95,13 +117,21 @@ impl NewTrigger {
             expires_ms,
             asked: self.asked()?,
         };
-        spec.schedule().map_err(|error| Problem::field(error.field, error.what))?;
+        let schedule = spec.schedule().map_err(|error| Problem::field(error.field, error.what))?;
+        if schedule.counts_from_end() && spec.overlap != Overlap::Skip {
+            let why = "is not for `from = \"last-end\"`: the next one is counted from the end";
+            return Err(Problem::field("overlap", why));
+        }
+        let begin = spec.start.unwrap_or(Timestamp::UNIX_EPOCH);
+        if !spec.blackout.is_empty() && schedule.coming(just_before(begin)).is_none() {
+            return Err(Problem::field("blackout", "leaves no instant: this would never fire"));
+        }
         Ok(spec)
     }
 
-    /// Itself, without who asks.
+    /// Itself, without who asks and why.
     fn asked(&self) -> Result<Json, Problem> {
-        let asked = Self { name: None, by: None, ..self.clone() };
+        let asked = Self { name: None, by: None, why: None, ..self.clone() };
         Json::of(&asked).map_err(|error| Problem::field("job", error.to_string()))
     }
 
@@ -111,7 +141,10 @@ impl NewTrigger {
             (Some(cron), None, None) => {
                 Timing::Cron { cron: cron.clone(), zone: self.zone.clone().unwrap_or_else(|| "UTC".to_owned()) }
             }
-            (None, Some(every), None) => Timing::Every { ms: millis(duration("every", every)?) },
+            (None, Some(every), None) => {
+                let ms = millis(duration("every", every)?);
+                if self.from == Some(CountsFrom::LastEnd) { Timing::AfterEnd { ms } } else { Timing::Every { ms } }
+            }
             (None, None, Some(at)) => Timing::At { instant: moment("at", Some(at))?.unwrap_or(Timestamp::UNIX_EPOCH) },
             (None, None, None) => {
                 return Err(Problem::field("cron", "is missing, and so are `every` and `at`; say when it fires"));
@@ -121,8 +154,12 @@ impl NewTrigger {
                 return Err(Problem::field(field, "stands beside another of `cron`, `every` and `at`; keep one"));
             }
         };
-        if self.zone.is_some() && self.cron.is_none() {
-            return Err(Problem::field("zone", "is for `cron` alone; `every` counts from 1970, `at` names its own"));
+        if self.zone.is_some() && self.cron.is_none() && self.blackout.is_empty() {
+            let why = "is for `cron` and `blackout` alone; `every` counts from 1970, `at` names its own";
+            return Err(Problem::field("zone", why));
+        }
+        if self.from.is_some() && self.every.is_none() {
+            return Err(Problem::field("from", "is for `every` alone"));
         }
         Ok(timing)
     }
@@ -144,6 +181,10 @@ fn job_of(json: &Json) -> Result<(Job, Option<u64>), Problem> {
     }
     trigger::check_args(&job.args).map_err(|why| Problem::field("args", why))?;
     Ok((job, lasting.map(millis)))
+}
+
+fn just_before(at: Timestamp) -> Timestamp {
+    at.checked_sub(SignedDuration::from_micros(1)).unwrap_or(at)
 }
 
 fn millis(time: Duration) -> u64 {
@@ -183,6 +224,11 @@ mod tests {
             (r#"{"cron":"@daily","every":"5m","job":{"kind":"noop"}}"#, "cron"),
             (r#"{"every":"5m","at":"2030-01-01T00:00:00Z","job":{"kind":"noop"}}"#, "every"),
             (r#"{"every":"5m","zone":"UTC","job":{"kind":"noop"}}"#, "zone"),
+            (r#"{"cron":"@daily","from":"last-end","job":{"kind":"noop"}}"#, "from"),
+            (r#"{"every":"5m","from":"last-end","overlap":"queue","job":{"kind":"noop"}}"#, "overlap"),
+            (r#"{"every":"5m","blackout":["22:00-6:00"],"job":{"kind":"noop"}}"#, "blackout"),
+            (r#"{"cron":"0 3 * * *","blackout":["22:00-06:00"],"job":{"kind":"noop"}}"#, "blackout"),
+            (r#"{"every":"5m","blackout":["22:00-06:00"],"zone":"Nowhere","job":{"kind":"noop"}}"#, "zone"),
             (r#"{"cron":"61 * * * *","job":{"kind":"noop"}}"#, "cron"),
             (r#"{"cron":"@daily","zone":"Nowhere","job":{"kind":"noop"}}"#, "zone"),
             (r#"{"every":"5","job":{"kind":"noop"}}"#, "every"),
@@ -205,7 +251,7 @@ mod tests {
     #[test]
     fn what_is_not_said_has_its_default() {
         let spec = check(r#"{"cron":"0 3 * * *","job":{"kind":"noop","expires":"5m","queue":"q"}}"#).unwrap();
-        assert_eq!((spec.misfire, spec.overlap, spec.timing.zone()), (Misfire::Once, Overlap::Skip, "UTC"));
+        assert_eq!((spec.misfire, spec.overlap, spec.zone()), (Misfire::Once, Overlap::Skip, "UTC"));
         assert_eq!((spec.expires_ms, spec.job.expires_at, spec.job.queue.as_str()), (Some(300_000), None, "q"));
     }
 }

@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     broker::{Broker, Link},
     recorder::RecorderHealth,
-    results::JobFilter,
+    results::{JobFilter, Leader},
 };
 
-use super::{Answer, ApiState, Info, PartRow, Problem, QueueRow, figures, groups, kinds, parts, queues, steer};
+use super::{
+    Answer, ApiState, Info, PartRow, Problem, QueueRow, figures, groups, kinds, parts, queues, steer, triggers,
+};
 use crate::{
     config::{BrokerChoice, ResultsChoice, SearchChoice, StateChoice},
     scaling::GroupState,
@@ -54,6 +56,9 @@ pub struct Status {
     /// Recorders and triggers; empty when the broker does not answer.
     #[serde(default)]
     pub parts_alive: Vec<PartRow>,
+    /// Who fires triggers; absent before the first, and while the results database does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<Leader>,
     /// The groups whose consumers this process sees to.
     #[serde(default)]
     pub groups: Vec<GroupState>,
@@ -115,6 +120,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
         queues,
         troubles: kinds::troubles(&alive),
         parts_alive,
+        leader: within(Duration::from_secs(2), async { Ok(state.results.leader().await?) }).await.ok().flatten(),
         groups: state.groups.iter().map(|group| group.borrow().clone()).collect(),
     }))
 }
@@ -240,6 +246,9 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> Response {
         within(Duration::from_secs(2), async { Ok(parts::rows(&state).await) }).await.unwrap_or_default();
     let parts: Vec<(String, u64)> = parts.iter().map(part).collect();
     line("spinor_parts_alive", "gauge", "Recorders and triggers that are alive.", &parts);
+    for (name, kind, help, samples) in triggers::metrics(&state).await {
+        line(name, kind, help, &samples);
+    }
     for (name, help, samples) in groups::gauges(&state).await {
         line(name, "gauge", help, &samples);
     }

@@ -13,12 +13,12 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use spinor_consumers::results::{Given, Leader, NotDone, TickRow, TriggerRow};
+use spinor_consumers::results::{Backfill, Backfilled, By, Change, Given, Leader, NotDone, TickRow, TriggerRow};
 use uuid::Uuid;
 
 use super::{
     Answer, ApiState, Problem, bad_query, new_job,
-    new_trigger::NewTrigger,
+    new_trigger::{self, NewTrigger},
     query_of,
     steer::{self, Asked, Name, Who},
 };
@@ -46,6 +46,9 @@ pub struct TriggerShown {
     pub coming: Vec<Timestamp>,
     /// Its last ones, the newest first.
     pub ticks: Vec<TickRow>,
+    /// Its last changes, the newest first.
+    #[serde(default)]
+    pub changes: Vec<Change>,
     /// Who fires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<Leader>,
@@ -102,13 +105,18 @@ pub(super) async fn show(
     let Some(row) = state.results.trigger(&name).await? else { return Err(unknown(&state, name).await?) };
     let coming = coming(&row, limit as usize)?;
     let (ticks, leader) = (state.results.ticks(row.id, limit).await?, state.results.leader().await?);
-    Ok(Json(TriggerShown { trigger: row, coming, ticks, leader }))
+    let changes = state.results.trigger_changes(&row.name, limit).await?;
+    Ok(Json(TriggerShown { trigger: row, coming, ticks, changes, leader }))
 }
 
 /// There is none: those there are are named.
 async fn unknown(state: &ApiState, name: String) -> Result<Problem, Problem> {
     let known = state.results.triggers().await?.into_iter().map(|row| row.name).take(20).collect();
-    Ok(steer::no_such(NotDone::Unknown(name).to_string(), known))
+    let mut detail = NotDone::Unknown(name.clone()).to_string();
+    if let Some(last) = state.results.trigger_changes(&name, 1).await?.first().filter(|last| last.what == "removed") {
+        detail += &format!(": {} removed it at {}", last.by, last.at.round(jiff::Unit::Second).unwrap_or(last.at));
+    }
+    Ok(steer::no_such(detail, known))
 }
 
 fn coming(row: &TriggerRow, limit: usize) -> Result<Vec<Timestamp>, Problem> {
@@ -117,13 +125,14 @@ fn coming(row: &TriggerRow, limit: usize) -> Result<Vec<Timestamp>, Problem> {
     let spec = asked.check()?;
     let left = spec.max_runs.map_or(u64::MAX, |most| most.saturating_sub(row.fired));
     let schedule = spec.schedule().map_err(|error| Problem::field(error.field, error.what))?;
-    let most = limit.min(usize::try_from(left).unwrap_or(usize::MAX));
-    Ok(std::iter::successors(Some(first), |at| schedule.next(*at)).take(most).collect())
+    let most = if schedule.counts_from_end() { 1 } else { limit };
+    let most = most.min(usize::try_from(left).unwrap_or(usize::MAX));
+    Ok(std::iter::successors(Some(first), |at| schedule.coming(*at)).take(most).collect())
 }
 
-fn given(name: String, new: &NewTrigger) -> Result<(Given, String), Problem> {
+fn given(name: String, new: &NewTrigger) -> Result<(Given, Who), Problem> {
     new_job::name("name", &name)?;
-    let by = Asked { by: new.by.clone(), why: None }.check()?.by;
+    let who = Asked { by: new.by.clone(), why: new.why.clone() }.check()?;
     let spec = new.check()?;
     if let (Some(at), Ok(schedule)) = (&new.at, spec.schedule())
         && schedule.next(Timestamp::now()).is_none()
@@ -133,16 +142,20 @@ fn given(name: String, new: &NewTrigger) -> Result<(Given, String), Problem> {
             format!("`{}` is past; `spinor publish` publishes a job now", super::clip(at)),
         ));
     }
-    Ok((Given { name, spec }, by))
+    Ok((Given { name, spec }, who))
+}
+
+fn by(who: &Who) -> By<'_> {
+    By { who: &who.by, why: who.why.as_deref() }
 }
 
 /// `POST /triggers`.
 pub(super) async fn add(State(state): State<ApiState>, body: Result<Bytes, BytesRejection>) -> Answer<TriggerRow> {
     let new: NewTrigger = steer::read(body, &state)?;
     let name = new.name.clone().ok_or_else(|| Problem::field("name", "is missing"))?;
-    let (given, by) = given(name, &new)?;
-    let row = state.results.put_trigger(&given, false, &by).await?;
-    tracing::info!(trigger = given.name, by, "A trigger was added by a command.");
+    let (given, who) = given(name, &new)?;
+    let row = state.results.put_trigger(&given, false, by(&who)).await?;
+    tracing::info!(trigger = given.name, by = who.by, why = who.why, "A trigger was added by a command.");
     Ok(Json(row))
 }
 
@@ -159,15 +172,15 @@ pub(super) async fn edit(
             format!("`{}` is another one; a trigger keeps its name", super::clip(other)),
         ));
     }
-    let (given, by) = given(name, &new)?;
-    let row = state.results.put_trigger(&given, true, &by).await?;
-    tracing::info!(trigger = given.name, by, "A trigger was edited by a command.");
+    let (given, who) = given(name, &new)?;
+    let row = state.results.put_trigger(&given, true, by(&who)).await?;
+    tracing::info!(trigger = given.name, by = who.by, why = who.why, "A trigger was edited by a command.");
     Ok(Json(row))
 }
 
 /// `POST /triggers/{name}/pause`.
 pub(super) async fn pause(State(state): State<ApiState>, Name(name): Name, who: Who) -> Answer<TriggerRow> {
-    let row = state.results.pause_trigger(&name, &who.by).await?;
+    let row = state.results.pause_trigger(&name, by(&who)).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is paused by a command.");
     Ok(Json(row))
 }
@@ -188,21 +201,109 @@ pub(super) async fn resume(
     who: Who,
 ) -> Answer<TriggerRow> {
     let Resume { free } = query_of(query)?;
-    let row = state.results.resume_trigger(&name, free, &who.by).await?;
+    let row = state.results.resume_trigger(&name, free, by(&who)).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is resumed by a command.");
     Ok(Json(row))
 }
 
 /// `POST /triggers/{name}/fire`: now, beside its schedule.
 pub(super) async fn fire(State(state): State<ApiState>, Name(name): Name, who: Who) -> Answer<FiredTick> {
-    let tick = state.results.fire_trigger(&name).await?;
+    let tick = state.results.fire_trigger(&name, by(&who)).await?;
     tracing::info!(trigger = name, job = %tick.job, by = who.by, why = who.why, "A trigger is fired by a command.");
     Ok(Json(FiredTick { trigger: tick.name, instant: tick.instant, job: tick.job }))
 }
 
+/// What is to be fired of a span that is past.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewBackfill {
+    /// From this instant on (RFC 3339).
+    pub from: Option<String>,
+    /// Up to this one (RFC 3339).
+    pub to: Option<String>,
+    /// So many instants are looked at, at most 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Nothing fires; the instants are told.
+    pub dry_run: bool,
+    /// Who asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// And why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// `POST /triggers/{name}/backfill`: a step of it; whoever asks goes on from `next`.
+pub(super) async fn backfill(
+    State(state): State<ApiState>,
+    Name(name): Name,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Backfilled> {
+    let new: NewBackfill = steer::read(body, &state)?;
+    let moment = |field: &str, text: &Option<String>| {
+        new_trigger::moment(field, text.as_deref())?.ok_or_else(|| Problem::field(field, "is missing"))
+    };
+    let (from, to) = (moment("from", &new.from)?, moment("to", &new.to)?);
+    if to < from {
+        return Err(Problem::field("to", format!("{to} is before `from` {from}")));
+    }
+    let limit = new.limit.unwrap_or(100);
+    if !(1..=1000).contains(&limit) {
+        return Err(Problem::field("limit", format!("is {limit}, expected 1 to 1000")));
+    }
+    let who = Asked { by: new.by.clone(), why: new.why.clone() }.check()?;
+    let asked = Backfill { from, to, limit, dry_run: new.dry_run };
+    let done = match state.results.backfill_trigger(&name, asked, by(&who)).await {
+        Err(NotDone::Unknown(name)) => return Err(unknown(&state, name).await?),
+        done => done?,
+    };
+    if !new.dry_run && !done.instants.is_empty() {
+        tracing::info!(trigger = name, %from, %to, by = who.by, why = who.why, "A trigger is backfilled by a command.");
+    }
+    Ok(Json(done))
+}
+
 /// `DELETE /triggers/{name}`: with its history; jobs that it fired go on.
 pub(super) async fn remove(State(state): State<ApiState>, Name(name): Name, who: Who) -> Answer<TriggerRow> {
-    let row = state.results.remove_trigger(&name).await?;
+    let row = state.results.remove_trigger(&name, by(&who)).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is removed by a command.");
     Ok(Json(row))
+}
+
+/// A metric: its name, kind, help, and samples with their labels.
+type Metric = (&'static str, &'static str, &'static str, Vec<(String, u64)>);
+
+/// What `/metrics` tells of triggers; nothing while the results database does not answer.
+pub(super) async fn metrics(state: &ApiState) -> Vec<Metric> {
+    let ask = async {
+        let states = state.results.trigger_states().await.ok()?;
+        Some((state.results.tick_counts().await.ok()?, states, state.results.leader().await.ok()?))
+    };
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(2), ask).await.ok().flatten();
+    let Some((counts, states, leader)) = asked else { return Vec::new() };
+    let one = |value: u64| vec![(String::new(), value)];
+    let why = |why: &str, value: u64| (format!("{{why=\"{why}\"}}"), value);
+    let skipped = vec![why("missed", counts.missed), why("overlap", counts.overlap), why("blackout", counts.blackout)];
+    let states = states.into_iter().map(|(state, count)| (format!("{{state=\"{state}\"}}"), count)).collect();
+    let alive = leader.as_ref().is_some_and(|leader| leader.alive);
+    let since = leader.filter(|leader| leader.alive).and_then(|leader| u64::try_from(leader.since.as_second()).ok());
+    vec![
+        (
+            "spinor_trigger_fired_total",
+            "counter",
+            "Instants whose jobs were published, of all processes.",
+            one(counts.fired),
+        ),
+        ("spinor_trigger_late_total", "counter", "Of these, more than a second after their time.", one(counts.late)),
+        ("spinor_trigger_skipped_total", "counter", "Instants that did not fire, by why.", skipped),
+        ("spinor_triggers", "gauge", "Triggers, by their state.", states),
+        ("spinor_trigger_leader_up", "gauge", "1 while a process fires triggers.", one(u64::from(alive))),
+        (
+            "spinor_trigger_leader_since_seconds",
+            "gauge",
+            "Since when it does, in seconds since 1970.",
+            since.map_or_else(Vec::new, one),
+        ),
+    ]
 }

@@ -37,6 +37,7 @@ fn text(status: &Status) -> String {
         groups,
         troubles,
         parts_alive,
+        leader,
     } = status;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -64,6 +65,9 @@ fn text(status: &Status) -> String {
     line("data", data.clone());
     for part in parts_alive {
         line(&part.part, part.missing().unwrap_or_else(|| format!("{} alive", part.alive)));
+    }
+    if leader.is_some() {
+        line("triggers", super::triggers::leader(leader.as_ref()).trim_end().to_owned());
     }
     for trouble in troubles {
         line("kind", super::table::clean(trouble));

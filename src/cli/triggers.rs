@@ -2,15 +2,18 @@
 //!
 //! `next` works without a running Spinor, for an expression that is being written.
 
+mod backfill;
 mod next;
 mod text;
+
+pub(super) use text::leader;
 
 use clap::{ArgGroup, Args, Subcommand};
 use spinor_consumers::schedule::{Misfire, Overlap};
 use spinor_executors::Json;
 
 use super::{Failure, ask::Global, output::Output, steer::Why};
-use crate::api::{NewTrigger, new_job::NewJob};
+use crate::api::{NewTrigger, new_job::NewJob, new_trigger::CountsFrom};
 
 /// What to do with triggers.
 #[derive(Debug, Subcommand)]
@@ -35,6 +38,8 @@ pub enum Triggers {
     Resume(Resume),
     /// Fire it now, beside its schedule
     Fire(One),
+    /// Fire what did not fire of a span that is past
+    Backfill(backfill::BackfillCommand),
     /// Remove it with its history; jobs that it fired go on
     Rm(One),
 }
@@ -80,7 +85,7 @@ pub struct Resume {
 #[command(
     group = ArgGroup::new("when").required(true).args(["cron", "every", "at"]),
     group = ArgGroup::new("what").required(true).args(["job", "kind"]),
-    after_help = "Examples:\n  spinor triggers add nightly --cron '0 3 * * *' --zone Europe/Paris --kind image.sweep --queue images\n  spinor triggers add poll --every 30s --job '{\"kind\": \"poll\", \"args\": {\"since\": {\"$trigger\": \"previous.value\"}}}'\n  spinor triggers add once --at 2030-01-31T12:00:00Z --kind noop --misfire all"
+    after_help = "Examples:\n  spinor triggers add nightly --cron '0 3 * * *' --zone Europe/Paris --kind image.sweep --queue images\n  spinor triggers add poll --every 30s --job '{\"kind\": \"poll\", \"args\": {\"since\": {\"$trigger\": \"previous.value\"}}}'\n  spinor triggers add once --at 2030-01-31T12:00:00Z --kind noop --misfire all\n  spinor triggers add clean --every 1h --from last-end --kind clean --blackout 'sat,sun 00:00-24:00'"
 )]
 pub struct Add {
     /// Its name
@@ -109,12 +114,15 @@ pub struct Flags {
     /// A cron expression of five fields, or six with the seconds first
     #[arg(long, value_name = "EXPRESSION")]
     cron: Option<String>,
-    /// Its time zone, such as Europe/Berlin [default: UTC]
+    /// Its time zone, and that of the blackouts, such as Europe/Berlin [default: UTC]
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
-    /// An interval, counted from 1970
+    /// An interval
     #[arg(long, value_name = "DURATION")]
     every: Option<String>,
+    /// From where it counts: from 1970, or from the end of the job before [default: 1970]
+    #[arg(long, value_parser = ["1970", "last-end"])]
+    from: Option<String>,
     /// One moment
     #[arg(long, value_name = "INSTANT")]
     at: Option<String>,
@@ -142,6 +150,12 @@ pub struct Flags {
     /// And nothing after this one
     #[arg(long, value_name = "INSTANT")]
     end: Option<String>,
+    /// A window in which nothing fires, such as 22:00-06:00 or 'sat,sun 00:00-24:00'; may be repeated
+    #[arg(long, value_name = "WINDOW")]
+    blackout: Vec<String>,
+    /// No window any more
+    #[arg(long, conflicts_with = "blackout")]
+    no_blackout: bool,
     /// Put each instant off by up to so long
     #[arg(long, value_name = "DURATION")]
     jitter: Option<String>,
@@ -160,10 +174,16 @@ impl Flags {
     fn over(self, mut new: NewTrigger) -> Result<NewTrigger, Failure> {
         let job = self.job()?;
         if self.cron.is_some() || self.every.is_some() || self.at.is_some() {
-            let zone = new.zone.take().filter(|_| self.cron.is_some());
-            (new.cron, new.every, new.at, new.zone) = (self.cron, self.every, self.at, zone);
+            new.from = None;
+            (new.cron, new.every, new.at) = (self.cron, self.every, self.at);
         }
-        new.zone = self.zone.or(new.zone);
+        if self.no_blackout || !self.blackout.is_empty() {
+            new.blackout = self.blackout;
+        }
+        let word_of = [("1970", CountsFrom::Epoch), ("last-end", CountsFrom::LastEnd)];
+        new.from = word(self.from, &word_of).or(new.from);
+        let zoned = new.cron.is_some() || !new.blackout.is_empty();
+        new.zone = self.zone.or(new.zone.filter(|_| zoned));
         new.job = job.or(new.job);
         new.misfire = word(self.misfire, &[("skip", Misfire::Skip), ("once", Misfire::Once), ("all", Misfire::All)])
             .or(new.misfire);
@@ -175,7 +195,8 @@ impl Flags {
         new.jitter = self.jitter.or(new.jitter);
         new.max_runs = self.max_runs.or(new.max_runs);
         new.paused |= self.paused;
-        new.by = self.why.asked().by;
+        let asked = self.why.asked();
+        (new.by, new.why) = (asked.by, asked.why);
         Ok(new)
     }
 
@@ -203,6 +224,7 @@ impl Triggers {
         let client = || global.client();
         match self {
             Self::Next(next) => next.run(global, output).await,
+            Self::Backfill(backfill) => backfill.run(global, output).await,
             Self::Ls => output.value(&client()?.triggers().await?, text::list),
             Self::Show(Show { name, limit }) => output.value(&client()?.trigger(&name, limit).await?, text::shown),
             Self::Add(add) => {

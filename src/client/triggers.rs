@@ -1,10 +1,10 @@
 //! What a program may want of triggers.
 
 use reqwest::Method;
-use spinor_consumers::results::TriggerRow;
+use spinor_consumers::results::{Backfilled, TriggerRow};
 
 use super::{Client, ClientError, segment};
-use crate::api::{Asked, FiredTick, NewTrigger, TriggerShown, Triggers};
+use crate::api::{Asked, FiredTick, NewBackfill, NewTrigger, TriggerShown, Triggers};
 
 impl Client {
     /// Every trigger, and who fires.
@@ -40,6 +40,11 @@ impl Client {
     /// Fires it now.
     pub async fn fire_trigger(&self, name: &str, asked: &Asked) -> Result<FiredTick, ClientError> {
         self.post(&format!("/triggers/{}/fire", segment(name)), asked).await
+    }
+
+    /// Fires what did not fire of a span that is past, a step of it.
+    pub async fn backfill_trigger(&self, name: &str, asked: &NewBackfill) -> Result<Backfilled, ClientError> {
+        self.post(&format!("/triggers/{}/backfill", segment(name)), asked).await
     }
 
     /// Removes it with its history.

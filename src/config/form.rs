@@ -52,6 +52,8 @@ pub enum Form {
     Listen,
     /// Text that is never shown.
     Secret,
+    /// A list of windows in which nothing fires.
+    Blackouts,
     /// A moment with its offset.
     Moment,
     /// A job, as JSON.
@@ -84,6 +86,7 @@ impl Form {
             Self::Search => "\"off\", or an address such as \"https://host:9200\"".to_owned(),
             Self::Databases => "a list of addresses, such as [\"mysql://user@host/database\", \"sqlite:///srv/shop.db\"]".to_owned(),
             Self::Listen => "an address and port, such as \"127.0.0.1:7070\"".to_owned(),
+            Self::Blackouts => "a list of windows, such as [\"22:00-06:00\", \"sat,sun 00:00-24:00\"]".to_owned(),
             Self::Moment => "a moment with its offset, such as 2030-01-31T12:00:00Z".to_owned(),
             Self::Job => "a job, such as { kind = \"image.sweep\", queue = \"images\", args = { older = \"7d\" } }".to_owned(),
         }
@@ -102,6 +105,8 @@ impl Form {
             (Self::Names, _) => all(&is_name),
             (Self::Patterns, _) => all(&|text| KindPattern::new(text).is_ok()),
             (Self::Databases, _) => all(&outbox::has_form),
+            // What is wrong with one is told by the rules of the trigger.
+            (Self::Blackouts, _) => all(&|text| !text.trim().is_empty()),
             (Self::Words, _) => all(&|text| !text.contains('\0')),
             (Self::Flag, ValueKind::Boolean(_)) => true,
             (Self::Count(low, high), ValueKind::I64(number)) => (low..=high).contains(number),
@@ -135,6 +140,7 @@ impl Form {
             | Self::Number(..)
             | Self::Names
             | Self::Words
+            | Self::Blackouts
             | Self::Patterns
             | Self::Databases => false,
         }
@@ -153,6 +159,10 @@ impl Form {
                     .map(|part| Value::new(None, part))
                     .collect(),
             )),
+            // A window has commas of its own.
+            Self::Blackouts => {
+                Some(ValueKind::Array(text.split(';').map(|part| Value::new(None, part.trim())).collect()))
+            }
             _ => None,
         };
         parsed.unwrap_or_else(|| ValueKind::String(text.to_owned()))

@@ -326,9 +326,22 @@ pub const KEYS: &[Key] = &[
         Form::Text,
         "",
         r#""Europe/Paris""#,
-        "The time zone of the cron expression, by its name in the IANA's list. Unset: UTC.",
+        "The time zone of the cron expression and of `blackout`, by its name in the IANA's list. Unset: UTC.",
     ),
-    key("triggers.*.every", Form::Duration(1000), "", r#""5m""#, "It fires at each multiple of this since 1970."),
+    key(
+        "triggers.*.every",
+        Form::Duration(1000),
+        "",
+        r#""5m""#,
+        "It fires at each multiple of this since 1970, or so long after each job.",
+    ),
+    key(
+        "triggers.*.from",
+        Form::Word(&["1970", "last-end"]),
+        "",
+        r#""last-end""#,
+        "From where `every` counts: from 1970, or from the end of the job before. Unset: `1970`.",
+    ),
     key("triggers.*.at", Form::Moment, "", "2030-01-31T12:00:00Z", "It fires once, then."),
     key(
         "triggers.*.job",
@@ -353,6 +366,13 @@ pub const KEYS: &[Key] = &[
     ),
     key("triggers.*.start", Form::Moment, "", "2030-01-01T00:00:00Z", "Nothing fires before this."),
     key("triggers.*.end", Form::Moment, "", "2030-12-31T00:00:00Z", "And nothing after this."),
+    key(
+        "triggers.*.blackout",
+        Form::Blackouts,
+        "",
+        r#"["22:00-06:00", "sat,sun 00:00-24:00"]"#,
+        "Windows in which nothing fires, by the clock of `zone`: each day, on days of the week, or once (`2026-12-24T00:00/2026-12-27T00:00`).",
+    ),
     key(
         "triggers.*.jitter",
         Form::Duration(0),

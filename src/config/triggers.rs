@@ -7,7 +7,7 @@ use spinor_consumers::schedule::{Misfire, Overlap, Spec};
 use spinor_executors::Json;
 
 use super::raw::Rules;
-use crate::api::NewTrigger;
+use crate::api::{NewTrigger, new_trigger::CountsFrom};
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -15,6 +15,7 @@ pub(super) struct RawTrigger {
     cron: Option<String>,
     zone: Option<String>,
     every: Option<String>,
+    from: Option<CountsFrom>,
     at: Option<String>,
     /// As JSON.
     job: Option<String>,
@@ -22,6 +23,7 @@ pub(super) struct RawTrigger {
     overlap: Option<Overlap>,
     start: Option<String>,
     end: Option<String>,
+    blackout: Vec<String>,
     jitter: Option<String>,
     max_runs: Option<u64>,
     paused: bool,
@@ -37,16 +39,19 @@ impl Rules<'_> {
                 cron: raw.cron,
                 zone: raw.zone,
                 every: raw.every,
+                from: raw.from,
                 at: raw.at,
                 job: raw.job.and_then(|text| Json::new(text).ok()),
                 misfire: raw.misfire,
                 overlap: raw.overlap,
                 start: raw.start,
                 end: raw.end,
+                blackout: raw.blackout,
                 jitter: raw.jitter,
                 max_runs: raw.max_runs,
                 paused: raw.paused,
                 by: None,
+                why: None,
             };
             match new.check() {
                 Ok(spec) => _ = triggers.insert(name, spec),

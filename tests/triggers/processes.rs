@@ -1,7 +1,12 @@
 //! The real processes, killed, frozen and thawed, with a trigger each second.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::ledger::{self, Line};
@@ -18,13 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Stage {
     spinor: Spinor,
     processes: BTreeMap<String, Process>,
+    /// Whose clock is ahead, and what puts it there.
+    ahead: Option<(String, PathBuf)>,
     _site: Option<Site>,
 }
 
 impl Stage {
     async fn new(site: Option<Site>, fault: Option<&str>) -> Self {
+        Self::with(site, fault, "cron = '* * * * * *'\nmisfire = 'all'\noverlap = 'allow'").await
+    }
+
+    /// With a trigger `beat` of these lines.
+    async fn with(site: Option<Site>, fault: Option<&str>, when: &str) -> Self {
         let lines = site.as_ref().map(Site::toml).unwrap_or_default();
-        let trigger = "[triggers.beat]\ncron = '* * * * * *'\nmisfire = 'all'\noverlap = 'allow'\n";
+        let trigger = format!("[triggers.beat]\n{when}\n");
         let mut spinor = Spinor::new("");
         let job = ledger::JOB.replace("PATH", &spinor.join("ledger").display().to_string());
         let config = format!(
@@ -34,13 +46,30 @@ impl Stage {
         if let Some(fault) = fault {
             spinor.set("PLANTED_FAULT", fault);
         }
-        Self { spinor, processes: BTreeMap::new(), _site: site }
+        Self { spinor, processes: BTreeMap::new(), ahead: None, _site: site }
     }
 
     async fn start(&mut self, name: &str, parts: &[&str]) {
-        let process = self.spinor.start(&[&["up", "--data", name], parts].concat());
+        let up = [&["up", "--data", name], parts].concat();
+        let process = match self.ahead.as_ref().filter(|(of, _)| of == name) {
+            None => self.spinor.start(&up),
+            Some((_, library)) => {
+                let preload = format!("LD_PRELOAD={}", library.display());
+                self.spinor.start_program("env", &[&[preload.as_str(), env!("CARGO_BIN_EXE_spinor")], &up[..]].concat())
+            }
+        };
         process.says("spinor is up", PATIENCE).await;
         self.processes.insert(name.to_owned(), process);
+    }
+
+    /// The clock of this process is two minutes ahead, from its next start on.
+    fn put_ahead(&mut self, name: &str) {
+        let library = self.spinor.join("ahead.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/triggers/ahead.c");
+        let mut compiler = std::process::Command::new("cc");
+        let done = compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).args(["-ldl"]).status();
+        assert!(done.expect("a C compiler").success());
+        self.ahead = Some((name.to_owned(), library));
     }
 
     async fn kill_and_restart(&mut self, name: &str, parts: &[&str]) {
@@ -109,13 +138,18 @@ impl Stage {
 const TRIGGER: [&str; 2] = ["--only", "trigger"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_three_trigger_processes_whose_leader_is_killed_and_frozen_each_instant_is_fired_once() {
+async fn of_three_trigger_processes_whose_leader_is_killed_frozen_and_two_minutes_ahead_each_instant_is_fired_once() {
     let mut stage = Stage::new(Some(Site::new().await), None).await;
     stage.start("data", &["--only", "api,consumer,recorder"]).await;
-    for name in ["one", "two", "three"] {
+    stage.put_ahead("one");
+    stage.start("one", &TRIGGER).await;
+    let (mut name, mut epoch) = stage.leader(0).await;
+    let log = format!("{}{}", stage.processes["one"].stdout(), stage.processes["one"].stderr());
+    let said = log.split(['"', ' ']).find_map(|word| word.parse::<Timestamp>().ok()).expect("a time in its log");
+    assert!(said > Timestamp::now() + SignedDuration::from_secs(60), "its clock is not ahead: {log}");
+    for name in ["two", "three"] {
         stage.start(name, &TRIGGER).await;
     }
-    let (mut name, mut epoch) = stage.leader(0).await;
     stage.goes_on(2).await;
     for round in 0..soak::or(2, 15) {
         stage.kill_and_restart(&name, &TRIGGER).await;
@@ -145,6 +179,29 @@ async fn the_one_embedded_process_is_killed_and_restarted_and_each_instant_is_fi
     }
     let problems = stage.settle().await;
     assert!(problems.is_empty(), "{problems:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interval_from_the_last_end_goes_on_with_no_recorder_when_its_consumer_and_its_trigger_are_killed() {
+    const CONSUMER: [&str; 2] = ["--only", "api,consumer"];
+    let mut stage = Stage::with(Some(Site::new().await), None, "every = '1s'\nfrom = 'last-end'").await;
+    stage.start("data", &CONSUMER).await;
+    stage.start("one", &TRIGGER).await;
+    stage.goes_on(1).await;
+    stage.kill_and_restart("data", &CONSUMER).await;
+    stage.kill_and_restart("one", &TRIGGER).await;
+    stage.goes_on(2).await;
+    let ticks = stage.ticks().await;
+    let moment = |text: &Value| text.as_str().map(|text| text.parse::<Timestamp>().expect("a moment"));
+    // The newest first.
+    for pair in ticks.windows(2) {
+        let (next, ended) = (moment(&pair[0]["instant"]), moment(&pair[1]["ended"]));
+        let counted = next.zip(ended).map(|(next, ended)| next.duration_since(ended));
+        assert!(counted.is_some_and(|counted| counted >= SignedDuration::from_millis(999)), "{ticks:#?}");
+    }
+    let ran: BTreeSet<String> = ledger::read(&stage.spinor).into_iter().map(|line| line.job).collect();
+    let fired: BTreeSet<&str> = ticks.iter().filter_map(|tick| tick["job"].as_str()).collect();
+    assert!(fired.len() == ticks.len() && ran.iter().all(|job| fired.contains(job.as_str())), "{ticks:#?} {ran:?}");
 }
 
 /// A check that cannot fail proves nothing.

@@ -9,13 +9,13 @@ use crate::support::{eventually, eventually_some, process::Spinor};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-async fn ask(spinor: &Spinor, command: &[&str]) -> Value {
+pub async fn ask(spinor: &Spinor, command: &[&str]) -> Value {
     let done = spinor.run(&[command, &["--json"]].concat()).await.expect_success();
     serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {}", done.stdout))
 }
 
 /// The command ends with this code and says these words.
-async fn refused(spinor: &Spinor, command: &[&str], code: i32, words: &str) {
+pub async fn refused(spinor: &Spinor, command: &[&str], code: i32, words: &str) {
     let done = spinor.run(command).await;
     assert_eq!(done.code(), code, "{command:?}: {done:?}");
     assert!(done.stderr.contains(words), "{command:?}: {}", done.stderr);

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::recorder::Record;
 
-fn given(names: &[(&str, u64)]) -> Vec<Given> {
+pub fn given(names: &[(&str, u64)]) -> Vec<Given> {
     let spec = |hours: u64| Spec::new(Timing::Every { ms: hours * 3_600_000 }, Job::new("noop", "q", Json::null()));
     let stable = |mut spec: Spec| {
         (spec.job.id, spec.job.created) = (Uuid::nil(), jiff::Timestamp::UNIX_EPOCH);

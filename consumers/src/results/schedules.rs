@@ -1,10 +1,15 @@
-//! The tables `schedules`, `ticks` and `leaders`: triggers, their instants, and who fires them.
+//! The tables `schedules`, `ticks`, `leaders`, `changes` and `counts`: triggers, their instants, who fires them, who
+//! changed them, and what is counted.
 //!
 //! Owns what is written of a trigger. An instant is decided once: its row is inserted, and the schedule moved
 //! past it, in one transaction of the process that leads (`lead`); `fire` and `decide` are the rule, `orders` what files
-//! and people want, `ended` how jobs free what they held, `read` what is shown. All on the database's clock.
+//! and people want, `changes` their history, `backfill` a span that is past, `ended` how jobs free what they held,
+//! `counts` how many there were, `read` what is shown. All on the database's clock.
 //! Refuses to publish, and to read what the recorder writes.
 
+mod backfill;
+mod changes;
+mod counts;
 mod decide;
 mod ended;
 mod fire;
@@ -21,6 +26,9 @@ use uuid::Uuid;
 use super::database::{Flavour, Sql};
 use crate::schedule::Spec;
 
+pub use backfill::{Backfill, Backfilled, Filled, Instant};
+pub use changes::{By, Change, Was};
+pub use counts::{Counted, TickCounts};
 pub(super) use ended::ended;
 pub use lead::{Lead, Looked, Turn};
 pub use orders::{Given, NotDone};
@@ -50,6 +58,8 @@ pub struct Tick {
     pub name: String,
     /// The planned instant.
     pub instant: Timestamp,
+    /// When it was to be published; none when somebody wanted it now, or it waited for an end.
+    pub time: Option<Timestamp>,
     /// The job's id.
     pub job: Uuid,
     /// The trigger as it was then.
@@ -134,6 +144,9 @@ pub struct Leader {
     pub since: Timestamp,
     /// Until when, unless it renews that.
     pub until: Timestamp,
+    /// Is that to come?
+    #[serde(default)]
+    pub alive: bool,
     /// Counts the changes.
     pub epoch: u64,
 }

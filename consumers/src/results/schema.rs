@@ -15,6 +15,7 @@ const SCHEMA: Schema = Schema {
         include_str!("schema/sqlite_0004.sql"),
         include_str!("schema/sqlite_0005.sql"),
         include_str!("schema/sqlite_0006.sql"),
+        include_str!("schema/sqlite_0007.sql"),
         include_str!("schema/sqlite_0008.sql"),
     ],
     mysql: &[
@@ -24,6 +25,7 @@ const SCHEMA: Schema = Schema {
         include_str!("schema/mysql_0004.sql"),
         include_str!("schema/mysql_0005.sql"),
         include_str!("schema/mysql_0006.sql"),
+        include_str!("schema/mysql_0007.sql"),
         include_str!("schema/mysql_0008.sql"),
     ],
 };

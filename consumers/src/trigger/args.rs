@@ -113,6 +113,7 @@ mod tests {
             schedule: Uuid::nil(),
             name: "t".to_owned(),
             instant: jiff::Timestamp::UNIX_EPOCH,
+            time: None,
             job: Uuid::nil(),
             spec,
             previous: None,

@@ -147,7 +147,7 @@ impl<B: Broker> Ticker<B> {
         let mut late = Vec::new();
         for tick in ticks {
             if planted(Fault::LostTick) && tick.instant.as_second() % 3 == 0 {
-                done.push((tick.schedule, tick.instant.as_microsecond()));
+                done.push((tick.schedule, tick.instant.as_microsecond(), tick.time));
                 continue;
             }
             match self.job(&tick).await {
@@ -172,7 +172,7 @@ impl<B: Broker> Ticker<B> {
         for ((tick, job), sent) in jobs.into_iter().zip(self.broker.publish(batch).await) {
             match sent {
                 Ok(()) => {
-                    done.push((tick.schedule, tick.instant.as_microsecond()));
+                    done.push((tick.schedule, tick.instant.as_microsecond(), tick.time));
                     lines.push(Entry::Queued(Box::new(job)).line());
                 }
                 Err(error @ (PublishError::Unroutable { .. } | PublishError::TooLarge { .. })) => {
@@ -193,7 +193,10 @@ impl<B: Broker> Ticker<B> {
             // Beside the work: their own reports would show these jobs, too.
             drop(self.broker.report(lines));
         }
-        self.results.ticks_published(&done).await?;
+        let late = self.results.ticks_published(&done).await?;
+        if !late.is_zero() {
+            tracing::warn!(count = done.len(), latest = ?late, "Instants of triggers were fired late.");
+        }
         if !ends.is_empty() {
             self.results.follow(&ends, &|_| None).await?;
         }

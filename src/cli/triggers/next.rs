@@ -1,4 +1,4 @@
-//! `spinor triggers next`: the coming instants, in the trigger's zone and in UTC.
+//! `spinor triggers next`: the coming instants, in the trigger's zone and in UTC; those of blackouts are left out.
 
 use clap::{ArgGroup, Args};
 use jiff::{Timestamp, tz::TimeZone};
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(
     group = ArgGroup::new("of").required(true).args(["name", "cron", "every"]),
-    after_help = "Examples:\n  spinor triggers next nightly\n  spinor triggers next --cron '30 2 * * *' --zone Europe/Berlin --after 2026-03-28T00:00:00Z\n  spinor triggers next --every 90s --limit 3 --json"
+    after_help = "Examples:\n  spinor triggers next nightly\n  spinor triggers next --cron '30 2 * * *' --zone Europe/Berlin --after 2026-03-28T00:00:00Z\n  spinor triggers next --every 90s --limit 3 --json\n  spinor triggers next --every 4h --blackout 22:00-06:00 --zone Europe/Paris"
 )]
 pub struct NextInstants {
     /// A trigger; else say an expression, and no running Spinor is asked
@@ -23,11 +23,14 @@ pub struct NextInstants {
     #[arg(long, value_name = "EXPRESSION")]
     cron: Option<String>,
     /// Its time zone [default: UTC]
-    #[arg(long, value_name = "ZONE", requires = "cron")]
+    #[arg(long, value_name = "ZONE", conflicts_with = "name")]
     zone: Option<String>,
     /// An interval
     #[arg(long, value_name = "DURATION")]
     every: Option<String>,
+    /// A window in which nothing fires; may be repeated
+    #[arg(long, value_name = "WINDOW", conflicts_with = "name")]
+    blackout: Vec<String>,
     /// Those after this instant [default: now]
     #[arg(long, value_name = "INSTANT", conflicts_with = "name")]
     after: Option<String>,
@@ -80,10 +83,11 @@ impl NextInstants {
         };
         let job = spinor_executors::Json::new(r#"{"kind":"noop"}"#).ok();
         let (cron, zone, every) = (self.cron.clone(), self.zone.clone(), self.every.clone());
-        let spec = NewTrigger { cron, zone, every, job, ..NewTrigger::default() }.check().map_err(usage)?;
+        let new = NewTrigger { cron, zone, every, job, blackout: self.blackout.clone(), ..NewTrigger::default() };
+        let spec = new.check().map_err(usage)?;
         let after = moment("after", self.after.as_deref()).map_err(usage)?.unwrap_or_else(Timestamp::now);
         let schedule = spec.schedule().map_err(|error| Failure::usage(error.to_string()))?;
-        let instants = std::iter::successors(schedule.next(after), |at| schedule.next(*at));
-        Ok((instants.take(self.limit as usize).collect(), spec.timing.zone().to_owned()))
+        let instants = std::iter::successors(schedule.coming(after), |at| schedule.coming(*at));
+        Ok((instants.take(self.limit as usize).collect(), spec.zone().to_owned()))
     }
 }

@@ -1,13 +1,17 @@
 //! Triggers as people read them.
 
-use std::fmt::Write as _;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
-use spinor_consumers::results::{Leader, TriggerRow};
+use spinor_consumers::results::{Change, Leader, TriggerRow, Was};
 
 use crate::{
     api::{
         NewTrigger, TriggerShown, Triggers,
         new_job::{self, NewJob},
+        new_trigger::CountsFrom,
     },
     cli::table::{Table, clean, maybe, moment},
 };
@@ -16,6 +20,7 @@ use crate::{
 fn when(asked: &NewTrigger) -> String {
     match (&asked.cron, &asked.every, &asked.at) {
         (Some(cron), ..) => format!("{cron} {}", asked.zone.as_deref().unwrap_or("UTC")),
+        (_, Some(every), _) if asked.from == Some(CountsFrom::LastEnd) => format!("{every} after each end"),
         (_, Some(every), _) => format!("every {every}"),
         (_, _, Some(at)) => format!("at {at}"),
         _ => "-".to_owned(),
@@ -33,10 +38,11 @@ fn last(row: &TriggerRow) -> String {
     format!("{} {}", previous.outcome, moment(previous.instant))
 }
 
-fn leader(leader: Option<&Leader>) -> String {
+pub(crate) fn leader(leader: Option<&Leader>) -> String {
     match leader {
         Some(leader) => {
-            format!("fired by {} since {} (epoch {})\n", clean(&leader.who), moment(leader.since), leader.epoch)
+            let gone = if leader.alive { "" } else { ", which does not answer" };
+            format!("fired by {} since {} (epoch {}){gone}\n", clean(&leader.who), moment(leader.since), leader.epoch)
         }
         None => "no process with the part `trigger` has fired yet\n".to_owned(),
     }
@@ -67,6 +73,39 @@ pub fn one(row: &TriggerRow) -> String {
     clean(&format!("{}: {}, {}, next {}", row.name, row.state, when(&asked), maybe(row.next)))
 }
 
+/// A change in a line: what it was, and what it became, field by field.
+fn what(change: &Change) -> String {
+    let fields = |was: Option<&Was>| -> BTreeMap<String, String> {
+        let Some(was) = was else { return BTreeMap::new() };
+        let asked: serde_json::Value = was.asked.read().unwrap_or_default();
+        let asked = asked.as_object().cloned().unwrap_or_default();
+        let said = |value: serde_json::Value| match value {
+            serde_json::Value::String(text) => text,
+            value => value.to_string(),
+        };
+        let own = [("state", Some(was.state.clone())), ("busy", was.busy.map(|job| job.to_string()))];
+        let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        asked.into_iter().map(|(name, value)| (name, said(value))).chain(own).collect()
+    };
+    let (old, new) = (fields(change.old.as_ref()), fields(change.new.as_ref()));
+    let mut parts = Vec::new();
+    if change.old.is_some() && change.new.is_some() {
+        let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        let of = |fields: &BTreeMap<String, String>, name: &String| {
+            let text: String = fields.get(name).map_or("-", String::as_str).chars().take(60).collect();
+            text
+        };
+        parts.extend(
+            names
+                .into_iter()
+                .filter(|name| old.get(*name) != new.get(*name))
+                .map(|name| format!("{name} {} -> {}", of(&old, name), of(&new, name))),
+        );
+    }
+    let parts = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    format!("{}{parts}", change.what)
+}
+
 /// `triggers show`.
 pub fn shown(shown: &TriggerShown) -> String {
     let row = &shown.trigger;
@@ -89,6 +128,10 @@ pub fn shown(shown: &TriggerShown) -> String {
         moment(row.changed),
         clean(&row.changed_by)
     );
+    if !asked.blackout.is_empty() {
+        let zone = asked.zone.as_deref().unwrap_or("UTC");
+        let _ = writeln!(text, "blackout {} ({})", clean(&asked.blackout.join(", ")), clean(zone));
+    }
     if let Some(busy) = row.busy {
         let waits = row.waiting.map(|at| format!("; {} waits for its end", moment(at))).unwrap_or_default();
         let _ = writeln!(text, "job {busy} has not ended{waits}");
@@ -103,12 +146,18 @@ pub fn shown(shown: &TriggerShown) -> String {
             tick.note.clone().unwrap_or_default(),
         ]);
     }
+    let mut changes = Table::new(&["CHANGED", "BY", "WHAT", "WHY"]);
+    for change in &shown.changes {
+        let why = change.why.clone().unwrap_or_default();
+        changes.row(vec![change.at.to_string(), change.by.clone(), what(change), why]);
+    }
     let mut coming = Table::new(&["COMING"]);
     shown.coming.iter().for_each(|at| coming.row(vec![at.to_string()]));
     format!(
-        "{text}\n{}\n{}\n{}",
+        "{text}\n{}\n{}\n{}\n{}",
         coming.text("nothing is to come"),
         ticks.text("no instants yet"),
+        changes.text("no changes"),
         leader(shown.leader.as_ref())
     )
 }

@@ -21,14 +21,41 @@ pub struct Decision {
     pub fire: Vec<(Timestamp, Timestamp)>,
     /// So many were missed, the first and the last.
     pub missed: Option<(usize, Timestamp, Timestamp)>,
+    /// These do not: they lie in blackouts.
+    pub black: Vec<Black>,
     /// Up to here it is decided.
     pub last: Timestamp,
     /// More of what was missed is to be fired a moment later.
     pub more: bool,
 }
 
+/// Instants in one blackout.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Black {
+    /// The window.
+    pub window: String,
+    /// So many, at least.
+    pub count: usize,
+    /// The first.
+    pub first: Timestamp,
+    /// The last, which may be to come.
+    pub last: Timestamp,
+}
+
+impl Black {
+    fn of(schedule: &Schedule, first: Timestamp) -> Option<Self> {
+        let (window, until) = schedule.blackout(first)?;
+        let (count, last) = schedule.count(first, until);
+        Some(Self { window: window.to_owned(), count, first, last })
+    }
+}
+
 /// Decides from the planned instant on.
 pub fn decide(schedule: &Schedule, id: Uuid, planned: Timestamp, misfire: Misfire, now: Timestamp) -> Decision {
+    if schedule.counts_from_end() {
+        return after_end(schedule, id, planned, misfire, now);
+    }
+    let mut black = Vec::new();
     let (mut late, mut fire) = (Vec::new(), Vec::new());
     let period = schedule.next(planned).map(|next| next.duration_since(planned));
     let bound = period.map_or(LATE, |period| LATE.min(period / 2));
@@ -48,6 +75,12 @@ pub fn decide(schedule: &Schedule, id: Uuid, planned: Timestamp, misfire: Misfir
         let time = schedule.fire_at(id, instant).max(before);
         if time > now {
             break;
+        }
+        if let Some(window) = Black::of(schedule, instant) {
+            last = window.last;
+            at = schedule.next(last);
+            black.push(window);
+            continue;
         }
         before = time;
         last = instant;
@@ -72,7 +105,22 @@ pub fn decide(schedule: &Schedule, id: Uuid, planned: Timestamp, misfire: Misfir
         last = kept.last().map_or(last, |kept| kept.0);
     }
     kept.append(&mut fire);
-    Decision { fire: kept, missed, last, more }
+    Decision { fire: kept, missed, black, last, more }
+}
+
+/// The same where the interval is counted from the end of a job: of the one instant there is.
+fn after_end(schedule: &Schedule, id: Uuid, planned: Timestamp, misfire: Misfire, now: Timestamp) -> Decision {
+    let time = schedule.fire_at(id, planned);
+    let decision = Decision { last: planned, ..Decision::default() };
+    if let Some(black) = Black::of(schedule, planned) {
+        return Decision { last: black.last, black: vec![black], ..decision };
+    }
+    let period = schedule.next(planned).map_or(LATE, |next| next.duration_since(planned));
+    if misfire == Misfire::Skip && now.duration_since(time) > LATE.min(period / 2) {
+        // No end will come: the next one is counted from now.
+        return Decision { missed: Some((1, planned, planned)), last: now, ..decision };
+    }
+    Decision { fire: vec![(planned, time)], ..decision }
 }
 
 /// The last instant up to `until`, from one on that is before it.
@@ -135,6 +183,45 @@ mod tests {
         assert_eq!(decision.fire, [(at(20_000), at(20_000))]);
         let (fire, missed, ..) = decided(1000, 1, Misfire::Once, 50_000_000);
         assert_eq!((fire, missed), (vec![49_999_999, 50_000_000], 9998));
+    }
+
+    #[test]
+    fn of_an_interval_after_an_end_the_one_instant_fires_late_or_is_counted_anew() {
+        let spec = Spec::new(Timing::AfterEnd { ms: 60_000 }, Job::new("noop", "default", Json::null()));
+        let schedule = spec.schedule().unwrap();
+        let decided = |misfire, now| {
+            let decision = decide(&schedule, Uuid::nil(), at(600), misfire, at(now));
+            let fire: Vec<i64> = decision.fire.iter().map(|(instant, _)| instant.as_second()).collect();
+            (fire, decision.missed.is_some(), decision.last.as_second())
+        };
+        assert_eq!(decided(Misfire::Skip, 630), (vec![600], false, 600));
+        assert_eq!(decided(Misfire::Skip, 900), (vec![], true, 900));
+        assert_eq!(decided(Misfire::Once, 900), (vec![600], false, 600));
+        assert_eq!(decided(Misfire::All, 900), (vec![600], false, 600));
+    }
+
+    #[test]
+    fn instants_of_a_blackout_neither_fire_nor_count_as_missed_and_are_passed_at_once() {
+        let mut spec = Spec::new(Timing::Every { ms: 3_600_000 }, Job::new("noop", "default", Json::null()));
+        spec.blackout = vec!["22:00-06:00".to_owned()];
+        spec.zone = Some("Europe/Berlin".to_owned());
+        let schedule = spec.schedule().unwrap();
+        let moment = |text: &str| text.parse::<Timestamp>().unwrap();
+        // The night in which the clock is put forward has seven of these hours.
+        let decision = decide(
+            &schedule,
+            Uuid::nil(),
+            moment("2026-03-28T20:00:00Z"),
+            Misfire::All,
+            moment("2026-03-28T21:30:00Z"),
+        );
+        let black = &decision.black[0];
+        let (first, last) = (moment("2026-03-28T21:00:00Z"), moment("2026-03-29T03:00:00Z"));
+        assert_eq!((black.window.as_str(), black.count, black.first, black.last), ("22:00-06:00", 7, first, last));
+        assert_eq!((decision.fire.len(), decision.missed, decision.last), (1, None, last));
+        assert_eq!(schedule.coming(moment("2026-03-28T20:00:00Z")), Some(moment("2026-03-29T04:00:00Z")));
+        spec.blackout = vec!["00:00-24:00".to_owned()];
+        assert_eq!(spec.schedule().unwrap().coming(moment("2026-03-28T20:00:00Z")), None);
     }
 
     fn cron(text: &str, jitter_ms: u64) -> Schedule {

@@ -11,6 +11,7 @@ use super::{
         database::{Flavour, Value, Writing},
         members::{AT_ONCE, list},
     },
+    row::{COLUMNS, Row},
     word, words,
 };
 use crate::next::{CARRIED, End};
@@ -44,13 +45,16 @@ async fn one(
     end: &End,
 ) -> Result<(), ResultsError> {
     // Whoever changes instants has the lock of their trigger.
-    let sql = words(flavour, "SELECT busy, waiting, prev_instant FROM schedules WHERE id = ?{lock}");
+    let sql = words(
+        flavour,
+        "SELECT busy, waiting, prev_instant, INSTR(spec, 'after_end'), {now} FROM schedules WHERE id = ?{lock}",
+    );
     let rows = writing.fetch(&sql, vec![Value::Id(schedule)]).await?;
     let Some(row) = rows.first() else { return Ok(()) };
     let (busy, waiting, previous) = (row.maybe_id(0)?, row.maybe_int(1)?, row.maybe_int(2)?);
     let sql = words(
         flavour,
-        "UPDATE ticks SET state = ?, ended = ?, note = ?, due = NULL WHERE schedule = ? AND instant = ?",
+        "UPDATE ticks SET state = ?, ended = ?, note = COALESCE(?, note), due = NULL WHERE schedule = ? AND instant = ?",
     );
     let values = vec![
         Value::Text(end.state.word().to_owned()),
@@ -64,6 +68,9 @@ async fn one(
         let next = release(writing, flavour, schedule, waiting).await?;
         let sql = words(flavour, "UPDATE schedules SET busy = ?, waiting = NULL WHERE id = ?");
         writing.run(&sql, vec![Value::MaybeId(next), Value::Id(schedule)]).await?;
+        if row.int(3)? > 0 {
+            count_on(writing, flavour, schedule, (end.ended.as_microsecond(), row.int(4)?)).await?;
+        }
     }
     if previous.is_none_or(|previous| previous <= at) {
         let value = end.value.as_ref().map(|value| value.text().to_owned()).filter(|text| text.len() <= CARRIED);
@@ -74,6 +81,25 @@ async fn one(
             .await?;
     }
     Ok(())
+}
+
+/// The next instant is counted from the end of a job.
+async fn count_on(
+    writing: &mut Writing,
+    flavour: Flavour,
+    schedule: Uuid,
+    (ended, now): (i64, i64),
+) -> Result<(), ResultsError> {
+    let sql = format!("SELECT {COLUMNS} FROM schedules WHERE id = ?");
+    let rows = writing.fetch(&sql.into(), vec![Value::Id(schedule)]).await?;
+    let Some(mut row) = rows.first().map(Row::read).transpose()? else { return Ok(()) };
+    match row.count_on(ended, now) {
+        Ok(()) => row.write(writing, flavour, false).await,
+        Err(error) => {
+            tracing::error!(trigger = row.name, %error, "A trigger cannot be planned by this process.");
+            Ok(())
+        }
+    }
 }
 
 /// The instant that waits is due now; tells its job.

@@ -9,13 +9,13 @@ use super::{
         database::{Value, Writing},
         write::jitter,
     },
-    Tick,
+    Turn,
     decide::{Decision, decide},
     instant,
     row::Row,
     word, words,
 };
-use crate::schedule::{Overlap, tick_id};
+use crate::schedule::{Overlap, Schedule, following_id, tick_id};
 
 /// What is due is published at once; after this long a leader does it again.
 const OVERDUE: i64 = 5_000_000;
@@ -31,7 +31,7 @@ impl Store {
         writing: &mut Writing,
         row: &mut Row,
         now: i64,
-        due: &mut Vec<Tick>,
+        turn: &mut Turn,
     ) -> Result<(), ResultsError> {
         let (Some(planned), schedule) = (row.next_instant, row.spec.schedule()) else {
             row.fire_at = None;
@@ -56,7 +56,18 @@ impl Store {
             let at = last.as_microsecond();
             self.tick(writing, row.id, at, tick_id(row.id, last), word::SKIPPED, at, None, Some(note)).await?;
         }
-        self.fire_each(writing, row, &decision, now, due).await?;
+        for black in &decision.black {
+            let at = black.first.as_microsecond();
+            let note = match black.count {
+                1 => format!("blackout `{}`", black.window),
+                count => format!("blackout `{}`: {count} instants up to {}", black.window, black.last),
+            };
+            let job = tick_id(row.id, black.first);
+            self.tick(writing, row.id, at, job, word::SKIPPED, at, None, Some(note)).await?;
+        }
+        turn.counted.missed += decision.missed.map_or(0, |missed| missed.0);
+        turn.counted.blackout += decision.black.iter().map(|black| black.count).sum::<usize>();
+        self.fire_each(writing, row, &schedule, &decision, now, turn).await?;
         row.last_instant = decision.last.as_microsecond();
         row.plan(&schedule);
         if decision.more {
@@ -72,15 +83,20 @@ impl Store {
         &self,
         writing: &mut Writing,
         row: &mut Row,
+        schedule: &Schedule,
         decision: &Decision,
         now: i64,
-        due: &mut Vec<Tick>,
+        turn: &mut Turn,
     ) -> Result<(), ResultsError> {
         for (instant, time) in &decision.fire {
             if row.spec.max_runs.is_some_and(|most| row.fired.unsigned_abs() >= most) {
                 break;
             }
-            let (at, job, time) = (instant.as_microsecond(), tick_id(row.id, *instant), time.as_microsecond());
+            let (at, time) = (instant.as_microsecond(), time.as_microsecond());
+            let job = match self.before(writing, row, schedule).await? {
+                Some(previous) => following_id(row.id, previous),
+                None => tick_id(row.id, *instant),
+            };
             let note = match (row.spec.overlap, row.busy) {
                 (Overlap::Skip, Some(busy)) => Some(format!("job {busy} of an earlier instant had not ended")),
                 (Overlap::Queue, Some(_)) if row.waiting.is_some() => {
@@ -89,6 +105,7 @@ impl Store {
                 _ => None,
             };
             if note.is_some() {
+                turn.counted.overlap += 1;
                 self.tick(writing, row.id, at, job, word::SKIPPED, time, None, note).await?;
                 continue;
             }
@@ -105,9 +122,27 @@ impl Store {
             if row.spec.overlap != Overlap::Allow {
                 row.busy = Some(job);
             }
-            due.push(row.tick(at, job));
+            turn.due.push(row.tick(at, job, Some(time)));
         }
         Ok(())
+    }
+
+    /// The job before, where the next one is counted from its end.
+    async fn before(
+        &self,
+        writing: &mut Writing,
+        row: &Row,
+        schedule: &Schedule,
+    ) -> Result<Option<Uuid>, ResultsError> {
+        if !schedule.counts_from_end() {
+            return Ok(None);
+        }
+        let sql = format!(
+            "SELECT job FROM ticks WHERE schedule = ? AND state <> '{}' ORDER BY instant DESC LIMIT 1",
+            word::SKIPPED
+        );
+        let rows = writing.fetch(&sql.into(), vec![Value::Id(row.id)]).await?;
+        rows.first().map(|row| row.id(0)).transpose()
     }
 
     /// Writes an instant down; `false` when it is there already.

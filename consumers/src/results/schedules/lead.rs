@@ -15,7 +15,9 @@ use super::{
         read::json,
         write::is_tried_again,
     },
-    Tick, instant,
+    Tick,
+    counts::{Counted, Published},
+    instant,
     row::{COLUMNS, Row, previous},
     word, words,
 };
@@ -58,6 +60,8 @@ pub struct Turn {
     pub epoch: Option<i64>,
     /// To be published now.
     pub due: Vec<Tick>,
+    /// What was left out.
+    pub counted: Counted,
 }
 
 impl Results {
@@ -97,7 +101,7 @@ impl Results {
     pub async fn unpublished(&self, all: bool) -> Result<Vec<Tick>, ResultsError> {
         let bound = if all { i64::MAX.to_string() } else { "{now}".to_owned() };
         let sql = format!(
-            "SELECT t.instant, t.job, s.id, s.name, s.spec, s.prev_instant, s.prev_state, s.prev_value \
+            "SELECT t.instant, t.job, s.id, s.name, s.spec, s.prev_instant, s.prev_state, s.prev_value, t.due, t.fire_at \
              FROM ticks t JOIN schedules s ON s.id = t.schedule WHERE t.due <= {bound} ORDER BY t.due LIMIT {SOME}"
         );
         let sql = words(self.0.database.flavour(), &sql);
@@ -110,15 +114,18 @@ impl Results {
                 name: row.text(3)?,
                 spec: json(&row.text(4)?)?,
                 previous: previous(row, 5)?,
+                // 0: it was not put off until its time.
+                time: (row.int(8)? > 0).then(|| row.int(9).map(instant)).transpose()?,
             })
         };
         rows.iter().map(tick).collect()
     }
 
     /// Writes down that the jobs of these instants are with the broker.
-    pub async fn ticks_published(&self, of: &[(Uuid, i64)]) -> Result<(), ResultsError> {
+    /// Tells how long after its time the latest one was.
+    pub async fn ticks_published(&self, of: &[Published]) -> Result<Duration, ResultsError> {
         if of.is_empty() {
-            return Ok(());
+            return Ok(Duration::ZERO);
         }
         let mut tries = 1;
         loop {
@@ -140,7 +147,7 @@ impl Results {
 }
 
 impl Store {
-    async fn ticks_published(&self, of: &[(Uuid, i64)]) -> Result<(), ResultsError> {
+    async fn ticks_published(&self, of: &[Published]) -> Result<Duration, ResultsError> {
         let sql = format!(
             "UPDATE ticks SET due = NULL, published = COALESCE(published, {{now}}), \
              state = CASE WHEN state = '{}' THEN '{}' ELSE state END WHERE schedule = ? AND instant = ?",
@@ -151,10 +158,12 @@ impl Store {
         let mut sorted = of.to_vec();
         sorted.sort_unstable();
         let mut writing = self.database.begin().await?;
-        for (schedule, instant) in sorted {
+        for (schedule, instant, _) in sorted {
             writing.run(&sql, vec![Value::Id(schedule), Value::Int(instant)]).await?;
         }
-        writing.commit().await
+        let late = self.count_published(&mut writing, of).await?;
+        writing.commit().await?;
+        Ok(late)
     }
 
     async fn take_turn(&self, lead: &Lead) -> Result<Turn, ResultsError> {
@@ -164,12 +173,13 @@ impl Store {
         let sql =
             format!("SELECT {COLUMNS} FROM schedules WHERE fire_at <= ? ORDER BY fire_at, id LIMIT {SOME}{{lock}}");
         let rows = writing.fetch(&words(flavour, &sql), vec![Value::Int(now)]).await?;
-        let mut turn = Turn { epoch: Some(epoch), due: Vec::new() };
+        let mut turn = Turn { epoch: Some(epoch), ..Turn::default() };
         for row in &rows {
             let mut row = Row::read(row)?;
-            self.fire(&mut writing, &mut row, now, &mut turn.due).await?;
+            self.fire(&mut writing, &mut row, now, &mut turn).await?;
             row.write(&mut writing, flavour, false).await?;
         }
+        self.count_left_out(&mut writing, turn.counted).await?;
         writing.commit().await?;
         Ok(turn)
     }

@@ -13,6 +13,7 @@ use super::{
         write::is_tried_again,
     },
     Tick, TriggerRow,
+    changes::{By, Was, note},
     ended::release,
     row::{COLUMNS, Row},
     state, word, words,
@@ -67,28 +68,28 @@ impl Results {
     }
 
     /// Adds a trigger, or puts another in the place of one (`edit`).
-    pub async fn put_trigger(&self, given: &Given, edit: bool, who: &str) -> Result<TriggerRow, NotDone> {
-        obeyed(|| self.0.put_trigger(given, edit, who)).await
+    pub async fn put_trigger(&self, given: &Given, edit: bool, by: By<'_>) -> Result<TriggerRow, NotDone> {
+        obeyed(|| self.0.put_trigger(given, edit, by)).await
     }
 
     /// Lets nothing of a trigger fire.
-    pub async fn pause_trigger(&self, name: &str, who: &str) -> Result<TriggerRow, NotDone> {
-        obeyed(|| self.0.turn_trigger(name, (state::ACTIVE, state::PAUSED), false, who)).await
+    pub async fn pause_trigger(&self, name: &str, by: By<'_>) -> Result<TriggerRow, NotDone> {
+        obeyed(|| self.0.turn_trigger(name, (state::ACTIVE, state::PAUSED), false, by)).await
     }
 
     /// Lets it go on from now. `free`: the job that the next one may not overlap is forgotten.
-    pub async fn resume_trigger(&self, name: &str, free: bool, who: &str) -> Result<TriggerRow, NotDone> {
-        obeyed(|| self.0.turn_trigger(name, (state::PAUSED, state::ACTIVE), free, who)).await
+    pub async fn resume_trigger(&self, name: &str, free: bool, by: By<'_>) -> Result<TriggerRow, NotDone> {
+        obeyed(|| self.0.turn_trigger(name, (state::PAUSED, state::ACTIVE), free, by)).await
     }
 
     /// Fires a trigger now, beside its schedule.
-    pub async fn fire_trigger(&self, name: &str) -> Result<Tick, NotDone> {
-        obeyed(|| self.0.fire_trigger(name)).await
+    pub async fn fire_trigger(&self, name: &str, by: By<'_>) -> Result<Tick, NotDone> {
+        obeyed(|| self.0.fire_trigger(name, by)).await
     }
 
     /// Removes a trigger with its history; jobs that it fired go on.
-    pub async fn remove_trigger(&self, name: &str) -> Result<TriggerRow, NotDone> {
-        obeyed(|| self.0.remove_trigger(name)).await
+    pub async fn remove_trigger(&self, name: &str, by: By<'_>) -> Result<TriggerRow, NotDone> {
+        obeyed(|| self.0.remove_trigger(name, by)).await
     }
 }
 
@@ -126,37 +127,44 @@ impl Store {
         for row in writing.fetch(&words(flavour, &sql), vec![Value::Int(stamp)]).await? {
             let mut row = Row::read(&row)?;
             if row.state != state::RETIRED && !given.iter().any(|given| given.name == row.name) {
+                let old = Was::of(&row);
                 row.state = state::RETIRED.to_owned();
                 (row.next_instant, row.fire_at, row.stamp) = (None, None, stamp);
                 changed(&mut row, now, who);
                 row.write(&mut writing, flavour, false).await?;
+                let (by, was) = (By { who, why: None }, (Some(old), Some(Was::of(&row))));
+                note(&mut writing, flavour, (&row.name, now), by, "retired", was).await?;
             }
         }
         writing.commit().await
     }
 
-    async fn put_trigger(&self, given: &Given, edit: bool, who: &str) -> Result<TriggerRow, NotDone> {
+    async fn put_trigger(&self, given: &Given, edit: bool, by: By<'_>) -> Result<TriggerRow, NotDone> {
         let flavour = self.database.flavour();
         let mut writing = self.database.begin().await?;
         let now = now(&mut writing, flavour).await?;
-        let row = match (find(&mut writing, flavour, &given.name).await?, edit) {
+        let found = find(&mut writing, flavour, &given.name).await?;
+        let old = found.as_ref().map(Was::of);
+        let row = match (found, edit) {
             (None, true) => return Err(NotDone::Unknown(given.name.clone())),
             (Some(row), false) if row.state != state::RETIRED => return Err(NotDone::Taken(given.name.clone())),
             (Some(row), true) if row.origin == FILE && row.state != state::RETIRED => {
                 return Err(NotDone::FromFile(given.name.clone()));
             }
             (None, false) => {
-                let row = fresh(given, Uuid::now_v7(), COMMAND, (0, now), who);
+                let row = fresh(given, Uuid::now_v7(), COMMAND, (0, now), by.who);
                 settle(row, now)?.write_new(&mut writing, flavour).await?
             }
             (Some(mut row), _) => {
                 row.origin = COMMAND.to_owned();
-                changed(&mut row, now, who);
+                changed(&mut row, now, by.who);
                 let row = replace(row, given, now)?;
                 row.write(&mut writing, flavour, false).await?;
                 row
             }
         };
+        let what = if edit { "edited" } else { "added" };
+        note(&mut writing, flavour, (&row.name, now), by, what, (old, Some(Was::of(&row)))).await?;
         writing.commit().await?;
         Ok(row.shown())
     }
@@ -166,7 +174,7 @@ impl Store {
         name: &str,
         (from, to): (&str, &str),
         free: bool,
-        who: &str,
+        by: By<'_>,
     ) -> Result<TriggerRow, NotDone> {
         let flavour = self.database.flavour();
         let mut writing = self.database.begin().await?;
@@ -174,22 +182,30 @@ impl Store {
         let Some(mut row) = find(&mut writing, flavour, name).await? else {
             return Err(NotDone::Unknown(name.to_owned()));
         };
+        let old = Was::of(&row);
+        let mut what = None;
         if row.state == from {
+            what = Some(if to == state::PAUSED { "paused" } else { "resumed" });
             row.state = to.to_owned();
-            changed(&mut row, now, who);
+            changed(&mut row, now, by.who);
             row.plan_from(now).map_err(|error| NotDone::Wrong(error.to_string()))?;
         } else if row.state != to && !free {
             return Err(NotDone::Wrong(format!("`{name}` is {}: nothing is to come of it", row.state)));
         }
         if free {
+            what = what.or(row.busy.map(|_| "freed"));
             row.busy = release(&mut writing, flavour, row.id, row.waiting.take()).await?;
+            row.count_on(now, now).map_err(|error| NotDone::Wrong(error.to_string()))?;
         }
         row.write(&mut writing, flavour, false).await?;
+        if let Some(what) = what {
+            note(&mut writing, flavour, (name, now), by, what, (Some(old), Some(Was::of(&row)))).await?;
+        }
         writing.commit().await?;
         Ok(row.shown())
     }
 
-    async fn fire_trigger(&self, name: &str) -> Result<Tick, NotDone> {
+    async fn fire_trigger(&self, name: &str, by: By<'_>) -> Result<Tick, NotDone> {
         let flavour = self.database.flavour();
         let mut writing = self.database.begin().await?;
         let now = now(&mut writing, flavour).await?;
@@ -200,21 +216,25 @@ impl Store {
             return Err(NotDone::Busy(busy));
         }
         let job = Uuid::now_v7();
-        if !self.tick(&mut writing, row.id, now, job, word::DUE, now, Some(0), None).await? {
+        let why = by.why.map(|why| format!(": {why}")).unwrap_or_default();
+        let told = clip(&format!("fired by {}{why}", by.who), 400);
+        if !self.tick(&mut writing, row.id, now, job, word::DUE, now, Some(0), Some(told)).await? {
             return Err(NotDone::Wrong("it fires at this very moment".to_owned()));
         }
         row.fired += 1;
         if row.spec.overlap != Overlap::Allow {
             row.busy = Some(job);
         }
+        row.count_on(now, now).map_err(|error| NotDone::Wrong(error.to_string()))?;
         row.write(&mut writing, flavour, false).await?;
         writing.commit().await?;
-        Ok(row.tick(now, job))
+        Ok(row.tick(now, job, None))
     }
 
-    async fn remove_trigger(&self, name: &str) -> Result<TriggerRow, NotDone> {
+    async fn remove_trigger(&self, name: &str, by: By<'_>) -> Result<TriggerRow, NotDone> {
         let flavour = self.database.flavour();
         let mut writing = self.database.begin().await?;
+        let now = now(&mut writing, flavour).await?;
         let Some(row) = find(&mut writing, flavour, name).await? else {
             return Err(NotDone::Unknown(name.to_owned()));
         };
@@ -224,17 +244,18 @@ impl Store {
         for sql in ["DELETE FROM ticks WHERE schedule = ?", "DELETE FROM schedules WHERE id = ?"] {
             writing.run(&words(flavour, sql), vec![Value::Id(row.id)]).await?;
         }
+        note(&mut writing, flavour, (name, now), by, "removed", (Some(Was::of(&row)), None)).await?;
         writing.commit().await?;
         Ok(row.shown())
     }
 }
 
-async fn now(writing: &mut Writing, flavour: Flavour) -> Result<i64, ResultsError> {
+pub(super) async fn now(writing: &mut Writing, flavour: Flavour) -> Result<i64, ResultsError> {
     let rows = writing.fetch(&words(flavour, "SELECT {now}"), Vec::new()).await?;
     rows.first().map_or(Ok(0), |row| row.int(0))
 }
 
-async fn find(writing: &mut Writing, flavour: Flavour, name: &str) -> Result<Option<Row>, ResultsError> {
+pub(super) async fn find(writing: &mut Writing, flavour: Flavour, name: &str) -> Result<Option<Row>, ResultsError> {
     let sql = format!("SELECT {COLUMNS} FROM schedules WHERE name = ?{{lock}}");
     let rows = writing.fetch(&words(flavour, &sql), vec![Value::Text(name.to_owned())]).await?;
     rows.first().map(Row::read).transpose()
@@ -251,7 +272,10 @@ async fn register(
     let Some(mut row) = find(writing, flavour, &given.name).await? else {
         let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("spinor.trigger.{}", given.name).as_bytes());
         let row = fresh(given, id, FILE, (stamp, now), who);
-        return settle(row, now).map_err(refused)?.write(writing, flavour, true).await;
+        let row = settle(row, now).map_err(refused)?;
+        row.write(writing, flavour, true).await?;
+        let (by, was) = (By { who, why: None }, (None, Some(Was::of(&row))));
+        return note(writing, flavour, (&row.name, now), by, "added", was).await;
     };
     if row.origin == FILE && row.stamp > stamp {
         tracing::info!(trigger = given.name, "A newer file says what this trigger is; this process goes by that.");
@@ -262,10 +286,13 @@ async fn register(
     }
     let stays = row.spec == given.spec && row.origin == FILE && row.state != state::RETIRED;
     row.stamp = stamp;
+    let old = Was::of(&row);
     if !stays {
         row.origin = FILE.to_owned();
         changed(&mut row, now, who);
         row = replace(row, given, now).map_err(refused)?;
+        let (by, was) = (By { who, why: None }, (Some(old), Some(Was::of(&row))));
+        note(writing, flavour, (&row.name, now), by, "edited", was).await?;
     }
     row.write(writing, flavour, false).await
 }

@@ -9,6 +9,7 @@ use super::{
     },
     Leader, TickRow, TriggerRow, instant,
     row::{COLUMNS, Row},
+    words,
 };
 
 impl Results {
@@ -17,6 +18,13 @@ impl Results {
         let sql = format!("SELECT {COLUMNS} FROM schedules ORDER BY name");
         let rows = self.0.database.ask(sql, Vec::new()).await?;
         rows.iter().map(|row| Row::read(row).map(Row::shown)).collect()
+    }
+
+    /// How many there are, by their state.
+    pub async fn trigger_states(&self) -> Result<Vec<(String, u64)>, ResultsError> {
+        let sql = "SELECT state, COUNT(*) FROM schedules GROUP BY state ORDER BY state".to_owned();
+        let rows = self.0.database.ask(sql, Vec::new()).await?;
+        rows.iter().map(|row| Ok((row.text(0)?, row.int(1)?.unsigned_abs()))).collect()
     }
 
     /// One of them.
@@ -48,7 +56,11 @@ impl Results {
 
     /// Who fires.
     pub async fn leader(&self) -> Result<Option<Leader>, ResultsError> {
-        let sql = "SELECT who, since, until, epoch FROM leaders WHERE name = 'triggers' AND epoch > 0".to_owned();
+        let sql = words(
+            self.0.database.flavour(),
+            "SELECT who, since, until, epoch, {now} FROM leaders WHERE name = 'triggers' AND epoch > 0",
+        )
+        .to_string();
         let rows = self.0.database.ask(sql, Vec::new()).await?;
         let leader = |row: &Column| {
             Ok(Leader {
@@ -56,6 +68,7 @@ impl Results {
                 since: instant(row.int(1)?),
                 until: instant(row.int(2)?),
                 epoch: row.int(3)?.unsigned_abs(),
+                alive: row.int(2)? > row.int(4)?,
             })
         };
         rows.first().map(leader).transpose()

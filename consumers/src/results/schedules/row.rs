@@ -94,6 +94,11 @@ impl Row {
     pub fn plan(&mut self, schedule: &Schedule) {
         let more = self.spec.max_runs.is_none_or(|most| self.fired.unsigned_abs() < most);
         let next = if more { schedule.next(instant(self.last_instant)) } else { None };
+        if schedule.counts_from_end() && self.busy.is_some() && next.is_some() {
+            // The end of that job says when.
+            (self.next_instant, self.fire_at) = (None, None);
+            return;
+        }
         match next {
             Some(_) if self.state == state::ENDED => self.state = state::ACTIVE.to_owned(),
             None if self.state == state::ACTIVE => self.state = state::ENDED.to_owned(),
@@ -107,17 +112,29 @@ impl Row {
     /// The same from now on: nothing before counts as missed.
     pub fn plan_from(&mut self, now: i64) -> Result<(), SpecError> {
         let schedule = self.spec.schedule()?;
-        self.last_instant = self.last_instant.max(now);
+        // Also back, from the end of a blackout that was passed at once; what has fired is not fired again.
+        self.last_instant = now;
         self.plan(&schedule);
         Ok(())
     }
 
+    /// Its job ended: counts on from there, by a clock that is no further than the database's.
+    pub fn count_on(&mut self, ended: i64, now: i64) -> Result<(), SpecError> {
+        let schedule = self.spec.schedule()?;
+        if schedule.counts_from_end() {
+            self.last_instant = ended.min(now).max(self.last_instant);
+            self.plan(&schedule);
+        }
+        Ok(())
+    }
+
     /// One of its instants, to be published.
-    pub fn tick(&self, at: i64, job: Uuid) -> Tick {
+    pub fn tick(&self, at: i64, job: Uuid, time: Option<i64>) -> Tick {
         Tick {
             schedule: self.id,
             name: self.name.clone(),
             instant: instant(at),
+            time: time.map(instant),
             job,
             spec: self.spec.clone(),
             previous: self.previous.clone(),
@@ -126,6 +143,13 @@ impl Row {
 
     /// As people see it.
     pub fn shown(self) -> TriggerRow {
+        let next = self.next_instant.map(instant);
+        let next = if self.spec.blackout.is_empty() {
+            next
+        } else {
+            // The instant that comes may be one of a blackout.
+            next.and_then(|next| self.spec.schedule().ok()?.first_from(next))
+        };
         TriggerRow {
             name: self.name,
             id: self.id,
@@ -135,7 +159,7 @@ impl Row {
             changed: instant(self.changed),
             changed_by: self.changed_by,
             asked: self.spec.asked,
-            next: self.next_instant.map(instant),
+            next,
             fired: self.fired.unsigned_abs(),
             busy: self.busy,
             waiting: self.waiting.map(instant),
