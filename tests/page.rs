@@ -38,6 +38,12 @@ async fn up(spinor: &Spinor, more: &[&str]) -> (Process, String, String) {
     (process, base.to_owned(), page.clone())
 }
 
+/// What asks in a browser's place, with headers of its own.
+fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
 #[tokio::test]
 async fn the_assets_are_what_their_sources_make() {
     let scratch = Scratch::new("page");
@@ -58,7 +64,7 @@ async fn a_browser_gets_in_by_the_token_and_changes_nothing_from_another_page() 
     let spinor = Spinor::new("data = 'data'\n[api]\ntoken = 'open-sesame'\n");
     let (_process, base, page) = up(&spinor, &[]).await;
     assert!(!page.contains("open-sesame"), "a token that somebody keeps is told to nobody: {page}");
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let http = http();
 
     let index = http.get(&base).send().await.expect("an answer");
     assert_eq!(index.status(), StatusCode::OK);
@@ -100,8 +106,16 @@ async fn a_browser_gets_in_by_the_token_and_changes_nothing_from_another_page() 
     );
     let forged = publish().header("X-Spinor", "1").header(header::ORIGIN, "http://127.0.0.1:1").send().await;
     assert_eq!(forged.expect("an answer").status(), StatusCode::FORBIDDEN, "another page");
+    let pulse = http.get(format!("{base}/api/v1/pulse")).header(header::COOKIE, &cookie).send();
+    let mut pulse = pulse.await.expect("an answer");
     let ours = publish().header("X-Spinor", "1").send().await.expect("an answer");
     assert_eq!(ours.status(), StatusCode::CREATED);
+    let mut heard = String::new();
+    while !heard.contains("\"succeeded\":1") {
+        let more = tokio::time::timeout(SOON, pulse.chunk()).await.expect("a beat each second");
+        heard.push_str(&String::from_utf8_lossy(&more.expect("a stream").expect("it goes on")));
+    }
+    assert!(heard.contains("event: beat") && heard.contains("\"link\":\"up\""), "{heard}");
     let altered = cookie.replacen('=', "=9", 1);
     let altered = http.get(&status).header(header::COOKIE, altered).send().await.expect("an answer");
     assert_eq!(altered.status(), StatusCode::UNAUTHORIZED, "a cookie that lasts longer than was signed");
@@ -117,7 +131,7 @@ async fn up_listens_for_the_page_with_a_token_of_its_own_unless_it_is_told_not_t
         told["page"].as_str().and_then(|page| page.split_once("/#token=")).expect("a link with a token");
     let kept = std::fs::read_to_string(spinor.join("data/api.token")).expect("the token is kept");
     assert_eq!(kept.trim(), token);
-    let asked = reqwest::Client::builder().no_proxy().build().expect("a client").get(format!("{base}/api/v1/status"));
+    let asked = http().get(format!("{base}/api/v1/status"));
     assert_eq!(asked.bearer_auth(token).send().await.expect("an answer").status(), StatusCode::OK);
 
     let quiet = Spinor::new("data = 'data'\n[api]\npage = false\n");

@@ -18,6 +18,9 @@ use tokio::net::{TcpListener, UnixListener};
 use super::{ApiState, guard, page, router, session};
 use crate::config::Config;
 
+/// The file in the data directory with the token that was made for the page.
+pub const OWN_TOKEN: &str = "api.token";
+
 /// Why the API cannot be served. Ask a person.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -94,7 +97,7 @@ async fn bind_tcp(address: SocketAddr, any_port: bool) -> Result<TcpListener, Li
 /// The token of the page when nobody set one: made once, kept in the data directory for its owner only.
 pub fn own_token(config: &Config) -> Result<String, ListenError> {
     make_directory(&config.data)?;
-    let path = config.data.join("api.token");
+    let path = config.data.join(OWN_TOKEN);
     match std::fs::read_to_string(&path) {
         Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
         Ok(_) => std::fs::remove_file(&path).map_err(at(&path))?,

@@ -8,6 +8,7 @@ use std::{
     ffi::{OsStr, OsString},
     io::IsTerminal as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -110,6 +111,9 @@ struct Listening {
     /// Where the page is; with its token, if that was made here and nobody keeps it as a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     page: Option<String>,
+    /// Where its token lies, when that was made here.
+    #[serde(skip)]
+    token: Option<PathBuf>,
 }
 
 impl Up {
@@ -148,6 +152,7 @@ impl Up {
             parts: parts.names(),
             nodes: self.nodes,
             page: addresses.get(1).map(|address| page_of(address, token)),
+            token: link.then(|| config.data.join(listen::OWN_TOKEN)),
             listening: addresses,
         };
         output.value(&listening, text)?;
@@ -262,9 +267,10 @@ fn text(listening: &Listening) -> String {
     let places: String = listening.listening.iter().map(|place| format!("  {place}\n")).collect();
     let page = match &listening.page {
         Some(page) if page.contains('#') => format!("  page: {page}\n"),
-        Some(page) => {
-            format!("  page: {page} (it asks for the token: `api.token`, or that file in the data directory)\n")
-        }
+        Some(page) => match &listening.token {
+            Some(file) => format!("  page: {page} (its token is in {})\n", file.display()),
+            None => format!("  page: {page} (it asks for the `api.token`)\n"),
+        },
         None => String::new(),
     };
     format!("spinor is up, process {}: {}{nodes}\n{places}{page}", listening.pid, listening.parts.join(", "))

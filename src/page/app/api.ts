@@ -48,8 +48,8 @@ export const post = async <T>(path: string, body: unknown = {}) => {
   setTimeout(changed, 600);
   return answer;
 };
-export const remove = async <T>(path: string) => {
-  const answer = await ask<T>("DELETE", path);
+export const remove = async <T>(path: string, body?: unknown) => {
+  const answer = await ask<T>("DELETE", path, body);
   changed();
   return answer;
 };

@@ -71,8 +71,8 @@ function Bands({ status, queues, lost }: { status?: Status; queues?: QueueRow[];
     <>
       {lost && <div class="band bad" role="alert"><Icon name="alert" /><span>{lost}</span></div>}
       {status && status.link.state !== "up" && <div class="band bad" role="alert"><Icon name="alert" /><span>The link to the broker is {status.link.state}{status.link.why ? `: ${status.link.why}` : ""}.</span></div>}
-      {status?.results_problem && <div class="band bad" role="alert"><Icon name="alert" /><span>The results database does not answer: {status.results_problem}. Lists show what was read last.</span></div>}
-      {status?.state_problem && <div class="band bad" role="alert"><Icon name="alert" /><span>State does not answer: {status.state_problem}. Pauses, cancels and scaling wait for it.</span></div>}
+      {status?.results_problem && <div class="band bad" role="alert"><Icon name="alert" /><span>Results database: {status.results_problem}. Lists show what was read last.</span></div>}
+      {status?.state_problem && <div class="band bad" role="alert"><Icon name="alert" /><span>State: {status.state_problem}. Pauses, cancels and scaling wait for it.</span></div>}
       {status?.troubles?.slice(0, 1).map((text) => <div key={text} class="band wait"><Icon name="alert" /><span>{text}</span><a class="button" href="#/broker">Look</a></div>)}
       {paused.length > 0 && <div class="band wait" role="status"><Icon name="pause" /><span>{paused.length === queues?.length && paused.length > 1 ? "Everything is paused" : `${plural(paused.length, "queue is", "queues are")} paused`}: {paused.slice(0, 6).map((row) => row.name).join(", ")}{paused.length > 6 ? ", …" : ""}. Nobody takes jobs from {paused.length === 1 ? "it" : "them"}.</span><Button icon="play" act={resume}>Resume {paused.length > 1 ? "all" : ""}</Button></div>}
     </>

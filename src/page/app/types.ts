@@ -9,10 +9,10 @@ export interface JobRow {
   started?: string; ended?: string; retry_at?: string; error?: string; run?: string; consumer?: string; version?: string;
   fingerprint?: string; cancel_requested?: Wish;
 }
-export interface Stream { head?: string; tail?: string; bytes: number; cut?: number }
+export interface Stream { head?: string; tail?: string; bytes: number; dropped?: number }
 export interface Attempt {
   execution: string; replay: number; attempt: number; state: string; created: string; started: string; ended?: string;
-  failure?: { cause: string; message: string; detail?: string }; reason?: string; value?: unknown; exit?: { code?: number; signal?: number; pid?: number };
+  failure?: { cause: string; message: string }; value?: unknown; value_ref?: unknown; usage?: { user_seconds: number; system_seconds: number; peak_memory: number }; retry_at?: string; exit?: { code?: number; signal?: number; pid?: number };
   stdout?: Stream; stderr?: Stream; consumer: string; group: string; host: string; version?: string; maybe_rerun?: boolean;
   [more: string]: unknown;
 }
@@ -56,10 +56,10 @@ export interface TriggerRow {
   next?: string; fired: number; previous?: { instant: string; outcome?: string };
 }
 export interface Leader { who: string; since: string; until: string; epoch: number }
-export interface Tick { instant: string; job?: string; state: string; late_ms?: number; ended?: string }
+export interface Tick { instant: string; job?: string; state: string; late_ms?: number; ended?: string; note?: string }
 export interface TriggerShown { trigger: TriggerRow; coming: string[]; ticks: Tick[]; leader?: Leader }
-export interface RunRow { id: string; name: string; members: number; steps: number; replay?: number; started: string; ended?: string; succeeded?: boolean; cancel_requested?: Wish; problem?: string }
-export interface Member { name: string; job: string; state: string; replay: number; needs?: string[] }
+export interface RunRow { id: string; name: string; members: number; steps: number; replay?: number; started: string; ended?: string; succeeded?: boolean; cancel_requested?: Wish; problems?: string[] }
+export interface Member { name: string; job: string; state: string; replay: number; needs?: string[]; error?: string }
 export interface RunRecord extends RunRow { jobs: [string, JobRow][]; member_list?: Member[] }
 export interface StepReport {
   job: string; node: string; step: number; part: number; item: number; name: string; verb: string; state: string; exit?: { code?: number; signal?: number };

@@ -8,13 +8,13 @@ import { ago, bytes, clock, instant, pretty } from "./format";
 import { Icon } from "./icons";
 import type { Problem, Stream } from "./types";
 
-/** The instant, again every second. */
-export function useNow(every = 1000): number {
+const clocks = new Set<(now: number) => void>();
+setInterval(() => { if (!document.hidden) { const now = Date.now(); clocks.forEach((tell) => tell(now)); } }, 1000);
+
+/** The instant, again every second; one clock for all. */
+export function useNow(): number {
   const [now, set] = useState(Date.now());
-  useEffect(() => {
-    const timer = setInterval(() => { if (!document.hidden) set(Date.now()); }, every);
-    return () => clearInterval(timer);
-  }, [every]);
+  useEffect(() => { clocks.add(set); return () => { clocks.delete(set); }; }, []);
   return now;
 }
 
@@ -151,11 +151,10 @@ export function Json({ value }: { value: unknown }) {
 
 export function Output({ name, stream }: { name: string; stream?: Stream }) {
   if (!stream || !stream.bytes) return null;
-  const cut = stream.bytes - (stream.head?.length ?? 0) - (stream.tail?.length ?? 0);
   return (
     <div class={`output ${name}`}>
       <div class="label">{name}, {bytes(stream.bytes)}</div>
-      <pre tabIndex={0}>{stream.head}{stream.tail !== undefined && <em>{`\n… ${bytes(Math.max(0, cut))} left out …\n`}</em>}{stream.tail}</pre>
+      <pre tabIndex={0}>{stream.head}{stream.tail !== undefined && <em>{`\n… ${bytes(stream.dropped ?? 0)} left out …\n`}</em>}{stream.tail}</pre>
     </div>
   );
 }

@@ -1,14 +1,15 @@
 // What ended badly, by what it has in common; its jobs; and all of them started anew at a rate.
 
-import { useEffect, useState } from "preact/hooks";
-import { get, post, problemOf, useData } from "../api";
+import { useState } from "preact/hooks";
+import { post, useData } from "../api";
 import { count, plural, tail } from "../format";
 import { Icon } from "../icons";
 import { amend, at, go, type Route } from "../route";
-import type { DeadLetter, DeadRecord, FailureGroup, FailureRecord, Failures as Groups, Paged, Problem, Replay } from "../types";
-import { Ago, Button, Dialog, Empty, Facts, Json, Meter, Panel, Reading, StateTag, Title, toast } from "../ui";
+import type { DeadLetter, DeadRecord, FailureGroup, FailureRecord, Failures as Groups, Paged, Replay } from "../types";
+import { Ago, Button, Empty, Facts, Json, Panel, Reading, StateTag, Title, toast } from "../ui";
 import { EditArgs } from "./job";
 import { JobTable } from "./jobs";
+import { Going, RetryAll } from "./replays";
 
 export function FailureLine({ group }: { group: FailureGroup }) {
   return (
@@ -74,46 +75,6 @@ export function Failure({ fingerprint }: { fingerprint: string }) {
   );
 }
 
-/** Asks how many and how fast, and says how many there are before anything is done. */
-function RetryAll({ filter, close, ordered }: { filter: Record<string, unknown>; close: () => void; ordered: (id: string) => void }) {
-  const [total, setTotal] = useState<number | null | undefined>();
-  const [rate, setRate] = useState("10/1s");
-  const [problem, setProblem] = useState<Problem>();
-  useEffect(() => { post<{ total?: number }>("/replays", { ...filter, dry_run: true }).then((answer) => setTotal(answer.total ?? null), (error) => setProblem(problemOf(error))); }, []);
-  const order = async () => {
-    setProblem(undefined);
-    try { ordered((await post<Replay>("/replays", { ...filter, rate: rate || undefined, by: "page" })).id); } catch (error) { setProblem(problemOf(error)); }
-  };
-  return (
-    <Dialog title="Retry all like this" close={close}>
-      <p>{total === undefined ? "Counting …" : total === null ? "More jobs match than can be counted now." : <><b>{plural(total, "job")}</b> {total === 1 ? "matches" : "match"} now. Each starts anew: its attempts count from 1 again, its history stays.</>}</p>
-      <div class={`field ${problem?.field === "rate" ? "wrong-field" : ""}`}>
-        <label for="rate">How fast</label>
-        <input id="rate" value={rate} onInput={(event) => setRate(event.currentTarget.value)} placeholder="as fast as it goes" aria-describedby="rate-hint" />
-        <span class="hint" id="rate-hint">So many in each such time, such as 10/1s or 600/1m; empty: as fast as it goes.</span>
-      </div>
-      {problem && <p class="fault req" role="alert">{problem.detail}</p>}
-      <div class="ends"><Button onClick={close}>Leave them</Button><Button tone="main" icon="retry" act={order} disabled={total === 0}>Retry {total ? plural(total, "job") : "all"}</Button></div>
-    </Dialog>
-  );
-}
-
-/** A replay of many, while it goes on. */
-function Going({ id }: { id: string }) {
-  const replay = useData<Replay>(`/replays/${id}`, 500);
-  useEffect(() => { const timer = setInterval(() => { if (!replay.data?.ended) replay.reload(); }, 700); return () => clearInterval(timer); }, [replay.data?.ended]);
-  return (
-    <Panel title={<>Retry of many <span class="dim">by {replay.data?.by}</span></>} more={replay.data && !replay.data.ended && <Button tone="bad" icon="stop" act={() => post(`/replays/${id}/stop`)}>Stop</Button>}>
-      <Reading of={replay} rows={1}>{(row) => (
-        <>
-          <Meter value={row.done + row.failed} of={row.total ?? (row.done + row.failed || 1)} tone={row.ended ? "good" : "run"} />
-          <p class="dim"><StateTag state={row.state} /> {count(row.done)}{row.total !== undefined ? ` of ${count(row.total)}` : ""} started anew{row.failed ? `, ${count(row.failed)} could not be` : ""}{row.rate ? `, ${row.rate.jobs} each ${row.rate.each_ms / 1000} s` : ""}{row.error ? `: ${row.error}` : ""}</p>
-        </>
-      )}</Reading>
-    </Panel>
-  );
-}
-
 export function Dead({ id }: { id: string }) {
   const letter = useData<DeadRecord>(`/dead/${id}`, 5000);
   const [editing, edit] = useState(false);
@@ -135,6 +96,3 @@ export function Dead({ id }: { id: string }) {
     )}</Reading>
   );
 }
-
-/** For the count in the frame. */
-export const failuresOfToday = () => get<Groups>("/failures?since=24h&limit=100");

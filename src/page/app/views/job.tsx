@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { post, problemOf, useData } from "../api";
-import { between, duration, instant, pretty, tail } from "../format";
+import { between, bytes, duration, instant, pretty, tail } from "../format";
 import { Icon } from "../icons";
 import { at, go } from "../route";
 import type { Attempt, JobRecord, Problem, Why } from "../types";
@@ -23,11 +23,11 @@ function Shown({ job: recorded, reload }: { job: JobRecord; reload: () => void }
   // Nothing is recorded at a start: that it runs is known from its consumer.
   const runs = !ended && (why.data?.reason === "running" || (running && why.data === undefined));
   const job = runs ? { ...recorded, state: "running", started: running?.started ?? recorded.started, ended: undefined, consumer: running?.consumer ?? recorded.consumer } : recorded;
-  const [picked, pick] = useState<string>();
+  const [picked, pick] = useState<number>();
   const [editing, edit] = useState(false);
-  const shown = job.attempts.find((one) => one.execution === picked) ?? job.attempts[job.attempts.length - 1];
+  const shown = job.attempts[picked ?? job.attempts.length - 1] ?? job.attempts[job.attempts.length - 1];
   // A row has only the first line; the report has all of it.
-  const error = shown?.failure?.message ?? shown?.reason ?? job.error;
+  const error = shown?.failure?.message ?? job.error;
   const last = job.attempts[job.attempts.length - 1];
 
   const cancel = async () => { await post(`/jobs/${job.id}/cancel`, { by: "page" }); toast("Cancel requested."); };
@@ -51,6 +51,8 @@ function Shown({ job: recorded, reload }: { job: JobRecord; reload: () => void }
         ["Waited", duration(between(job.created, job.started))], ["Ran", <Ran job={job} />], ["Attempt", `${job.attempt}${job.replay ? `, replay ${job.replay}` : ""}`],
         ["Next attempt", job.state === "retrying" && job.retry_at && <Ago at={job.retry_at} />], ["Consumer", job.consumer && <a class="link" href={at("consumers", last?.group ?? "")}>{job.consumer}</a>], ["Host", last?.host], ["Version", job.version],
         ["Exit", last?.exit && (last.exit.signal ? `signal ${last.exit.signal}` : last.exit.code !== undefined ? `code ${last.exit.code}` : undefined)],
+        ["CPU", shown?.usage && duration(1000 * (shown.usage.user_seconds + shown.usage.system_seconds))], ["Peak memory", shown?.usage && shown.usage.peak_memory > 0 && bytes(shown.usage.peak_memory)],
+        ["May have run before", shown?.maybe_rerun && "an execution before it left no report"],
         ["Run", job.run && <a class="link" href={at("runs", job.run)}>{tail(job.run)}</a>],
       ]} /></Panel>
       {(job.attempts.length > 0 || runs) && <Panel title="Attempts"><Timeline job={job} shown={shown} pick={pick} /></Panel>}
@@ -61,12 +63,12 @@ function Shown({ job: recorded, reload }: { job: JobRecord; reload: () => void }
               ? <><Output name="stdout" stream={shown.stdout} /><Output name="stderr" stream={shown.stderr} /></>
               : <p class="dim">It wrote nothing.</p>}
           </Panel>
-          {shown?.failure?.detail && <Panel title="Details of the error"><pre class="json" tabIndex={0}>{shown.failure.detail}</pre></Panel>}
         </div>
         <div class="s5">
           <Panel title="Args">{job.job ? <Json value={job.job.args ?? null} /> : <p class="dim">Only a report without them was seen.</p>}</Panel>
           {shown?.value !== undefined && shown.value !== null && <Panel title="Result"><Json value={shown.value} /></Panel>}
-          {job.job && <Panel title="As it was published"><details><summary class="dim">All fields</summary><Json value={{ ...job.job, args: undefined }} /></details></Panel>}
+          {(job.unread?.length ?? 0) > 0 && <div class="note-box wait"><Icon name="alert" /><div>{job.unread!.join("; ")}</div></div>}
+          {job.job && <Panel title="As it is recorded"><details><summary class="dim">The job, but for its args</summary><Json value={{ ...job.job, args: undefined }} /></details>{shown && <details><summary class="dim">The report of the execution, but for its output and value</summary><Json value={{ ...shown, stdout: undefined, stderr: undefined, value: undefined }} /></details>}</Panel>}
         </div>
       </div>
       {editing && <Edit job={job} ended={ended} close={() => edit(false)} />}
@@ -80,7 +82,7 @@ function Ran({ job }: { job: JobRecord }) {
 }
 
 /** Every execution in its place in time; what lies between is waiting. */
-function Timeline({ job, shown, pick }: { job: JobRecord; shown?: Attempt; pick: (execution: string) => void }) {
+function Timeline({ job, shown, pick }: { job: JobRecord; shown?: Attempt; pick: (place: number) => void }) {
   const now = useNow();
   const start = Date.parse(job.created);
   const ends = job.attempts.map((one) => Date.parse(one.ended ?? "") || now);
@@ -92,8 +94,8 @@ function Timeline({ job, shown, pick }: { job: JobRecord; shown?: Attempt; pick:
       const from = Date.parse(one.started), to = ends[n]!;
       const before = n ? ends[n - 1]! : start;
       return (
-        <div key={one.execution} class={`line ${toneOf(one.state)} ${one === shown ? "on" : ""}`}>
-          <button class="pick" aria-pressed={one === shown} onClick={() => pick(one.execution)}>{one.replay ? `${one.replay}.` : ""}{one.attempt} <StateTag state={one.state} /></button>
+        <div key={n} class={`line ${toneOf(one.state)} ${one === shown ? "on" : ""}`}>
+          <button class="pick" aria-pressed={one === shown} onClick={() => pick(n)}>{one.replay ? `${one.replay}.` : ""}{one.attempt} <StateTag state={one.state} /></button>
           <div class="bar" title={`${instant(one.started)}, ${one.consumer}${one.maybe_rerun ? "; an execution before it may have been cut" : ""}`}>
             <span class="idle" style={{ left: place(before - start), width: place(from - before) }} />
             <span style={{ left: place(from - start), width: place(to - from) }} />

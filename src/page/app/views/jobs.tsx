@@ -7,9 +7,10 @@ import { between, duration, tail } from "../format";
 import { amend, at, go, type Route } from "../route";
 import type { JobRow, KindRow, Paged, QueueRow } from "../types";
 import { Ago, Button, Empty, Panel, Reading, StateTag, Title, useNow } from "../ui";
+import { Going, RetryAll } from "./replays";
 
 export const STATES = ["queued", "running", "retrying", "succeeded", "failed", "discarded", "cancelled", "expired", "dead", "lost"];
-const WORDS = ["state", "kind", "queue", "run", "fingerprint"] as const;
+const WORDS = ["state", "kind", "queue", "since", "until", "run", "fingerprint"] as const;
 const PAGE = 50;
 
 /** `state:failed kind:mail.send`, or an id, or a kind alone: where the search box leads. */
@@ -44,23 +45,30 @@ export function Jobs({ route }: { route: Route }) {
   const asked = Object.fromEntries(WORDS.map((word) => [word, route.query.get(word) ?? undefined]));
   const cursor = route.query.get("cursor") ?? undefined;
   const runs = asked.state === "running";
-  const listed = useData<Paged<JobRow>>(`/jobs${query({ ...asked, state: runs ? undefined : asked.state, limit: runs ? 1000 : PAGE, cursor })}`, 2000);
+  const listed = useData<Paged<JobRow>>(`/jobs${query({ ...asked, state: runs ? undefined : asked.state, limit: runs ? 200 : PAGE, cursor })}`, runs ? 4000 : 2000);
   const running = useRunning();
   const jobs = { ...listed, data: listed.data && (runs ? { rows: runningOnly(listed.data.rows, running, asked) } : { ...listed.data, rows: listed.data.rows.map((row) => live(row, running)) }) };
   const queues = useData<QueueRow[]>("/queues", 10_000);
   const kinds = useData<KindRow[]>("/kinds", 10_000);
   const set = (word: string, value?: string) => amend(route, { [word]: value, cursor: undefined });
   const text = asWords(route.query);
+  // A replay is told by state, kind, queue and fingerprint alone.
+  const again = asked.state && BAD.has(asked.state) && !asked.run && !asked.since && !asked.until;
+  const [asking, ask] = useState(false);
+  const [going, follow] = useState<string>();
   return (
     <>
-      <Title more={<><Button act={() => save(asked)} title="The first 10 000 that match, as lines of JSON">Export</Button><a class="button" href="#/publish">Publish a job</a></>}>Jobs</Title>
+      <Title more={<>{again && <Button icon="retry" onClick={() => ask(true)}>Retry all that match</Button>}<Button act={() => save(asked)} title="The first 10 000 that match, as lines of JSON">Export</Button><a class="button" href="#/publish">Publish a job</a></>}>Jobs</Title>
+      {going && <Going id={going} />}
+      {asking && <RetryAll title="Retry all that match" filter={{ states: [asked.state], kind: asked.kind, queue: asked.queue, fingerprint: asked.fingerprint }} close={() => ask(false)} ordered={(id) => { follow(id); ask(false); }} />}
       <div class="facets" role="group" aria-label="State">
         <button class="chip" aria-pressed={!asked.state} onClick={() => set("state")}>any state</button>
         {STATES.map((state) => <button key={state} class="chip" aria-pressed={asked.state === state} onClick={() => set("state", asked.state === state ? undefined : state)}><StateTag state={state} /></button>)}
         <span class="split" />
         <Pick label="any kind" value={asked.kind} from={(kinds.data ?? []).map((row) => row.kind)} pick={(value) => set("kind", value)} />
         <Pick label="any queue" value={asked.queue} from={(queues.data ?? []).map((row) => row.name)} pick={(value) => set("queue", value)} />
-        {(["run", "fingerprint"] as const).filter((word) => asked[word]).map((word) => <button key={word} class="chip" aria-pressed="true" onClick={() => set(word)}>{word} {tail(asked[word]!)} ✕</button>)}
+        <Pick label="any time" value={asked.since} from={["15m", "1h", "24h", "7d"]} pick={(value) => set("since", value)} say={(value) => `last ${value}`} />
+        {(["until", "run", "fingerprint"] as const).filter((word) => asked[word]).map((word) => <button key={word} class="chip" aria-pressed="true" onClick={() => set(word)}>{word} {tail(asked[word]!)} ✕</button>)}
       </div>
       <Panel flush>
         <Reading of={jobs} rows={12}>{({ rows, next }) => rows.length === 0
@@ -99,12 +107,12 @@ async function save(asked: Record<string, string | undefined>) {
   URL.revokeObjectURL(link.href);
 }
 
-function Pick({ label, value, from, pick }: { label: string; value?: string; from: string[]; pick: (value?: string) => void }) {
+function Pick({ label, value, from, pick, say = (name) => name }: { say?: (name: string) => string; label: string; value?: string; from: string[]; pick: (value?: string) => void }) {
   const names = value && !from.includes(value) ? [value, ...from] : from;
   return (
     <span class={`chip ${value ? "set" : ""}`}>
       <select aria-label={label} value={value ?? ""} onChange={(event) => pick(event.currentTarget.value || undefined)}>
-        <option value="">{label}</option>{names.map((name) => <option key={name} value={name}>{name}</option>)}
+        <option value="">{label}</option>{names.map((name) => <option key={name} value={name}>{say(name)}</option>)}
       </select>
     </span>
   );
@@ -117,6 +125,9 @@ function Took({ row }: { row: JobRow }) {
   if (row.state === "running") return <>{duration(between(row.started, now))}</>;
   return <>{duration(between(row.started, row.ended))}</>;
 }
+
+/** States whose jobs can be started anew together. */
+const BAD = new Set(["failed", "discarded", "expired", "dead", "lost", "cancelled"]);
 
 export function JobTable({ rows }: { rows: JobRow[] }) {
   return (

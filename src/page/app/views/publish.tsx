@@ -1,10 +1,10 @@
 // A job as a form that is made from the schema of its kind.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { get, post, problemOf, useData } from "../api";
+import { post, problemOf, useData } from "../api";
 import { pretty } from "../format";
 import { amend, at, go, type Route } from "../route";
-import type { JobRecord, KindRow, Problem, Schema } from "../types";
+import type { KindRow, Problem, Schema } from "../types";
 import { Button, Json, Panel, Title, toast } from "../ui";
 
 const BUILT_IN: Record<string, Schema> = {
@@ -41,10 +41,6 @@ export function Publish({ route }: { route: Route }) {
   const asForm = isForm(schema) && raw === undefined;
 
   useEffect(() => { setValues(defaults(schema)); setRaw(undefined); setProblem(undefined); }, [kind, !!schema]);
-  useEffect(() => {
-    const from = route.query.get("from");
-    if (from) void get<JobRecord>(`/jobs/${from}`).then((job) => { amend(route, { kind: job.kind, from: undefined }); setTimeout(() => setRaw(pretty(job.job?.args ?? null)), 50); setMore((before) => ({ ...before, queue: job.queue })); });
-  }, []);
 
   const job = useMemo(() => {
     let args: unknown = values;

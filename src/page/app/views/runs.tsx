@@ -53,7 +53,7 @@ export function Run({ id }: { id: string }) {
           <Title more={<>{!run.ended && <Button tone="bad" icon="stop" act={cancel} disabled={!!run.cancel_requested}>Cancel</Button>}{run.ended && !run.succeeded && run.steps === 0 && <Button tone="main" icon="retry" act={retry}>Retry what failed</Button>}</>}>
             <span>{run.name.split("/").pop()}</span><span class={`state big ${toneOf(state)}`}><i />{state}</span>
           </Title>
-          {run.problem && <div class="note-box bad">{run.problem}</div>}
+          {run.problems?.map((text) => <div key={text} class="note-box bad"><div>{text}</div></div>)}
           <Panel><Facts of={[["Run", <code>{run.id}</code>], ["Members", run.members], ["Steps", run.steps || undefined], ["Started", <Ago at={run.started} />], ["Took", <Took run={run} />], ["Source", run.name.includes("/") ? run.name : undefined]]} /></Panel>
           {run.steps > 0 && <Panel title="Steps by nodes" more={steps.data && <span>{plural(steps.data.length, "step")} of {run.steps} ended</span>}><Reading of={steps}>{(rows) => <Grid run={run} steps={rows} />}</Reading></Panel>}
           {run.member_list && run.member_list.length > 0 && <Panel title="Members, by what they need"><Dag members={run.member_list} jobs={new Map(run.jobs.map(([name, job]) => [name, live(job, running)]))} /></Panel>}
