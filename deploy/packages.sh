@@ -18,6 +18,9 @@ NEEDED=(
   /usr/lib/python3/dist-packages/pika/__init__.py=python3-pika
   /usr/lib/python3/dist-packages/celery/__init__.py=python3-celery
   /usr/lib/python3/dist-packages/croniter/__init__.py=python3-croniter
+  node=nodejs
+  npm=npm
+  /usr/bin/chromium=chromium
 )
 
 missing=()

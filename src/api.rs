@@ -24,11 +24,14 @@ mod jobs;
 mod kinds;
 mod large;
 mod locks;
+mod page;
 mod parts;
+mod pulse;
 mod queues;
 mod replays;
 mod runs;
 mod schemas;
+mod session;
 mod status;
 mod steer;
 mod triggers;
@@ -217,6 +220,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/data/prune", post(data::prune))
         .route("/data/backup", post(data::back_up))
         .route("/events", get(events::stream))
+        .route("/pulse", get(pulse::stream))
         .route("/status", get(status::status));
     Router::new()
         .nest("/api/v1", v1)

@@ -276,6 +276,10 @@ pub struct ApiConfig {
     pub listen: Option<SocketAddr>,
     /// What a caller over TCP must show.
     pub token: Option<String>,
+    /// Does `up` listen for the page when `listen` names no address?
+    pub page: bool,
+    /// Will any other port do, when the one of `listen` is taken?
+    pub any_port: bool,
     /// The largest request, in bytes.
     pub max_body: usize,
 }
@@ -283,7 +287,7 @@ pub struct ApiConfig {
 impl fmt::Debug for ApiConfig {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = if self.token.is_some() { "set" } else { "unset" };
-        write!(to, "Api(listen {:?}, token {token}, max_body {})", self.listen, self.max_body)
+        write!(to, "Api(listen {:?}, token {token}, page {}, max_body {})", self.listen, self.page, self.max_body)
     }
 }
 

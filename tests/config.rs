@@ -128,6 +128,7 @@ const OTHER: &[(&str, &str)] = &[
     ("triggers.*.paused", "[triggers.t]\nevery = '5m'\npaused = true\njob.kind = 'noop'"),
     ("api.listen", "[api]\nlisten = '127.0.0.1:7070'\ntoken = 't'"),
     ("api.token", "[api]\ntoken = 't'"),
+    ("api.page", "[api]\npage = false"),
     ("api.max_body", "[api]\nmax_body = '1MiB'"),
     ("recorder.batch", "[recorder]\nbatch = 7"),
     ("log.format", "[log]\nformat = 'json'"),

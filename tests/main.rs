@@ -23,6 +23,7 @@ mod kinds;
 mod message;
 mod orchestrations;
 mod outbox;
+mod page;
 mod production;
 mod programs;
 mod python;

@@ -1,20 +1,35 @@
-//! Who may call over TCP: those who show the token, under a name of this machine.
+//! Who may call over TCP: those who show the token or the cookie it was given for, under a name of this machine.
 //!
-//! The Unix socket needs none of this: its mode is the guard. The `Host` check keeps a web page
-//! elsewhere from reaching the API through a browser on this machine.
+//! The Unix socket needs none of this: its mode is the guard. The checks of `Host` and `Origin` keep a web page
+//! elsewhere from reaching the API through a browser on this machine; what changes something by cookie must also say
+//! that it comes from our page.
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, header},
+    http::{HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::Problem;
+use super::{Problem, page, session};
 
 /// The token, shared by all requests.
 #[derive(Clone)]
 pub(super) struct Token(pub(super) std::sync::Arc<str>);
+
+impl Token {
+    /// Is this it? Nothing is when there is none.
+    pub(super) fn is(&self, shown: &[u8]) -> bool {
+        !self.0.is_empty() && same(shown, self.0.as_bytes())
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A header of our page; another page cannot send it here without asking first, which nobody answers.
+const OURS: &str = "x-spinor";
 
 /// Lets a request pass, or answers it with the reason.
 pub(super) async fn check(State(token): State<Token>, request: Request, next: Next) -> Response {
@@ -25,16 +40,40 @@ pub(super) async fn check(State(token): State<Token>, request: Request, next: Ne
         let detail = format!("the request is for the host `{host}`; this API answers to localhost and 127.0.0.1 only");
         return Problem::new(403, "Wrong host", detail).into_response();
     }
-    // Supervisors ask for health without a token; it tells them nothing else.
-    if matches!(request.uri().path(), "/healthz" | "/readyz") {
+    if let Some(origin) = headers.get(header::ORIGIN)
+        && !is_of(origin.as_bytes(), host)
+    {
+        let origin = super::clip(&String::from_utf8_lossy(origin.as_bytes()));
+        let detail = format!("the request comes from a page of `{origin}`; only the page of this Spinor may ask");
+        return Problem::new(403, "Wrong origin", detail).into_response();
+    }
+    // Supervisors ask for health without a token, and a browser for the page; neither tells them anything else.
+    let path = request.uri().path();
+    let logs_in = path == "/api/v1/session" && request.method() == Method::POST;
+    if matches!(path, "/healthz" | "/readyz") || page::is_public(path) || logs_in {
         return next.run(request).await;
     }
     let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     match shown.and_then(|value| value.strip_prefix(b"Bearer ")) {
-        Some(shown) if !token.0.is_empty() && same(shown, token.0.as_bytes()) => next.run(request).await,
+        Some(shown) if token.is(shown) => next.run(request).await,
         Some(_) => Problem::new(401, "Wrong token", "the token is not the one of `api.token`").into_response(),
+        None if session::is_logged_in(headers, &token) => {
+            // The origin was checked above.
+            let is_ours = headers.contains_key(OURS) || headers.contains_key(header::ORIGIN);
+            if request.method().is_safe() || is_ours {
+                return next.run(request).await;
+            }
+            let detail = "a browser's session changes nothing without the header `X-Spinor: 1`";
+            Problem::new(403, "Not from the page", detail).into_response()
+        }
         None => Problem::new(401, "No token", "send `Authorization: Bearer TOKEN`").into_response(),
     }
+}
+
+/// Is this the origin of our own page, asked for under this host?
+fn is_of(origin: &[u8], host: &str) -> bool {
+    let of = |scheme: &[u8]| origin.strip_prefix(scheme).is_some_and(|of| of.eq_ignore_ascii_case(host.as_bytes()));
+    of(b"http://") || of(b"https://")
 }
 
 fn is_local(host: &str) -> bool {
@@ -55,7 +94,7 @@ fn same(left: &[u8], right: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_local, same};
+    use super::{is_local, is_of, same};
 
     #[test]
     fn only_names_of_this_machine_pass() {
@@ -64,6 +103,14 @@ mod tests {
         }
         for host in ["", "example.org", "127.0.0.1.example.org", "10.0.0.1:7070", "localhost.evil:80"] {
             assert!(!is_local(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn only_the_page_that_we_served_may_ask() {
+        assert!(is_of(b"http://127.0.0.1:7070", "127.0.0.1:7070") && is_of(b"http://LOCALHOST:1", "localhost:1"));
+        for origin in ["null", "http://127.0.0.1:7071", "http://evil.example", "http://127.0.0.1:7070.evil", ""] {
+            assert!(!is_of(origin.as_bytes(), "127.0.0.1:7070"), "{origin}");
         }
     }
 

@@ -20,11 +20,14 @@ use spinor_consumers::{
     message,
     results::{JobFilter, JobRecord, JobRow, Page},
 };
+use spinor_executors::State as JobState;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Counters, Problem, cancel, check_cursor, delayed, id_of, large,
+    Answer, ApiState, Counters, Problem, cancel, check_cursor, delayed,
+    failures::past,
+    id_of, large,
     new_job::{self, Checked},
     query_of, unique,
 };
@@ -214,12 +217,31 @@ pub(super) fn report(state: &ApiState, lines: Vec<Bytes>) {
     });
 }
 
+/// Which jobs, as it is asked in a query.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct JobQuery {
+    state: Option<JobState>,
+    queue: Option<String>,
+    kind: Option<String>,
+    run: Option<Uuid>,
+    fingerprint: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    limit: u32,
+    cursor: Option<String>,
+}
+
 /// `GET /jobs`.
 pub(super) async fn list(
     State(state): State<ApiState>,
-    query: Result<Query<JobFilter>, QueryRejection>,
+    query: Result<Query<JobQuery>, QueryRejection>,
 ) -> Answer<Page<JobRow>> {
-    let filter = query_of(query)?;
+    let JobQuery { state: of, queue, kind, run, fingerprint, since, until, limit, cursor } = query_of(query)?;
+    let now = Timestamp::now();
+    let time = |field, text: Option<String>| text.map(|text| past(field, &text, now)).transpose();
+    let (since, until) = (time("since", since)?, time("until", until)?);
+    let filter = JobFilter { state: of, queue, kind, run, fingerprint, since, until, limit, cursor };
     if filter.limit > 1000 {
         return Err(Problem::field("limit", format!("is {}, expected at most 1000", filter.limit)));
     }

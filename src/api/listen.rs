@@ -6,6 +6,7 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read as _, Seek as _, Write as _},
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -14,8 +15,11 @@ use std::{
 use axum::middleware;
 use tokio::net::{TcpListener, UnixListener};
 
-use super::{ApiState, guard, router};
+use super::{ApiState, guard, page, router, session};
 use crate::config::Config;
+
+/// The file in the data directory with the token that was made for the page.
+pub const OWN_TOKEN: &str = "api.token";
 
 /// Why the API cannot be served. Ask a person.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +44,7 @@ pub enum ListenError {
     #[error("cannot listen on {address} (`api.listen`): {error}")]
     Address {
         /// Which.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// Why.
         error: io::Error,
     },
@@ -74,12 +78,38 @@ pub async fn bind(config: &Config) -> Result<Listening, ListenError> {
     let unix = bind_unix(&socket)?;
     let socket = SocketFile { path: socket, _lock: lock };
     let tcp = match config.api.listen {
-        Some(address) => {
-            Some(TcpListener::bind(address).await.map_err(|error| ListenError::Address { address, error })?)
-        }
+        Some(address) => Some(bind_tcp(address, config.api.any_port).await?),
         None => None,
     };
     Ok(Listening { unix, tcp, socket })
+}
+
+async fn bind_tcp(address: SocketAddr, any_port: bool) -> Result<TcpListener, ListenError> {
+    let bound = match TcpListener::bind(address).await {
+        Err(error) if any_port && error.kind() == io::ErrorKind::AddrInUse => {
+            TcpListener::bind(SocketAddr::new(address.ip(), 0)).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|error| ListenError::Address { address, error })
+}
+
+/// The token of the page when nobody set one: made once, kept in the data directory for its owner only.
+pub fn own_token(config: &Config) -> Result<String, ListenError> {
+    make_directory(&config.data)?;
+    let path = config.data.join(OWN_TOKEN);
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Ok(_) => std::fs::remove_file(&path).map_err(at(&path))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(at(&path)(error)),
+    }
+    let token = session::fresh_token();
+    let fresh = path.with_extension("token.new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(at(&fresh))?;
+    writeln!(file, "{token}").and_then(|()| std::fs::rename(&fresh, &path)).map_err(at(&path))?;
+    Ok(token)
 }
 
 /// The data directory, for its owner only.
@@ -139,7 +169,8 @@ impl Listening {
         let shutdown = state.shutdown.clone();
         let token = guard::Token(state.config.api.token.clone().unwrap_or_default().into());
         let routes = router(state);
-        let guarded = routes.clone().layer(middleware::from_fn_with_state(token, guard::check));
+        let page = page::router().merge(session::router(token.clone()));
+        let guarded = routes.clone().merge(page).layer(middleware::from_fn_with_state(token, guard::check));
         let unix = axum::serve(self.unix, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let tcp = async {
             match self.tcp {

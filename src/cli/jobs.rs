@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use clap::{Args, Subcommand};
+use jiff::{SignedDuration, Timestamp};
 use spinor_consumers::results::{JobFilter, JobRecord, JobRow, Page};
 use spinor_executors::{Output as Captured, Report, State};
 use uuid::Uuid;
@@ -44,7 +45,7 @@ pub enum Jobs {
 /// Flags of `jobs ls`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  spinor jobs ls --state failed --kind 'image.resize'\n  spinor jobs ls --state delayed --queue mail\n  spinor jobs ls --limit 500 --json"
+    after_help = "Examples:\n  spinor jobs ls --state failed --kind 'image.resize'\n  spinor jobs ls --state delayed --queue mail\n  spinor jobs ls --since 2h --limit 500 --json"
 )]
 pub struct Ls {
     /// In this state: queued, running, retrying, succeeded, failed, discarded, cancelled, expired, dead, lost; or delayed: those that wait in the database, the next one first
@@ -62,6 +63,12 @@ pub struct Ls {
     /// That failed in this way
     #[arg(long)]
     fingerprint: Option<String>,
+    /// Created at this instant or later, or so long ago at most
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    since: Option<Timestamp>,
+    /// Created at this instant or earlier, or so long ago at least
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    until: Option<Timestamp>,
     #[command(flatten)]
     page: Which,
 }
@@ -101,6 +108,13 @@ enum InState {
     Delayed,
 }
 
+/// For clap: an instant, or how long ago.
+fn past(text: &str) -> Result<Timestamp, String> {
+    let ago = || SignedDuration::try_from(duration(text).ok()?).ok();
+    let at = text.parse().ok().or_else(|| Timestamp::now().checked_sub(ago()?).ok());
+    at.ok_or_else(|| "expected an instant such as 2030-01-31T12:00:00Z, or how long ago, such as 2h".to_owned())
+}
+
 fn state(text: &str) -> Result<InState, String> {
     if text == "delayed" {
         return Ok(InState::Delayed);
@@ -115,18 +129,19 @@ impl Jobs {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
         let client = global.client()?;
         match self {
-            Self::Ls(Ls { state: Some(InState::Delayed), queue, kind, run, fingerprint, page }) => {
-                if run.is_some() || fingerprint.is_some() {
+            Self::Ls(Ls { state: Some(InState::Delayed), queue, kind, run, fingerprint, since, until, page }) => {
+                if run.is_some() || fingerprint.is_some() || since.is_some() || until.is_some() {
                     return Err(Failure::usage("--state delayed goes with --queue and --kind alone"));
                 }
                 delayed::list(&client, queue, kind, page, output).await
             }
-            Self::Ls(Ls { state, queue, kind, run, fingerprint, page: Which { limit, cursor } }) => {
+            Self::Ls(Ls { state, queue, kind, run, fingerprint, since, until, page: Which { limit, cursor } }) => {
                 let state = state.and_then(|state| match state {
                     InState::Recorded(state) => Some(state),
                     InState::Delayed => None,
                 });
-                let page = client.jobs(&JobFilter { state, queue, kind, run, fingerprint, limit, cursor }).await?;
+                let filter = JobFilter { state, queue, kind, run, fingerprint, since, until, limit, cursor };
+                let page = client.jobs(&filter).await?;
                 output.value(&page, list_text)
             }
             Self::Show(One { id }) => output.value(&client.job(id).await?, record_text),

@@ -2,8 +2,13 @@
 //!
 //! Owns what the flags mean.
 
+mod demo;
+
 use std::{
     ffi::{OsStr, OsString},
+    io::IsTerminal as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -17,8 +22,9 @@ use tokio::task::JoinSet;
 
 use super::{Failure, ask::Global, failure::DONE, output::Output};
 use crate::{
-    api::listen::ListenError,
+    api::listen::{self, ListenError},
     app::{App, CannotConnect, Parts, Role},
+    client::Client,
     config::{Config, keys},
     log,
     scaling::{Orders, Program},
@@ -41,6 +47,9 @@ pub struct Up {
     /// Be this node, too: take plans from its queue; may be repeated
     #[arg(long = "node", value_name = "NAME", value_parser = node)]
     nodes: Vec<String>,
+    /// Publish a minute of mixed work, to look at on the page; with the embedded broker only
+    #[arg(long, conflicts_with = "only")]
+    demo: bool,
     /// Instead of `broker`
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
@@ -66,7 +75,8 @@ pub struct Up {
 
 const EXAMPLES: &str = "\
 Examples:
-  spinor up                                  everything on this machine
+  spinor up                                  everything on this machine; it prints the link to the page
+  spinor up --demo --data /tmp/demo          and a minute of work to look at
   spinor up --slots 16 --queues default,images
   spinor up --only consumer --broker amqp://user@mq/vhost --kinds 'image.*'
   spinor up --only consumer --supervise      and more consumers, as many as the group shall have
@@ -98,12 +108,26 @@ struct Listening {
     parts: Vec<String>,
     nodes: Vec<String>,
     listening: Vec<String>,
+    /// Where the page is; with its token, if that was made here and nobody keeps it as a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<String>,
+    /// Where its token lies, when that was made here.
+    #[serde(skip)]
+    token: Option<PathBuf>,
 }
 
 impl Up {
-    pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
-        let config = Arc::new(self.config(global)?);
+    pub(super) async fn run(mut self, global: &Global, output: Output) -> Result<u8, Failure> {
+        let mut config = self.config(global)?;
         let parts = self.parts(&config)?;
+        if self.demo {
+            if config.is_remote() {
+                return Err(Failure::usage("--demo: its jobs are for the embedded broker; leave `broker` out"));
+            }
+            self.nodes.extend(demo::NODES.map(str::to_owned));
+        }
+        let link = self.only.is_empty() && listen_for_page(&mut config)?;
+        let config = Arc::new(config);
         log::start(&config.log);
         let shutdown = Shutdown::default();
         let mut signals = JoinSet::new();
@@ -118,10 +142,25 @@ impl Up {
         }
         let supervises = if self.supervises() { Some(self.replica_of(global)?) } else { None };
         let role = Role { parts, nodes: self.nodes.clone(), jobs: true, record: None, supervises, own: None };
-        let app = build(config, role, &shutdown).await?;
-        let listening =
-            Listening { pid: std::process::id(), parts: parts.names(), nodes: self.nodes, listening: app.addresses() };
+        let app = build(Arc::clone(&config), role, &shutdown).await?;
+        let addresses = app.addresses();
+        // What is written elsewhere than to a person or a program may be kept in a log.
+        let shown = link && (output.is_json() || std::io::stdout().is_terminal());
+        let token = config.api.token.as_deref().filter(|_| shown);
+        let listening = Listening {
+            pid: std::process::id(),
+            parts: parts.names(),
+            nodes: self.nodes,
+            page: addresses.get(1).map(|address| page_of(address, token)),
+            token: link.then(|| config.data.join(listen::OWN_TOKEN)),
+            listening: addresses,
+        };
         output.value(&listening, text)?;
+        let mut demo = JoinSet::new();
+        if self.demo {
+            let client = Client::unix(config.socket()).map_err(|error| Failure::failed(error.to_string()))?;
+            demo.spawn(demo::play(client, shutdown.drain.clone()));
+        }
         app.run(shutdown).await.map_err(|error| Failure::failed(format!("{error:#}")))?;
         Ok(DONE)
     }
@@ -188,6 +227,26 @@ impl Up {
     }
 }
 
+/// The page's own address, for who runs everything in one process and said nothing of an address; whether it was needed.
+fn listen_for_page(config: &mut Config) -> Result<bool, Failure> {
+    const PAGE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
+    if config.api.listen.is_some() || !config.api.page {
+        return Ok(false);
+    }
+    let own = config.api.token.is_none();
+    if own {
+        config.api.token = Some(listen::own_token(config).map_err(|error| Failure::failed(error.to_string()))?);
+    }
+    (config.api.listen, config.api.any_port) = (Some(PAGE), true);
+    Ok(own)
+}
+
+/// The token is behind the `#`: a browser sends that to nobody.
+fn page_of(address: &str, token: Option<&str>) -> String {
+    let token = token.map(|token| format!("#token={token}")).unwrap_or_default();
+    format!("{address}/{token}")
+}
+
 /// Builds the parts; the errors with their exit codes.
 pub(super) async fn build(config: Arc<Config>, role: Role, shutdown: &Shutdown) -> Result<App, Failure> {
     App::build(config, role, &shutdown.drain).await.map_err(|error| {
@@ -206,5 +265,13 @@ fn text(listening: &Listening) -> String {
         nodes => format!(", as {}", nodes.join(" and ")),
     };
     let places: String = listening.listening.iter().map(|place| format!("  {place}\n")).collect();
-    format!("spinor is up, process {}: {}{nodes}\n{places}", listening.pid, listening.parts.join(", "))
+    let page = match &listening.page {
+        Some(page) if page.contains('#') => format!("  page: {page}\n"),
+        Some(page) => match &listening.token {
+            Some(file) => format!("  page: {page} (its token is in {})\n", file.display()),
+            None => format!("  page: {page} (it asks for the `api.token`)\n"),
+        },
+        None => String::new(),
+    };
+    format!("spinor is up, process {}: {}{nodes}\n{places}{page}", listening.pid, listening.parts.join(", "))
 }

@@ -409,6 +409,13 @@ pub const KEYS: &[Key] = &[
         r#""a long random text""#,
         "What a caller over TCP must show. Better kept in the secrets file.",
     ),
+    key(
+        "api.page",
+        Form::Flag,
+        "true",
+        "",
+        "With no `api.listen`, `spinor up` with all parts listens for the page on 127.0.0.1:7070 or, when that is taken, on another port; its token is made once and kept in the data directory. `false`: no TCP at all.",
+    ),
     key("api.max_body", Form::Size(1 << 30), r#""65MiB""#, "", "The largest request the API takes."),
     key(
         "recorder.batch",

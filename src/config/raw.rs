@@ -137,6 +137,7 @@ struct RawRetry {
 struct RawApi {
     listen: Option<std::net::SocketAddr>,
     token: Option<String>,
+    page: bool,
     #[serde(deserialize_with = "measure::read_size")]
     max_body: u64,
 }
@@ -419,7 +420,8 @@ impl Rules<'_> {
                 self.add("api.listen", "needs a token: set `api_token` in the secrets file");
             }
         }
-        ApiConfig { listen: raw.listen, token, max_body: usize::try_from(raw.max_body).unwrap_or(usize::MAX) }
+        let max_body = usize::try_from(raw.max_body).unwrap_or(usize::MAX);
+        ApiConfig { listen: raw.listen, token, page: raw.page, any_port: false, max_body }
     }
 }
 

@@ -74,7 +74,13 @@ async fn filters_choose_and_counts_are_capped(record: &Record) {
     assert_eq!(count(JobFilter { queue: Some("mail".into()), ..all.clone() }).await, 8);
     assert_eq!(count(JobFilter { queue: Some("MAIL".into()), ..all.clone() }).await, 0);
     assert_eq!(count(JobFilter { kind: Some("odd".into()), queue: Some("images".into()), ..all.clone() }).await, 2);
-    assert_eq!(count(JobFilter { run: Some(run), ..all }).await, 1);
+    assert_eq!(count(JobFilter { run: Some(run), ..all.clone() }).await, 1);
+    let rows = record.results.jobs(&all).await.unwrap().rows;
+    let (newest, oldest) = (rows[0].created, rows[11].created);
+    let after = |at: Timestamp| at + SignedDuration::from_secs(1);
+    assert_eq!(count(JobFilter { since: Some(oldest), until: Some(newest), ..all.clone() }).await, 12);
+    assert_eq!(count(JobFilter { since: Some(after(newest)), ..all.clone() }).await, 0);
+    assert_eq!(count(JobFilter { until: Some(oldest - SignedDuration::from_secs(1)), ..all }).await, 0);
     let mut counts = record.results.counts(1000).await.unwrap();
     counts.sort();
     let row = |state: &str, queue: &str, count| (state.to_owned(), queue.to_owned(), count);

@@ -32,6 +32,10 @@ pub struct JobFilter {
     pub run: Option<Uuid>,
     /// That ended badly in this way.
     pub fingerprint: Option<String>,
+    /// Created at this instant or later.
+    pub since: Option<Timestamp>,
+    /// Created at this instant or earlier.
+    pub until: Option<Timestamp>,
     /// At most so many; 0 means 50, at most 1000.
     pub limit: u32,
     /// Where a page before this one ended.

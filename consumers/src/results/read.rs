@@ -74,6 +74,11 @@ impl Store {
         if let Some(fingerprint) = &filter.fingerprint {
             asked.and("fingerprint = ?", [Value::Text(clip(fingerprint, 255))]);
         }
+        for (test, at) in [("created >= ?", filter.since), ("created <= ?", filter.until)] {
+            if let Some(at) = at {
+                asked.and(test, [Value::Int(at.as_microsecond())]);
+            }
+        }
         asked.before("created", "id", filter.cursor.as_deref())?;
         let limit = rows_asked(filter.limit);
         let sql = format!("SELECT {JOB_ROW} FROM jobs{asked} ORDER BY created DESC, id DESC LIMIT {}", limit + 1);

@@ -77,6 +77,11 @@ fn question(query: &str, filter: &JobFilter, limit: u32) -> Result<Value, Search
             terms.push(json!({"term": {field: word}}));
         }
     }
+    for (side, at) in [("gte", filter.since), ("lte", filter.until)] {
+        if let Some(at) = at {
+            terms.push(json!({"range": {"created": {side: at.to_string()}}}));
+        }
+    }
     let must = if query.trim().is_empty() {
         json!({"match_all": {}})
     } else {
