@@ -150,6 +150,7 @@ mod tests {
             queues,
             troubles: Vec::new(),
             parts_alive: Vec::new(),
+            leader: None,
             groups: Vec::new(),
         }
     }
