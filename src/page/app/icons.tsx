@@ -8,6 +8,7 @@ const PATHS: Record<string, string> = {
   consumers: "M3 3h4v4H3zM9 3h4v4H9zM3 9h4v4H3zM9 9h4v4H9z",
   triggers: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12Zm0-9.2V8l2.3 1.6",
   runs: "M4 3.5a1.5 1.5 0 1 1-3 0 1.5 1.5 0 0 1 3 0Zm0 0h3.5c1.5 0 1.5 9 3 9H12m3 0a1.5 1.5 0 1 1-3 0 1.5 1.5 0 0 1 3 0ZM7.5 3.5H12m3 0a1.5 1.5 0 1 1-3 0 1.5 1.5 0 0 1 3 0Z",
+  history: "M2 2.5v11h12M4.5 10l3-3.5 2.5 2 4-5",
   kinds: "M2.5 8.5V2.5h6l5 5-6 6-5-5ZM5.5 5.5v.1",
   publish: "M14 2 7 9m7-7-4.5 12L7 9 2 6.5 14 2Z",
   broker: "M2.5 3h11v4h-11zM2.5 9h11v4h-11zM5 5v.1M5 11v.1",

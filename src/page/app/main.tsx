@@ -13,6 +13,7 @@ import { Button, Dialog, Panel, Toasts, toast } from "./ui";
 import { BrokerView } from "./views/broker";
 import { Consumers } from "./views/consumers";
 import { Dead, Failure, Failures } from "./views/failures";
+import { History } from "./views/history";
 import { Job } from "./views/job";
 import { Jobs, search, useSearchText } from "./views/jobs";
 import { Kind, Kinds } from "./views/kinds";
@@ -26,7 +27,7 @@ import "./app.css";
 
 const PLACES: [string, string, string][] = [
   ["overview", "Overview", "o"], ["jobs", "Jobs", "j"], ["failures", "Failures", "f"], ["queues", "Queues", "q"], ["consumers", "Consumers", "c"], ["triggers", "Triggers", "t"],
-  ["runs", "Runs", "r"], ["kinds", "Kinds", "k"], ["publish", "Publish", "p"], ["broker", "Broker", "b"],
+  ["runs", "Runs", "r"], ["history", "History", "h"], ["kinds", "Kinds", "k"], ["publish", "Publish", "p"], ["broker", "Broker", "b"],
 ];
 
 type Theme = "dark" | "light";
@@ -56,6 +57,7 @@ function View({ route, theme }: { route: Route; theme: Theme }) {
     case "consumers": return <Consumers only={name} />;
     case "triggers": return name ? <Trigger key={name} name={name} /> : <Triggers />;
     case "runs": return name ? <Run key={name} id={name} /> : <Runs route={route} />;
+    case "history": return <History route={route} theme={theme} />;
     case "kinds": return name ? <Kind key={name} name={name} /> : <Kinds />;
     case "publish": return <Publish route={route} />;
     case "broker": return <BrokerView />;

@@ -34,25 +34,52 @@ function columns(lines: Line[], mean: boolean): uPlot.AlignedData {
   return [times, ...values];
 }
 
+/** A chart in an element, in the colours that the theme has now; a tick of its time axis is written by `clock`. */
+function draw(element: HTMLElement, lines: { label: string; tone: string; fill?: boolean }[], data: uPlot.AlignedData, clock: (at: number) => string, value: (of: number) => string): uPlot {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name: string) => style.getPropertyValue(`--${name}`).trim();
+  const axis = { stroke: colour("ink2"), font: "11px system-ui, sans-serif", grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
+  return new uPlot({
+    width: element.clientWidth, height: element.clientHeight, legend: { show: false }, cursor: { y: false, points: { size: 6 } }, padding: [8, 4, 0, 0],
+    scales: { y: { range: (_, __, max) => [0, Math.max(value === rateText ? 1 : 0.001, max * 1.15 || 1)] } },
+    axes: [{ ...axis, space: 70, values: (_, at) => at.map(clock), size: 26 }, { ...axis, size: 48, space: 36, values: (_, at) => at.map(value) }],
+    series: [{}, ...lines.map((line) => ({ label: line.label, stroke: colour(line.tone), width: 1.75, fill: line.fill ? `${colour(line.tone)}22` : undefined, points: { show: false }, spanGaps: false }))],
+  }, data, element);
+}
+
+/** Follows the size of its element. */
+function sized(plot: uPlot, element: HTMLElement): () => void {
+  const observer = new ResizeObserver(() => plot.setSize({ width: element.clientWidth, height: element.clientHeight }));
+  observer.observe(element);
+  return () => { observer.disconnect(); plot.destroy(); };
+}
+
+const pad = (n: number) => String(n).padStart(2, "0");
+
+/** Columns that the server told: times in seconds, then a column for each line. */
+export function Told({ lines, data, label, theme, value = rateText }: { lines: { label: string; tone: Line["tone"]; fill?: boolean }[]; data: uPlot.AlignedData; label: string; theme: string; value?: (of: number) => string }) {
+  const box = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot>();
+  useEffect(() => {
+    const element = box.current!;
+    const span = () => { const times = plot.current?.data[0] ?? data[0]; return times[times.length - 1]! - times[0]!; };
+    const clock = (at: number) => { const date = new Date(at * 1000); return `${span() > 86400 ? `${pad(date.getDate())}. ` : ""}${pad(date.getHours())}:${pad(date.getMinutes())}`; };
+    plot.current = draw(element, lines, data, clock, value);
+    return sized(plot.current, element);
+  }, [theme]);
+  useEffect(() => plot.current?.setData(data), [data]);
+  return <div class="plot" ref={box} role="img" aria-label={label} />;
+}
+
 export function Plot({ lines, mean = true, label, theme }: { lines: Line[]; mean?: boolean; label: string; theme: string }) {
   const box = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const element = box.current!;
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name: string) => style.getPropertyValue(`--${name}`).trim();
-    const axis = { stroke: colour("ink2"), font: "11px system-ui, sans-serif", grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
-    const pad = (n: number) => String(n).padStart(2, "0");
     const clock = (at: number) => { const date = new Date(at * 1000); return `${pad(date.getHours())}:${pad(date.getMinutes())}${span()[0] < 300 ? `:${pad(date.getSeconds())}` : ""}`; };
-    const plot = new uPlot({
-      width: element.clientWidth, height: element.clientHeight, legend: { show: false }, cursor: { y: false, points: { size: 6 } }, padding: [8, 4, 0, 0],
-      scales: { y: { range: (_, __, max) => [0, Math.max(1, max * 1.15 || 1)] } },
-      axes: [{ ...axis, space: 70, values: (_, at) => at.map(clock), size: 26 }, { ...axis, size: 40, space: 36, values: (_, at) => at.map((value) => rateText(value)) }],
-      series: [{}, ...lines.map((line) => ({ label: line.label, stroke: colour(line.tone), width: 1.75, fill: line.fill ? `${colour(line.tone)}22` : undefined, points: { show: false }, spanGaps: false }))],
-    }, columns(lines, mean), element);
+    const plot = draw(element, lines, columns(lines, mean), clock, rateText);
     const stop = onPulse(() => { if (!document.hidden) plot.setData(columns(lines, mean)); });
-    const sized = new ResizeObserver(() => plot.setSize({ width: element.clientWidth, height: element.clientHeight }));
-    sized.observe(element);
-    return () => { stop(); sized.disconnect(); plot.destroy(); };
+    const end = sized(plot, element);
+    return () => { stop(); end(); };
   }, [theme]);
   return <div class="plot" ref={box} role="img" aria-label={label} />;
 }

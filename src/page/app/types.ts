@@ -74,4 +74,7 @@ export interface Schema {
   type?: string | string[]; properties?: Record<string, Schema>; required?: string[]; enum?: unknown[]; const?: unknown; default?: unknown; description?: string;
   title?: string; format?: string; minimum?: number; maximum?: number; items?: Schema; anyOf?: Schema[]; $ref?: string; [more: string]: unknown;
 }
+export interface Quantiles { p50: number; p95: number; p99: number }
+export interface Counts { ended: Record<string, number>; ran?: Quantiles; waited?: Quantiles }
+export interface Figures { from: string; to: string; step: number; points: (Counts & { at: string })[]; kinds: (Counts & { kind: string })[] }
 export interface Beat { started: number; succeeded: number; retrying: number; failed: number; steps: number; link: string }
