@@ -5,7 +5,8 @@
 //! an outcome becomes), `lately` (what was answered a moment ago), `credit` (how much may be in
 //! hand), `holding`, `keeping` and `asking` (long jobs, and whose consumer died), `obeying`, `permits`
 //! and `beating` (what all consumers share), `backlog` (too many reports wait to be recorded),
-//! `celery` (the end of a job as Celery's clients read it).
+//! `celery` (the end of a job as Celery's clients read it), `theirs` (queues of somebody else's),
+//! `holders` (the names under which jobs are held).
 //! Refuses to know which broker it is, and what the executors do.
 
 mod asking;
@@ -14,6 +15,7 @@ mod beating;
 mod catalogue;
 mod celery;
 mod credit;
+mod holders;
 mod holding;
 mod intake;
 mod keeping;

@@ -41,7 +41,7 @@ impl Slots {
             biased;
             ready = ready => ready,
             () = self.intake.closed() => {
-                give_back(&self.broker, self.holding.boot, delivery);
+                give_back(&self.broker, &self.holding.holders, delivery);
                 return None;
             }
             // The broker bounds how long it waits for an answer.
