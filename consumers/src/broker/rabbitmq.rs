@@ -18,6 +18,7 @@ mod intake;
 mod lane;
 mod lanes;
 mod link;
+mod making;
 mod names;
 mod parcels;
 mod priorities;
