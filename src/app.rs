@@ -211,11 +211,12 @@ impl App {
         let stop_recording = CancellationToken::new();
         let stop_serving = CancellationToken::new();
         let failed = CancellationToken::new();
-        let (recording, recorder) = self.start_recording(&stop_recording, &failed)?;
         self.forget_the_dead().await;
         // Nobody waits for who follows the marks: it ends with the API.
         let following = TaskTracker::new();
         let marks = Marks::follow(self.broker.clone(), Arc::clone(&self.state), &following, stop_serving.clone());
+        let schemas = Arc::new(api::Schemas::new(Arc::clone(&marks), Arc::clone(&self.state)));
+        let (recording, recorder) = self.start_recording(&schemas, &stop_recording, &failed)?;
         let agreed = Agreed { state: Arc::clone(&self.state), marks };
         let stop_firing = CancellationToken::new();
         let firing = self.start_firing(&agreed.marks, &stop_firing, &failed)?;
@@ -223,7 +224,7 @@ impl App {
         let groups = self.start_scaling(&agreed, &shutdown, &failed, &consuming);
         consuming.close();
         let listening = self.listening.take();
-        let serving = self.start_serving(recorder, listening, agreed.marks, groups, &stop_serving);
+        let serving = self.start_serving(recorder, listening, (agreed.marks, schemas), groups, &stop_serving);
         tokio::select! {
             () = shutdown.drain.cancelled() => {}
             // A part that cannot go on ends the process: it would look alive and do nothing.
@@ -281,6 +282,7 @@ impl App {
 
     fn start_recording(
         &self,
+        schemas: &Arc<api::Schemas>,
         stop: &CancellationToken,
         failed: &CancellationToken,
     ) -> anyhow::Result<(TaskTracker, Option<RecorderView>)> {
@@ -303,7 +305,7 @@ impl App {
             tracker.spawn(self.retention()?.run(stop.clone()));
             let (state, broker) = (Arc::clone(&self.state), self.broker.clone());
             tracker.spawn(marks::clear_now_and_then(state, self.results()?, broker, stop.clone()));
-            self.start_relaying(&tracker, stop);
+            self.start_relaying(schemas, &tracker, stop);
             if let Some(settings) = &self.search {
                 self.start_search(settings.clone(), &tracker, stop)?;
             }
@@ -313,13 +315,14 @@ impl App {
     }
 
     /// Beside the recorder, which knows nothing of it: what other programs commit into an outbox becomes jobs.
-    fn start_relaying(&self, tracker: &TaskTracker, stop: &CancellationToken) {
+    fn start_relaying(&self, schemas: &Arc<api::Schemas>, tracker: &TaskTracker, stop: &CancellationToken) {
         // A run of plans in a process of its own may have queues that end with it.
         if !self.role.jobs {
             return;
         }
         for settings in outbox::settings(&self.config) {
-            let reader = Arc::new(outbox::FromRows(Arc::clone(&self.config)));
+            let (config, schemas) = (Arc::clone(&self.config), Arc::clone(schemas));
+            let reader = Arc::new(outbox::FromRows { config, schemas });
             let (broker, blobs, state) = (self.broker.clone(), self.blobs.clone(), Arc::clone(&self.state));
             tracker.spawn(Relay::new(broker, blobs, state, reader, settings).run(stop.clone()));
         }
@@ -411,7 +414,7 @@ impl App {
         &self,
         recorder: Option<RecorderView>,
         listening: Option<Listening>,
-        marks: Arc<Marks>,
+        (marks, schemas): (Arc<Marks>, Arc<api::Schemas>),
         groups: Option<watch::Receiver<GroupState>>,
         stop: &CancellationToken,
     ) -> TaskTracker {
@@ -424,7 +427,7 @@ impl App {
                 results: results.clone(),
                 blobs: self.blobs.clone(),
                 state: Arc::clone(&self.state),
-                schemas: Arc::new(api::Schemas::new(Arc::clone(&marks), Arc::clone(&self.state))),
+                schemas,
                 marks,
                 groups,
                 recorder,

@@ -202,6 +202,40 @@ async fn a_holder_that_is_frozen_is_taken_for_dead_and_what_ran_twice_says_so_an
     settled(second).await;
 }
 
+/// A server that was killed just after a queue was declared may keep its name and never answer on it again; here
+/// the process of the queue is stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_queue_that_gives_no_answer_is_left_for_a_new_one_and_its_jobs_run_once() {
+    let server = PrivateServer::start("rabbitmq").await;
+    let site = Site::on(server.url(), &servers::mysql_url()).await;
+    let stage = Stage::rabbitmq(site, "slots = 4\nhold_after = '1s'").await;
+    let consumer = stage.consumer("a").await;
+    let script = format!("{WRITE}; while [ ! -e go ]; do sleep 0.1; done");
+    let mut jobs = stage.publish(2, &script).await;
+    wait_held(&consumer, 2).await;
+    let each = |verb: &str| {
+        format!("[sys:{verb}(N) || N <- registered(), string:find(atom_to_list(N), \".held.\") =/= nomatch].")
+    };
+    server.ctl(&["eval", &each("suspend")]).await;
+    consumer.says("A held queue gives no answer", PATIENCE).await;
+    // In the new one, all of them, and those that come later.
+    jobs.extend(stage.publish(2, &script).await);
+    stage.wait_executed(&jobs, 4, PATIENCE).await;
+    let before = consumer.stderr().matches("A running job is held anew").count();
+    wait_held(&consumer, before + 4).await;
+    // What is left in the old one comes after all, and finds its execution.
+    server.ctl(&["eval", &each("resume")]).await;
+    let before = consumer.stderr().matches("A running job is held anew").count();
+    wait_held(&consumer, before + 4).await;
+    std::fs::write(stage.spinor.join("go"), "").expect("go");
+    stage.wait_recorded("succeeded", 4).await;
+    assert_eq!(stage.executed(&jobs), 4, "each ran once");
+    let log = consumer.stderr();
+    assert_eq!(log.matches("A held queue gives no answer").count(), 1, "{log}");
+    assert!(!log.contains("came back from a consumer that died"), "{log}");
+    settled(consumer).await;
+}
+
 /// Ends a consumer in good order.
 async fn settled(mut process: Process) {
     process.terminate();

@@ -99,3 +99,37 @@ async fn args_that_no_version_alive_takes_are_refused_with_their_field_and_other
     assert_eq!((&row["schemas"][1]["program"], &row["schemas"][1]["trouble"]), (&json!("images 2"), &Value::Null));
     stage.0.end().await;
 }
+
+#[tokio::test]
+async fn args_that_a_kind_of_spinors_own_does_not_take_are_refused_with_their_field() {
+    let stage = Stage::new().await;
+    for (kind, args, field) in [
+        ("command", json!({"argv": ["true", 1]}), Some("args.argv[1]")),
+        ("command", json!({"argv": []}), Some("args.argv")),
+        ("command", json!({"shel": "true"}), Some("args.shel")),
+        ("command", json!(null), Some("args.argv")),
+        ("command", json!({"shell": "true", "env": {"A": 1}}), Some("args.env.A")),
+        ("command", json!({"argv": [], "shell": "true", "cwd": null}), None),
+        ("http", json!({"method": "GET"}), Some("args.url")),
+        ("http", json!({"url": "http://h/", "expect": [200, [300, 399]], "body": [1]}), None),
+        ("wait", json!({"seconds": "1"}), Some("args.seconds")),
+        ("wait", json!({}), Some("args.seconds")),
+        ("wait", json!({"ms": 1}), None),
+        ("noop", json!(["anything"]), None),
+    ] {
+        let (status, answer) = stage.post("jobs", &json!({"kind": kind, "args": args})).await;
+        assert_eq!(answer["field"].as_str(), field, "{kind} {args}: {status} {answer}");
+        assert_eq!(status, if field.is_some() { 422 } else { 201 }, "{answer}");
+    }
+    // Another version serves it, and may take more.
+    let version = "0.0.0".to_owned();
+    let beat =
+        Beat { consumer: "g@h-1".into(), group: "g".into(), kinds: vec!["wait".into()], version, ..Beat::default() };
+    stage.0.state.beat(&beat).await.expect("a beat");
+    let job = json!({"kind": "wait", "args": {"hours": 1}});
+    eventually("the other version to count", Duration::from_secs(20), async || stage.post("jobs", &job).await.0 == 201)
+        .await;
+    let (_, row) = stage.0.local("GET", "/api/v1/kinds/wait", b"").await;
+    assert!(row["schema"]["properties"]["ms"].is_object(), "{row}");
+    stage.0.end().await;
+}

@@ -9,6 +9,7 @@ mod files;
 mod nodes;
 mod outages;
 mod stopping;
+mod theirs;
 mod whole;
 
 use std::time::Duration;

@@ -174,6 +174,9 @@ pub enum BrokerError {
     /// Ask a person: wrong password, wrong arguments of an existing object, corrupt store.
     #[error("{0}")]
     Misconfigured(String),
+    /// Wait for its owner: a queue of somebody else's is not there.
+    #[error("{0}")]
+    Absent(String),
     /// Ask that process, or use another directory.
     #[error("{0}")]
     InUse(String),

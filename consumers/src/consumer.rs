@@ -5,7 +5,8 @@
 //! an outcome becomes), `lately` (what was answered a moment ago), `credit` (how much may be in
 //! hand), `holding`, `keeping` and `asking` (long jobs, and whose consumer died), `obeying`, `permits`
 //! and `beating` (what all consumers share), `backlog` (too many reports wait to be recorded),
-//! `celery` (the end of a job as Celery's clients read it).
+//! `celery` (the end of a job as Celery's clients read it), `theirs` (queues of somebody else's),
+//! `holders` (the names under which jobs are held).
 //! Refuses to know which broker it is, and what the executors do.
 
 mod asking;
@@ -14,6 +15,7 @@ mod beating;
 mod catalogue;
 mod celery;
 mod credit;
+mod holders;
 mod holding;
 mod intake;
 mod keeping;
@@ -22,6 +24,7 @@ mod obeying;
 mod permits;
 mod presence;
 mod slot;
+mod theirs;
 pub(crate) mod verdict;
 
 use std::{
@@ -51,6 +54,7 @@ use intake::{Intake, LEAVE};
 use obeying::Obeying;
 use permits::Permits;
 use slot::Slots;
+use theirs::Theirs;
 
 pub(crate) use slot::wish_text;
 
@@ -219,11 +223,17 @@ impl Consumer {
                 tracing::warn!("State does not answer: cancels and pauses are obeyed once it does.");
             }
             obeying.look();
-            patiently(|| self.broker.declare(&specs)).await?;
+            let (foreign, ours): (Vec<QueueSpec>, Vec<QueueSpec>) =
+                specs.iter().cloned().partition(|spec| spec.foreign);
+            patiently(|| self.broker.declare(&ours)).await?;
             let mut reports = Reports::new(self.broker.clone(), self.settings.results_bound, Arc::clone(&intake));
             reports.look().await;
-            for spec in &specs {
+            for spec in &ours {
                 patiently(|| intake.subscribe(&self.broker, spec, &tracker, &intaking)).await?;
+            }
+            let theirs = Theirs { broker: &self.broker, intake: &intake, tracker: &tracker, stop: &intaking };
+            for spec in foreign {
+                theirs.take(spec, &background.0).await?;
             }
             patiently(|| presence::answer(&self.broker, &self.settings, &slots, &intaking, &background)).await?;
             let (asking, until) = (Arc::clone(&slots), background.1.clone());

@@ -4,15 +4,26 @@ use std::{io, path::Path, sync::Arc};
 
 use crate::{
     DuplicateKind, Registry,
-    command::Command,
-    http::Http,
+    command::{self, Command},
+    http::{self, Http},
     noop::Noop,
     plan::{PLAN_KIND, PlanExecutor},
-    wait::Wait,
+    wait::{self, Wait},
 };
 
 /// The kinds that come with this version, in the order of their names.
 pub const BUILTIN_KINDS: [&str; 5] = ["command", "http", "noop", PLAN_KIND, "wait"];
+
+/// What args a kind that comes with this version takes, as the text of a JSON Schema: those that it checks
+/// whenever it runs. None of `noop`, which takes any, and of a plan, which is compiled.
+pub fn builtin_schema(kind: &str) -> Option<&'static str> {
+    match kind {
+        "command" => Some(command::SCHEMA),
+        "http" => Some(http::SCHEMA),
+        "wait" => Some(wait::SCHEMA),
+        _ => None,
+    }
+}
 
 /// Why the built-in kinds could not be registered: a start-up error.
 #[derive(Debug, thiserror::Error)]

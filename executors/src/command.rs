@@ -12,6 +12,21 @@ use crate::{
     process::{Spawn, run},
 };
 
+/// What args it takes, as a JSON Schema.
+pub const SCHEMA: &str = r#"{
+  "type": "object",
+  "description": "Say either argv or shell.",
+  "properties": {
+    "argv": {"type": "array", "items": {"type": "string"}, "description": "Program and arguments; the program is looked up in PATH."},
+    "shell": {"type": ["string", "null"], "description": "Text for /bin/sh -c, instead."},
+    "env": {"type": "object", "additionalProperties": {"type": "string"}, "description": "Added to the environment."},
+    "cwd": {"type": ["string", "null"], "description": "Where it starts. Defaults to the consumer's directory."},
+    "stdin": {"type": "string", "description": "Its standard input. Defaults to nothing."}
+  },
+  "additionalProperties": false,
+  "anyOf": [{"required": ["argv"], "properties": {"argv": {"minItems": 1}}}, {"required": ["shell"]}]
+}"#;
+
 /// Runs `{"argv": ["prog", "arg"]}` or `{"shell": "script"}`.
 pub struct Command;
 

@@ -14,6 +14,27 @@ use serde_json::value::RawValue;
 
 use crate::{BoxFuture, Cancelled, Context, Executor, Failure, Job, Json, Outcome, process::readable};
 
+/// What args it takes, as a JSON Schema.
+pub const SCHEMA: &str = r#"{
+  "type": "object",
+  "properties": {
+    "url": {"type": "string", "description": "http or https."},
+    "method": {"type": ["string", "null"], "description": "Defaults to GET, or POST with a body."},
+    "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+    "body": {"description": "A text is sent as it is, anything else as JSON."},
+    "expect": {
+      "type": "array",
+      "description": "Statuses that mean success, and pairs of first and last. Defaults to [[200, 299]].",
+      "items": {"anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": 65535},
+        {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 65535}, "minItems": 2, "maxItems": 2}
+      ]}
+    }
+  },
+  "required": ["url"],
+  "additionalProperties": false
+}"#;
+
 /// Sends one request for each job; connections are kept and shared.
 pub struct Http {
     client: Client,

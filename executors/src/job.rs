@@ -195,6 +195,44 @@ pub enum HeaderValue {
     Table(BTreeMap<String, HeaderValue>),
 }
 
+/// As people read it: text as it is, the others as JSON would have them.
+impl fmt::Display for HeaderValue {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => to.write_str("null"),
+            Self::Bool(value) => value.fmt(to),
+            Self::Int(value) => value.fmt(to),
+            Self::Float(value) => value.fmt(to),
+            Self::Text(text) => to.write_str(text),
+            Self::Bytes(bytes) => bytes.escape_ascii().fmt(to),
+            Self::Time(seconds) => match i64::try_from(*seconds).map(Timestamp::from_second) {
+                Ok(Ok(at)) => at.fmt(to),
+                _ => seconds.fmt(to),
+            },
+            Self::List(values) => {
+                to.write_str("[")?;
+                for (place, value) in values.iter().enumerate() {
+                    if place > 0 {
+                        to.write_str(", ")?;
+                    }
+                    value.fmt(to)?;
+                }
+                to.write_str("]")
+            }
+            Self::Table(values) => {
+                to.write_str("{")?;
+                for (place, (name, value)) in values.iter().enumerate() {
+                    if place > 0 {
+                        to.write_str(", ")?;
+                    }
+                    write!(to, "{name}: {value}")?;
+                }
+                to.write_str("}")
+            }
+        }
+    }
+}
+
 /// JSON text that was checked to be JSON and is otherwise left as it came.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json(Bytes);
@@ -268,5 +306,19 @@ impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(from).map_err(D::Error::custom)?;
         Ok(Self(Bytes::from(String::from(Box::<str>::from(raw)))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HeaderValue as Value;
+
+    #[test]
+    fn a_headers_value_is_shown_as_people_write_it() {
+        let table = Value::Table([("a".to_owned(), Value::Text("b c".to_owned()))].into());
+        let list = Value::List(vec![Value::Int(-1), Value::Bool(true), Value::Null, table]);
+        assert_eq!(list.to_string(), "[-1, true, null, {a: b c}]");
+        let shown = [Value::Text("plain".to_owned()), Value::Bytes(b"\xff\n".as_slice().into()), Value::Time(0)];
+        assert_eq!(shown.map(|value| value.to_string()), ["plain", "\\xff\\n", "1970-01-01T00:00:00Z"]);
     }
 }

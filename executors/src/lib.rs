@@ -30,7 +30,7 @@ mod typed;
 mod wait;
 
 pub use blob_ref::{BlobRef, Sha256};
-pub use builtin::{BUILTIN_KINDS, BuiltinError, Node, builtin};
+pub use builtin::{BUILTIN_KINDS, BuiltinError, Node, builtin, builtin_schema};
 pub use context::{Cancelled, Canceller, Context, Emission, Kept, Progress, Stream};
 pub use executor::{BoxFuture, Executor, Offer, Ready, Unready};
 pub use job::{HeaderValue, Headers, Job, Json, Timeout, Unique};

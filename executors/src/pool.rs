@@ -103,8 +103,13 @@ fn settle_cancelled(outcome: Outcome, context: &Context, limits: Option<Timeout>
 }
 
 fn timed_out(limits: Timeout) -> Outcome {
-    let after = limits.soft.as_secs_f64();
-    Outcome::Failed(Failure { cause: Cause::Timeout, message: format!("ended after its limit of {after} s") })
+    let (soft, hard) = (limits.soft.as_secs_f64(), limits.hard.as_secs_f64());
+    let message = if soft < hard {
+        format!("ran out of time: it is asked to end after {soft} s, and ended after {hard} s")
+    } else {
+        format!("ended after its limit of {soft} s")
+    };
+    Outcome::Failed(Failure { cause: Cause::Timeout, message })
 }
 
 fn word(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -251,7 +256,8 @@ mod tests {
             LIMITS,
         )
         .await;
-        assert_eq!(cause(&outcome), Some(Cause::Timeout));
+        let Outcome::Failed(Failure { cause: Cause::Timeout, message }) = outcome else { panic!("{outcome:?}") };
+        assert!(message.contains("after 5 s") && message.contains("after 6 s"), "both limits are named: {message}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,18 @@ use tokio::time::sleep;
 
 use crate::{BoxFuture, Cancelled, Context, Executor, Failure, Job, Json, Outcome};
 
+/// What args it takes, as a JSON Schema.
+pub const SCHEMA: &str = r#"{
+  "type": "object",
+  "description": "Say either ms or seconds.",
+  "properties": {
+    "ms": {"type": ["integer", "null"], "minimum": 0},
+    "seconds": {"type": ["number", "null"], "minimum": 0}
+  },
+  "additionalProperties": false,
+  "anyOf": [{"required": ["seconds"]}, {"required": ["ms"]}]
+}"#;
+
 /// Waits as long as it is told, or until it is cancelled.
 pub struct Wait;
 

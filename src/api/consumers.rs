@@ -16,7 +16,7 @@ use spinor_consumers::{
 };
 
 use super::{
-    Answer, ApiState, Problem, clip,
+    Answer, ApiState, Problem, clip, groups,
     steer::{self, Who},
 };
 
@@ -97,6 +97,9 @@ pub struct ConsumersMarked {
     /// Who asked; absent when a wish was taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wish: Option<Wish>,
+    /// What comes of it that whoever asked should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// `GET /consumers`.
@@ -120,7 +123,8 @@ pub(super) async fn drain(
 ) -> Answer<ConsumersMarked> {
     let row = one(&state, &steer::text_of(path)?).await?;
     let wish = steer::set(&state, &Subject::Drain(row.consumer.clone()), true.into(), &who).await?;
-    Ok(Json(ConsumersMarked { consumers: vec![row.consumer], wish: Some(wish) }))
+    let note = groups::after_drain(&state, &row.group).await?;
+    Ok(Json(ConsumersMarked { consumers: vec![row.consumer], wish: Some(wish), note }))
 }
 
 /// `POST /consumers/{name}/slots`.
@@ -132,7 +136,7 @@ pub(super) async fn slots(
     let row = one(&state, &steer::text_of(path)?).await?;
     let wish =
         mark_slots(&state, Subject::Slots(row.consumer.clone()), steer::read_with("slots", body, &state)?).await?;
-    Ok(Json(ConsumersMarked { consumers: vec![row.consumer], wish }))
+    Ok(Json(ConsumersMarked { consumers: vec![row.consumer], wish, note: None }))
 }
 
 /// Sets or clears the number of slots of a consumer or a group.

@@ -286,10 +286,25 @@ async fn anew(state: &ApiState, id: Uuid, body: &[u8]) -> Result<(StatusCode, Js
     let NewReplay { kind, queue, args, by } = steer::read_text(body)?;
     kind.as_deref().map(|kind| name("kind", kind)).transpose()?;
     queue.as_deref().map(queue_name).transpose()?;
+    if let Some(args) = &args {
+        holds(state, id, kind.as_deref(), args).await?;
+    }
     let replayed = replays(state).one(id, &Edit { kind, queue, args }, &who(by)?).await?;
     is_told(state, &replayed).await;
     let answer = ReplayedJob { id: replayed.id, queue: replayed.queue, replay: replayed.replay };
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// Other args are held against the schemas of the kind that they are for.
+async fn holds(state: &ApiState, id: Uuid, kind: Option<&str>, args: &spinor_executors::Json) -> Result<(), Problem> {
+    let kind = match kind {
+        Some(kind) => kind.to_owned(),
+        None => match state.results.letter(id).await? {
+            Some((_, letter)) => letter.kind,
+            None => state.results.job(id).await?.map(|record| record.row.kind).unwrap_or_default(),
+        },
+    };
+    state.schemas.checking().check(&Job::new(&kind, "", args.clone())).await
 }
 
 /// Waits up to two seconds for the record to know it, so that who waits for the end now, or lists,

@@ -135,9 +135,17 @@ pub(super) async fn slots(
     Name(group): Name,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<ConsumersMarked> {
-    let wish =
-        consumers::mark_slots(&state, Subject::Slots(group.clone()), steer::read_with("slots", body, &state)?).await?;
-    Ok(Json(ConsumersMarked { consumers: members(&state, &group).await?, wish }))
+    let new = steer::read_with("slots", body, &state)?;
+    let consumers = members(&state, &group).await?;
+    if consumers.is_empty() && group != state.config.consumer.group {
+        let known: Vec<String> = rows(&state).await?.into_iter().map(|row| row.group).collect();
+        if !known.contains(&group) {
+            let detail = format!("no such consumer: no group `{group}` is known");
+            return Err(Problem { known, ..Problem::not_found(detail) });
+        }
+    }
+    let wish = consumers::mark_slots(&state, Subject::Slots(group), new).await?;
+    Ok(Json(ConsumersMarked { consumers, wish, note: None }))
 }
 
 /// `POST /groups/{name}/drain`: all that are alive now; those that start later are not meant.
@@ -151,7 +159,24 @@ pub(super) async fn drain(State(state): State<ApiState>, Name(group): Name, who:
         let known = rows(&state).await?.into_iter().map(|row| row.group).collect();
         return Err(steer::no_such(format!("no consumer of the group `{group}` is alive"), known));
     }
-    Ok(Json(ConsumersMarked { consumers, wish }))
+    let note = after_drain(&state, &group).await?;
+    Ok(Json(ConsumersMarked { consumers, wish, note }))
+}
+
+/// What a drain leaves of a group, where that is not what it was: who asked for a number gets others,
+/// and else nobody is started.
+pub(super) async fn after_drain(state: &ApiState, group: &str) -> Result<Option<String>, Problem> {
+    if let Some(wanted @ 1..) = state.marks.number(&[Subject::Replicas(group.to_owned())]) {
+        return Ok(Some(format!("{wanted} are wanted in the group `{group}`: another one is started in its place")));
+    }
+    let left = consumers::rows(state).await?;
+    let left = left.iter().filter(|row| row.group == group && !row.draining && !row.is_silent()).count();
+    Ok((left == 0).then(|| {
+        format!(
+            "no consumer of the group `{group}` is left then, and its jobs wait: `spinor consumers scale {group} \
+             --replicas 1` has one started, now and whenever one ends; so does a restart of `spinor up`"
+        )
+    }))
 }
 
 async fn members(state: &ApiState, group: &str) -> Result<Vec<String>, Problem> {

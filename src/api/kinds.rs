@@ -17,7 +17,7 @@ use spinor_executors::{RetryPolicy, Timeout};
 
 use super::{
     Answer, ApiState, Problem, clip,
-    schemas::{Told, told},
+    schemas::{self, Told, told},
     steer,
 };
 use crate::config::Config;
@@ -177,6 +177,7 @@ async fn rows(state: &ApiState) -> Result<Vec<KindRow>, Problem> {
     let sorted = |names: Vec<String>| names.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     let rows = rows.into_iter().map(|(kind, row)| KindRow {
         limits: KindLimits::of(&state.config, &kind),
+        schema: row.schema.or_else(|| schemas::builtin(&kind)),
         consumers: sorted(row.consumers),
         groups: sorted(row.groups),
         versions: sorted(row.versions),

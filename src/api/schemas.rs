@@ -2,7 +2,8 @@
 //!
 //! Owns the compiled schemas, and whose word counts: args are refused only when every version that is
 //! alive refuses them, as far as is known here. A kind without a schema costs one look. A schema that
-//! makes no sense checks nothing, and is told once. Refuses to fetch anything: a schema that refers to
+//! makes no sense checks nothing, and is told once. Of a kind that comes with Spinor this version's own
+//! schema counts, unless another version serves it. Refuses to fetch anything: a schema that refers to
 //! another document makes no sense here.
 
 mod check;
@@ -22,7 +23,7 @@ use spinor_consumers::{
     next::{Member, NewRun, inputs},
     state::{Kind, Subject},
 };
-use spinor_executors::{Job, Json};
+use spinor_executors::{BUILTIN_KINDS, Job, Json, builtin_schema};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -35,16 +36,21 @@ const LARGEST: usize = 1024 * 1024;
 /// Who is alive is asked again after this.
 const FRESH: Duration = Duration::from_secs(2);
 
+/// Whose schemas those of the kinds that come with Spinor are.
+const OWN: &str = env!("CARGO_PKG_VERSION");
+
 /// The schemas that are known, compiled.
 #[derive(Default)]
 pub struct Schemas {
     marks: Arc<Marks>,
     state: StateCell,
     known: Mutex<Known>,
+    /// Of the kinds that come with Spinor.
+    builtin: HashMap<&'static str, Arc<[Form]>>,
     alive: tokio::sync::Mutex<Option<(Instant, Option<Alive>)>>,
 }
 
-/// By kind, which schemas the consumers that are alive told.
+/// By kind, which schemas the consumers that are alive told. Who told none may take anything: [`Uuid::nil`].
 type Alive = Arc<HashMap<String, HashSet<Uuid>>>;
 
 #[derive(Default)]
@@ -73,7 +79,8 @@ struct Refused {
 impl Schemas {
     /// Those that these marks tell; State says who is alive.
     pub fn new(marks: Arc<Marks>, state: StateCell) -> Self {
-        Self { marks, state, ..Self::default() }
+        let kinds = BUILTIN_KINDS.into_iter().filter_map(|kind| Some((kind, builtin_form(kind)?)));
+        Self { marks, state, builtin: kinds.collect(), ..Self::default() }
     }
 
     /// Checks jobs one after the other; those that are alike cost one check.
@@ -112,6 +119,11 @@ impl Schemas {
         if counts { Err(refused.problem) } else { Ok(()) }
     }
 
+    /// Refuses args that no schema that was ever told allows, whoever is alive.
+    pub fn check_told(&self, job: &Job) -> Result<(), Problem> {
+        self.refused(job).filter(|refused| refused.by_all).map_or(Ok(()), |refused| Err(refused.problem))
+    }
+
     fn refused(&self, job: &Job) -> Option<Refused> {
         let forms = self.forms(&job.kind)?;
         if job.args.bytes().len() > LARGEST {
@@ -131,6 +143,9 @@ impl Schemas {
 
     /// The schemas of a kind, what was told last first; nothing if none refuses anything.
     fn forms(&self, kind: &str) -> Option<Arc<[Form]>> {
+        if let Some(own) = self.builtin.get(kind) {
+            return Some(Arc::clone(own));
+        }
         self.refresh();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.kinds.get(kind).map(Arc::clone)
@@ -164,13 +179,28 @@ impl Schemas {
             let told = present.beat.forms.iter();
             // Who serves a kind and told nothing of it takes any args.
             let kinds = present.beat.kinds.iter().filter(|kind| !told.clone().any(|(of, _)| of == *kind));
-            let silent = kinds.map(|kind| (kind, Uuid::nil()));
+            let own = |kind: &str| present.beat.version == OWN && self.builtin.contains_key(kind);
+            let silent = kinds.map(|kind| (kind, if own(kind) { builtin_id(kind) } else { Uuid::nil() }));
             for (kind, form) in told.clone().map(|(kind, form)| (kind, *form)).chain(silent) {
                 found.entry(kind.clone()).or_default().insert(form);
             }
         }
         Some(Arc::new(found))
     }
+}
+
+/// The schema of a kind that comes with Spinor, for people.
+pub(super) fn builtin(kind: &str) -> Option<Value> {
+    builtin_schema(kind).and_then(|text| serde_json::from_str(text).ok())
+}
+
+fn builtin_form(kind: &str) -> Option<Arc<[Form]>> {
+    let schema = compile::schema(&builtin(kind)?).ok()?;
+    Some(Arc::new([Form { id: builtin_id(kind), schema: Some(Arc::new(schema)) }]))
+}
+
+fn builtin_id(kind: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("spinor {OWN} {kind}").as_bytes())
 }
 
 /// What a program told of a kind.

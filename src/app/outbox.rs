@@ -8,7 +8,10 @@ use uuid::Uuid;
 
 use super::consumers;
 use crate::{
-    api::new_job::{self, Checked},
+    api::{
+        Schemas,
+        new_job::{self, Checked},
+    },
     config::{Config, Journal, OutboxDatabase},
 };
 
@@ -32,7 +35,12 @@ pub fn settings(config: &Config) -> Vec<OutboxSettings> {
 }
 
 /// Reads rows as jobs.
-pub struct FromRows(pub Arc<Config>);
+pub struct FromRows {
+    /// Whose queues they are for.
+    pub config: Arc<Config>,
+    /// What args their kinds take.
+    pub schemas: Arc<Schemas>,
+}
 
 impl ReadRow for FromRows {
     fn read(&self, id: Uuid, job: &[u8], age: Duration) -> Result<Order, String> {
@@ -54,7 +62,9 @@ impl ReadRow for FromRows {
                     .to_owned(),
             );
         }
-        let journaled = self.0.queue(&job.queue).journal == Journal::Full;
+        // Whoever wrote it hears nothing, so what any version takes is taken.
+        self.schemas.check_told(&job).map_err(|problem| problem.told("job"))?;
+        let journaled = self.config.queue(&job.queue).journal == Journal::Full;
         Ok(Order { job, delay: delay.map(|delay| delay.saturating_sub(age)), journaled })
     }
 }
@@ -67,14 +77,16 @@ mod tests {
     use spinor_consumers::outbox::ReadRow;
     use uuid::Uuid;
 
-    use super::FromRows;
+    use super::{FromRows, Schemas};
     use crate::config::Ask;
 
     #[test]
     fn a_row_is_read_as_the_api_reads_a_job_and_its_times_count_from_when_it_was_written() {
         let flags = vec![("data", "/tmp/none".to_owned(), "--data")];
         let config = Ask { flags, ..Ask::default() }.load().expect("the defaults are right").config;
-        let (rows, id, age) = (FromRows(Arc::new(config)), Uuid::now_v7(), Duration::from_secs(60));
+        let schemas = Arc::new(Schemas::new(Arc::default(), Arc::default()));
+        let rows = FromRows { config: Arc::new(config), schemas };
+        let (id, age) = (Uuid::now_v7(), Duration::from_secs(60));
         let read = |text: &str| rows.read(id, text.as_bytes(), age);
         let order = read(r#"{"kind":"a","delay":"90s","expires":"1m","args":{"x": 1.0}}"#).expect("a job");
         assert_eq!((order.job.id, order.job.args.text(), order.journaled), (id, r#"{"x": 1.0}"#, true));
@@ -90,6 +102,7 @@ mod tests {
             (r#"{"kind":"a","unique":{"key":"k"}}"#, "unique: "),
             (r#"{"kind":"a","knid":1}"#, "knid: "),
             (r#"{"kind":"a","in":"3d"}"#, "at: "),
+            (r#"{"kind":"command","args":{"argv":["true",1]}}"#, "args.argv[1]: "),
         ] {
             let why = read(row).map(|_| ()).expect_err(row);
             assert!(why.starts_with(word), "{row}: {why}");

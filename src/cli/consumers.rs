@@ -153,7 +153,8 @@ fn marked_text(marked: &ConsumersMarked, what: &str) -> String {
     if marked.consumers.is_empty() {
         return "noted; no consumer is alive that it concerns now\n".to_owned();
     }
-    marked.consumers.iter().map(|consumer| clean(&format!("{consumer} {what}")) + "\n").collect()
+    let lines = marked.consumers.iter().map(|consumer| format!("{consumer} {what}"));
+    lines.chain(marked.note.clone()).map(|line| clean(&line) + "\n").collect()
 }
 
 fn scale_text(row: &GroupRow) -> String {

@@ -248,7 +248,6 @@ fn record_text(record: &DeadRecord) -> String {
     line("version", &letter.version);
     line("is a job", if record.is_job { "yes" } else { "no" });
     for (name, value) in &record.properties.headers {
-        let value = serde_json::to_string(value).unwrap_or_default();
         line("header", &format!("{name} = {value}"));
     }
     let body: String = record.body.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();

@@ -156,6 +156,10 @@ impl Failures {
 impl Replay {
     async fn run(self, client: &Client, output: Output) -> Result<u8, Failure> {
         let Self { choice: Choice { kind, queue, state, since, until }, fingerprint, all, rate, dry_run } = self;
+        let named = kind.is_some() || queue.is_some() || fingerprint.is_some() || since.is_some() || until.is_some();
+        if !named && state.is_empty() && !all {
+            return Err(Failure::usage("name some by a flag such as --fingerprint, --kind or --since, or say --all"));
+        }
         let by = Why::default().asked().by;
         let new = NewReplays { kind, queue, fingerprint, states: state, since, until, all, rate, by, dry_run };
         if dry_run {

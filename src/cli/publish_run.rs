@@ -69,16 +69,13 @@ impl PublishRun {
         let submitted = told(client, client.publish_run(&new)).await?;
         let mut published = PublishedRun { run: submitted.run, ended: None };
         if self.wait {
-            published.ended = Some(self.ended(client, submitted.run).await?);
+            published.ended = Some(ended(client, submitted.run, 0, self.timeout).await?);
         }
         output.value(&published, |published| match &published.ended {
             None => published.run.to_string(),
-            Some(row) => {
-                let how = if row.succeeded == Some(true) { "succeeded" } else { "failed" };
-                format!("run {} {how}; `spinor runs show {}` lists its members", row.id, row.id)
-            }
+            Some(row) => end_text(row),
         })?;
-        Ok(if published.ended.is_none_or(|row| row.succeeded == Some(true)) { DONE } else { FAILED })
+        Ok(published.ended.as_ref().map_or(DONE, code_of))
     }
 
     fn read(&self) -> Result<new_run::NewJobRun, Failure> {
@@ -95,29 +92,46 @@ impl PublishRun {
             serde_saphyr::from_str(&text).map_err(|error| Failure::usage(format!("{place}: {error}")))?;
         new_run::read(tree.to_string().as_bytes()).map_err(wrong)
     }
+}
 
-    async fn ended(&self, client: &Client, run: Uuid) -> Result<RunRow, Failure> {
-        let end = self.timeout.map(|timeout| Instant::now() + timeout);
-        let mut pause = Duration::from_millis(50);
-        loop {
-            match client.run(run).await {
-                Ok(record) if record.row.ended.is_some() => return Ok(record.row),
-                Ok(_) => {}
-                // Not on record yet, or the record does not answer: it is looked for again.
-                Err(ClientError::Refused(problem)) if matches!(problem.status, 404 | 503) => {}
-                Err(error) => {
-                    return Err(Failure::unreachable(format!(
-                        "run {run} was accepted, but how it went is not known: {error}"
-                    )));
-                }
-            }
-            if end.is_some_and(|end| Instant::now() >= end) {
+/// How it went, in a line.
+pub(super) fn end_text(row: &RunRow) -> String {
+    let how = if row.succeeded == Some(true) { "succeeded" } else { "failed" };
+    format!("run {} {how}; `spinor runs show {}` lists its members", row.id, row.id)
+}
+
+/// What a wait for its end exits with.
+pub(super) fn code_of(row: &RunRow) -> u8 {
+    if row.succeeded == Some(true) { DONE } else { FAILED }
+}
+
+/// The run once it has ended, in this replay or a later one.
+pub(super) async fn ended(
+    client: &Client,
+    run: Uuid,
+    replay: u32,
+    timeout: Option<Duration>,
+) -> Result<RunRow, Failure> {
+    let end = timeout.map(|timeout| Instant::now() + timeout);
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match client.run(run).await {
+            Ok(record) if record.row.replay >= replay && record.row.ended.is_some() => return Ok(record.row),
+            Ok(_) => {}
+            // Not on record yet, or the record does not answer: it is looked for again.
+            Err(ClientError::Refused(problem)) if matches!(problem.status, 404 | 503) => {}
+            Err(error) => {
                 return Err(Failure::unreachable(format!(
-                    "run {run} has not ended in time and goes on; `spinor runs show {run}` tells more"
+                    "run {run} was accepted, but how it went is not known: {error}"
                 )));
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(2));
         }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            return Err(Failure::unreachable(format!(
+                "run {run} has not ended in time and goes on; `spinor runs show {run}` tells more"
+            )));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
     }
 }

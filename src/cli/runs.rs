@@ -1,6 +1,6 @@
 //! `spinor runs`: list, show, analyze, retry; publish and cancel are in files of their own.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
 use clap::{Args, Subcommand};
 use spinor_consumers::results::{JobRow, Page, RunRecord, RunRow};
@@ -13,12 +13,13 @@ use super::{
     jobs::id_of,
     output::Output,
     pages::{Which, more},
-    publish_run::PublishRun,
+    publish::{duration, note},
+    publish_run::{PublishRun, code_of, end_text, ended},
     steer::Why,
     table::{Table, clean, maybe, moment},
 };
 use crate::{
-    client::StepQuery,
+    client::{Client, StepQuery},
     orchestrations::{
         analysis::{Analysis, analyse},
         jobs_analysis::{JobAnalysis, of_jobs},
@@ -67,14 +68,35 @@ pub struct One {
 /// Flags of `runs retry`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  spinor runs retry 0198f1d2-0000-7000-8000-000000000000\n  spinor runs retry 0198f1d2-0000-7000-8000-000000000000 --why 'the disk has room again'"
+    after_help = "Examples:\n  spinor runs retry 0198f1d2-0000-7000-8000-000000000000\n  spinor runs retry 0198f1d2-0000-7000-8000-000000000000 --wait --why 'the disk has room again'"
 )]
 pub struct Retry {
     /// Its id
     #[arg(value_parser = id_of)]
     id: Uuid,
+    /// Wait for the end; 0 = every member succeeded
+    #[arg(long)]
+    wait: bool,
+    /// Wait no longer than this
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration)]
+    timeout: Option<Duration>,
     #[command(flatten)]
     why: Why,
+}
+
+impl Retry {
+    async fn run(self, client: &Client, output: Output) -> Result<u8, Failure> {
+        let Self { id, wait, timeout, why } = self;
+        let retried = client.retry_run(id, &why.asked()).await?;
+        let text = format!("run {} goes on; this is its replay {}", retried.run, retried.replay);
+        if !wait {
+            return output.value(&retried, |_| text);
+        }
+        note(&text);
+        let row = ended(client, id, retried.replay, timeout).await?;
+        output.value(&row, end_text)?;
+        Ok(code_of(&row))
+    }
 }
 
 impl Runs {
@@ -83,9 +105,7 @@ impl Runs {
         match self {
             Self::Cancel(cancel) => cancel.run(global, output).await,
             Self::Publish(publish) => publish.run(&client, output).await,
-            Self::Retry(Retry { id, why }) => output.value(&client.retry_run(id, &why.asked()).await?, |retried| {
-                format!("run {} goes on; this is its replay {}", retried.run, retried.replay)
-            }),
+            Self::Retry(retry) => retry.run(&client, output).await,
             Self::Ls(Ls { page: Which { limit, cursor } }) => {
                 output.value(&client.runs(limit, cursor.as_deref()).await?, list_text)
             }

@@ -74,6 +74,8 @@ async fn rubbish_is_read_mended_and_becomes_a_job_or_the_refusal_names_what_is_m
     let nowhere = NewReplay { queue: Some("nowhere".into()), ..with(r#"{"argv":["true"]}"#) };
     let problem = refused(client.replay_dead(torn, &nowhere).await);
     assert!(problem.field.as_deref() == Some("queue") && problem.known == ["default"], "{problem:?}");
+    let problem = refused(client.replay_dead(torn, &with(r#"{"argv":"true"}"#)).await);
+    assert_eq!((problem.status, problem.field.as_deref()), (422, Some("args.argv")), "{problem:?}");
     client.replay_dead(torn, &with(r#"{"argv":["true"]}"#)).await.unwrap();
     ended(&client, torn, "succeeded", 1).await;
     spinor.run(&["dead", "replay", &nameless.to_string(), "--kind", "noop", "--wait"]).await.expect_success();

@@ -70,6 +70,35 @@ async fn a_message_of_high_priority_on_the_normal_queue_runs_and_its_retry_takes
     remove(&url, &prefix).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_that_make_a_lane_at_once_lose_no_connection() {
+    let (url, prefix) = (rabbitmq_url(), prefix());
+    // Two brokers share nothing here, as two processes.
+    let brokers = [connect(&url, &prefix).await, connect(&url, &prefix).await];
+    for round in 0..4 {
+        let queue = format!("q{round}");
+        brokers[0].declare(&[own(&queue)]).await.expect("declare");
+        brokers[1].declare(&[own(&queue)]).await.expect("declare");
+        let mut links = [brokers[0].link(), brokers[1].link()];
+        links.iter_mut().for_each(|link| drop(link.borrow_and_update()));
+        let mut first = brokers[0].consume(&work(&queue), 5).await.expect("consume");
+        let publish = |broker: usize, priority: u8| {
+            let message = urgent(broker, priority);
+            brokers[broker].publish(vec![must(work(&queue), message)])
+        };
+        let sent = tokio::join!(publish(0, 9), publish(1, 9), publish(0, 1), publish(1, 1));
+        assert!([sent.0, sent.1, sent.2, sent.3].concat().iter().all(Result::is_ok));
+        for _ in 0..4 {
+            next_id(&brokers[0], &mut first).await;
+        }
+        assert!(links.iter().all(|link| !link.has_changed().expect("it lives")), "a connection was lost");
+    }
+    for broker in brokers {
+        broker.close().await;
+    }
+    remove(&url, &prefix).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_is_held_goes_home_to_its_lane() {
     let (url, prefix) = (rabbitmq_url(), prefix());

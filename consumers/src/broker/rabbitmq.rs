@@ -18,6 +18,7 @@ mod intake;
 mod lane;
 mod lanes;
 mod link;
+mod making;
 mod names;
 mod parcels;
 mod priorities;
@@ -42,6 +43,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 use self::{
     connection::{State, Supervised},
@@ -84,6 +86,8 @@ struct Inner {
     eventing: watch::Receiver<State>,
     link: watch::Receiver<Link>,
     flights: mpsc::Sender<Flight>,
+    /// The lanes of held queues.
+    holding: Mutex<Vec<(Uuid, mpsc::Sender<Flight>)>>,
     sink: Sink,
     pack_size: parcels::PackSize,
     /// Work queues this process declared or met, by short name.
@@ -137,6 +141,7 @@ impl RabbitMq {
             consuming,
             eventing,
             flights,
+            holding: Mutex::default(),
             sink: Sink::default(),
             pack_size: parcels::PackSize::default(),
             known: Mutex::default(),
@@ -201,7 +206,7 @@ impl Inner {
                 Err(error) => results.push(Some(Err(error))),
             }
         }
-        let mut sent = self.fly(parcels).await.into_iter();
+        let mut sent = self.fly(parcels, one_holder(batch)).await.into_iter();
         let sent = results.into_iter().map(|result| {
             result.or_else(|| sent.next()).unwrap_or_else(|| Err(PublishError::Unconfirmed(String::new())))
         });
@@ -431,6 +436,16 @@ impl Broker for RabbitMq {
         }
         self.0.sink.unanswered()
     }
+}
+
+/// The holder that all of these go to.
+fn one_holder(batch: &[Outgoing]) -> Option<Uuid> {
+    let holder = |one: &Outgoing| match one.to {
+        Address::Held { holder, .. } => Some(holder),
+        _ => None,
+    };
+    let first = batch.first().and_then(holder)?;
+    batch.iter().all(|one| holder(one) == Some(first)).then_some(first)
 }
 
 fn queue_of(to: &Address) -> String {

@@ -3,7 +3,10 @@
 //!
 //! To hold is: publish the copy, receive it, let the old delivery go. Owns that queue's
 //! subscription, made when first needed, and the one place for a job that must start alone.
-//! Refuses to judge a job: that is `past`'s, and the slot's.
+//! A queue that gives no answer is left for a new one (`places`). Refuses to judge a job: that is
+//! `past`'s, and the slot's.
+
+mod places;
 
 use std::{
     collections::HashMap,
@@ -16,17 +19,20 @@ use spinor_executors::{
     pool::{AttemptKey, Running},
 };
 use tokio::{
-    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Duration, Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use uuid::Uuid;
 
-use super::intake::{Intake, give_back};
+use super::{
+    holders::Holders,
+    intake::{Intake, give_back},
+};
 use crate::{
-    broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Subscription},
+    broker::{Address, AnyBroker, Broker, Delivery, Link, Outgoing, Subscription},
     message::{self, Message, Past, header},
 };
+use places::{Place, Places};
 
 /// A copy that is not here by then is not waited for.
 pub const ARRIVE: Duration = Duration::from_secs(5);
@@ -35,45 +41,52 @@ const QUICK: Duration = Duration::from_secs(1);
 /// At most so many copies are in hand.
 const CREDIT: u32 = 5000;
 
+/// Why a copy did not come.
+enum Failed {
+    /// Its queue gave no answer; there is a new one.
+    Silent,
+    /// Whatever it is, it may be over later.
+    NotNow,
+}
+
 /// What this consumer holds.
 pub struct Holding {
     /// Which consumer this is, until its process ends.
-    pub boot: Uuid,
+    pub holders: Arc<Holders>,
     /// Its name.
     name: String,
     broker: AnyBroker,
     running: Arc<Running<Delivery>>,
     intake: Arc<Intake>,
     awaited: Mutex<HashMap<AttemptKey, oneshot::Sender<Delivery>>>,
-    open: OnceCell<()>,
+    places: Places,
     alone: Arc<Semaphore>,
     alone_since: Mutex<Instant>,
-    /// The subscription's task; it outlives the intake.
+    /// The subscriptions' tasks; they outlive the intake.
     tasks: TaskTracker,
-    stop: CancellationToken,
 }
 
 impl Holding {
     /// Nothing is held yet, and no queue is made.
     pub fn new(
-        (boot, name): (Uuid, String),
+        name: String,
         broker: AnyBroker,
         running: Arc<Running<Delivery>>,
         intake: Arc<Intake>,
         (tasks, stop): (TaskTracker, CancellationToken),
     ) -> Self {
+        let holders = Arc::clone(intake.holders());
         Self {
-            boot,
+            places: Places::new(Arc::clone(&holders), stop),
+            holders,
             name,
             broker,
             running,
             intake,
             awaited: Mutex::default(),
-            open: OnceCell::new(),
             alone: Arc::new(Semaphore::new(1)),
             alone_since: Mutex::new(Instant::now()),
             tasks,
-            stop,
         }
     }
 
@@ -101,12 +114,16 @@ impl Holding {
         if !self.broker.in_hand(&delivery.tag) {
             return delivery;
         }
-        match self.fetch(key, &delivery.queue, copy).await {
-            Some(newer) => {
+        let mut newer = self.fetch(key, &delivery.queue, copy.clone()).await;
+        if matches!(newer, Err(Failed::Silent)) {
+            newer = self.fetch(key, &delivery.queue, copy).await;
+        }
+        match newer {
+            Ok(newer) => {
                 self.broker.let_go(delivery).await;
                 newer
             }
-            None => delivery,
+            Err(_) => delivery,
         }
     }
 
@@ -116,7 +133,7 @@ impl Holding {
         if !self.running.look(&key, |delivery| self.broker.in_hand(&delivery.tag)).unwrap_or(false) {
             return false;
         }
-        let Some(newer) = self.fetch(key, queue, copy).await else { return false };
+        let Ok(newer) = self.fetch(key, queue, copy).await else { return false };
         self.take(newer);
         tracing::debug!(job = %key.0, "A running job is held anew.");
         true
@@ -129,7 +146,7 @@ impl Holding {
         if claimed {
             headers.insert(header::CLAIM.to_owned(), HeaderValue::Bool(true));
         }
-        Past { holder: Some(self.boot), held_by: Some(self.name.clone()), ..past.clone() }.write(headers);
+        Past { holder: Some(self.holders.current()), held_by: Some(self.name.clone()), ..past.clone() }.write(headers);
         copy
     }
 
@@ -144,47 +161,50 @@ impl Holding {
         self.running.look(key, |delivery| self.broker.starting(delivery, past));
     }
 
-    async fn fetch(self: &Arc<Self>, key: AttemptKey, queue: &str, copy: Message) -> Option<Delivery> {
+    async fn fetch(self: &Arc<Self>, key: AttemptKey, queue: &str, copy: Message) -> Result<Delivery, Failed> {
+        let (place, began) = (self.places.current(), Instant::now());
         let (send, mut arrived) = oneshot::channel();
         let publish = async {
-            self.open.get_or_try_init(|| self.subscribe()).await.map_err(|error| error.to_string())?;
+            place.open.get_or_try_init(|| self.subscribe(&place)).await.map_err(|error| error.to_string())?;
             self.awaited().insert(key, send);
-            let to = Address::Held { holder: self.boot, queue: queue.to_owned() };
+            let to = Address::Held { holder: place.holder, queue: queue.to_owned() };
             let sent = self.broker.publish(vec![Outgoing { to, message: copy, must: true }]).await;
             sent.into_iter().collect::<Result<(), _>>().map_err(|error| error.to_string())?;
             (&mut arrived).await.map_err(|error| error.to_string())
         };
         let ended = timeout(ARRIVE, publish).await;
         self.awaited().remove(&key);
-        let why = match ended {
-            Ok(Ok(delivery)) => return Some(delivery),
-            Ok(Err(why)) => why,
-            Err(_) => "it did not come back in time".to_owned(),
+        let (why, silent) = match ended {
+            Ok(Ok(delivery)) => return Ok(delivery),
+            Ok(Err(why)) => (why, false),
+            Err(_) => ("it did not come back in time".to_owned(), true),
         };
         // It may have come between the end of the wait and the look away.
         arrived.close();
         if let Ok(delivery) = arrived.try_recv() {
-            return Some(delivery);
+            return Ok(delivery);
         }
         tracing::warn!(job = %key.0, why, "A job could not be held; it is tried again while it runs.");
-        None
+        let up = matches!(*self.broker.link().borrow(), Link::Up);
+        Err(if silent && up && self.places.leave(&place, began) { Failed::Silent } else { Failed::NotNow })
     }
 
-    async fn subscribe(self: &Arc<Self>) -> Result<(), crate::broker::BrokerError> {
-        let from = Address::Held { holder: self.boot, queue: String::new() };
+    async fn subscribe(self: &Arc<Self>, place: &Arc<Place>) -> Result<(), crate::broker::BrokerError> {
+        let from = Address::Held { holder: place.holder, queue: String::new() };
         let subscription = self.broker.consume(&from, CREDIT).await?;
-        self.tasks.spawn(Arc::clone(self).receive(subscription));
+        self.tasks.spawn(Arc::clone(self).receive(subscription, Arc::clone(place)));
         Ok(())
     }
 
     /// Hands each copy to whoever waits for it, or to the execution it is of.
-    async fn receive(self: Arc<Self>, mut subscription: Subscription) {
+    async fn receive(self: Arc<Self>, mut subscription: Subscription, place: Arc<Place>) {
         loop {
             let delivery = tokio::select! {
                 delivery = subscription.next() => delivery,
-                () = self.stop.cancelled() => break,
+                () = place.stop.cancelled() => break,
             };
             let Some(delivery) = delivery else { return };
+            place.answers();
             match message::decode(&delivery.message, &delivery.queue, None, Timestamp::now()) {
                 Ok(decoded) => {
                     let job = decoded.job;
@@ -196,7 +216,7 @@ impl Holding {
         }
         if subscription.cancel().await.is_ok() {
             while let Some(delivery) = subscription.next().await {
-                give_back(&self.broker, self.boot, delivery);
+                give_back(&self.broker, &self.holders, delivery);
             }
         }
     }

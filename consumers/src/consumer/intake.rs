@@ -19,7 +19,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::credit::{BOUND, Speed, worth_changing};
+use super::{
+    credit::{BOUND, Speed, worth_changing},
+    holders::Holders,
+};
 use crate::{
     broker::{
         Address, AnyBroker, Broker, BrokerError, Delivery, Outgoing, QueueSpec, Settlement, Subscription, Verdict,
@@ -40,7 +43,7 @@ pub struct Intake {
     slots: AtomicUsize,
     started: AtomicUsize,
     busy: AtomicUsize,
-    boot: Uuid,
+    holders: Arc<Holders>,
     running: Arc<Running<Delivery>>,
     line: Mutex<Line>,
     wake: Notify,
@@ -68,7 +71,7 @@ impl Intake {
             slots: AtomicUsize::new(slots),
             started: AtomicUsize::new(slots),
             busy: AtomicUsize::new(0),
-            boot,
+            holders: Arc::new(Holders::new(boot)),
             running,
             line: Mutex::new(Line { waiting: VecDeque::new(), closed: false, paused: HashSet::new() }),
             ended: CancellationToken::new(),
@@ -79,6 +82,11 @@ impl Intake {
             full: AtomicBool::new(false),
             moved: Notify::new(),
         }
+    }
+
+    /// The names under which this consumer holds jobs.
+    pub fn holders(&self) -> &Arc<Holders> {
+        &self.holders
     }
 
     /// So many deliveries wait elsewhere now.
@@ -192,7 +200,7 @@ impl Intake {
         line.paused = paused;
         drop(line);
         let left: VecDeque<(Instant, Delivery)> = left;
-        left.into_iter().for_each(|(_, delivery)| give_back(broker, self.boot, delivery));
+        left.into_iter().for_each(|(_, delivery)| give_back(broker, &self.holders, delivery));
         self.moved.notify_waiters();
     }
 
@@ -239,7 +247,7 @@ impl Intake {
         self.ended.cancel();
         self.wake.notify_one();
         for (_, delivery) in left {
-            give_back(broker, self.boot, delivery);
+            give_back(broker, &self.holders, delivery);
         }
     }
 
@@ -255,7 +263,7 @@ impl Intake {
         let mut line = self.lock();
         if line.closed {
             drop(line);
-            arrivals.drain(..).for_each(|delivery| give_back(broker, self.boot, delivery));
+            arrivals.drain(..).for_each(|delivery| give_back(broker, &self.holders, delivery));
             return;
         }
         let paused = if line.paused.is_empty() {
@@ -267,7 +275,7 @@ impl Intake {
         let now = Instant::now();
         line.waiting.extend(arrivals.drain(..).map(|delivery| (now, delivery)));
         drop(line);
-        paused.into_iter().for_each(|delivery| give_back(broker, self.boot, delivery));
+        paused.into_iter().for_each(|delivery| give_back(broker, &self.holders, delivery));
         self.wake.notify_one();
     }
 
@@ -302,7 +310,7 @@ impl Intake {
         }
         for (_, delivery) in stale {
             tracing::debug!(queue = %delivery.queue, "Handed back: no slot came free in time.");
-            give_back(broker, self.boot, delivery);
+            give_back(broker, &self.holders, delivery);
         }
     }
 
@@ -317,10 +325,10 @@ impl Intake {
 
 /// Gives a delivery back to its queue without penalty. What this consumer holds itself goes home
 /// as a message of its own, without a holder: nobody shall ask, or charge, one that left in peace.
-pub fn give_back(broker: &AnyBroker, boot: Uuid, delivery: Delivery) {
+pub fn give_back(broker: &AnyBroker, holders: &Holders, delivery: Delivery) {
     let mut past = Past::of(&delivery.message.properties);
     let mut settlement = Settlement { verdict: Verdict::HandBack, ..Settlement::default() };
-    if past.holder.take() == Some(boot) {
+    if past.holder.take().is_some_and(|holder| holders.has(holder)) {
         let mut message = delivery.message.clone();
         past.write(&mut message.properties.headers);
         message.properties.headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
@@ -392,7 +400,7 @@ impl Forwarder {
         let left = async {
             if self.subscription.cancel().await.is_ok() {
                 while let Some(delivery) = self.subscription.next().await {
-                    give_back(&self.broker, self.intake.boot, delivery);
+                    give_back(&self.broker, &self.intake.holders, delivery);
                 }
             }
         };

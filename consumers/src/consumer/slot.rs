@@ -118,7 +118,7 @@ impl Slots {
         permits: Arc<Permits>,
         background: &Background,
     ) -> Self {
-        let who = (consumer.boot, consumer.settings.origin.consumer.clone());
+        let who = consumer.settings.origin.consumer.clone();
         let holding =
             Holding::new(who, consumer.broker.clone(), Arc::clone(&running), Arc::clone(&intake), background.clone());
         Self {
@@ -315,7 +315,7 @@ impl Slots {
             tracing::warn!(job = %job.id, attempt = job.attempt, "Two of one attempt came here at once; one of them runs.");
             // The one that runs may have lost its link, and this be what came again: it answers for both.
             if let Some(ended) = self.intake.unless_running(&self.broker, copy) {
-                give_back(&self.broker, self.holding.boot, ended);
+                give_back(&self.broker, &self.holding.holders, ended);
             }
             return;
         }
@@ -350,7 +350,7 @@ impl Slots {
         let outcome = self.put_drafts_away(&context, outcome).await;
         let Some(delivery) = self.running.end(&key) else { return };
         if is_cut_by_drain(&context, &outcome) {
-            return give_back(&self.broker, self.holding.boot, delivery);
+            return give_back(&self.broker, &self.holding.holders, delivery);
         }
         let mut report = self.blank(&job, journaled, execution, now);
         report.maybe_rerun = maybe_rerun;
@@ -365,7 +365,7 @@ impl Slots {
     /// An execution was dropped: its job goes back, charged with nothing.
     fn give_up(&self, key: AttemptKey) {
         if let Some(delivery) = self.running.end(&key) {
-            give_back(&self.broker, self.holding.boot, delivery);
+            give_back(&self.broker, &self.holding.holders, delivery);
         }
     }
 

@@ -21,12 +21,13 @@ LONGEST_DETAIL = 64 << 10
 Outcome = Dict[str, Any]
 
 
-def attempt(job: Optional[Job[Any]], kind: str, args: Any, call: Callable[[Job[Any], Dict[str, Any]], Any]) -> Outcome:
+def attempt(job: Optional[Job[Any]], kind: str, args: Any, call: Callable[[Job[Any], Dict[str, Any]], Any],
+            of_celery: bool = False) -> Outcome:
     """The outcome of one execution, as the fields of a `result` frame."""
     if job is None:
         return {"outcome": "failed", "cause": "error", "message": f"this program has no job of the kind `{clean(kind)}`"}
     try:
-        values = job.parameters.read(args)
+        values = job.parameters.read(args, of_celery)
     except ArgsError as error:
         return {"outcome": "failed", "cause": "args", "message": message_of(str(error))}
     except Exception as error:  # A dataclass of the user's may refuse its values.

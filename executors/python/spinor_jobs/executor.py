@@ -72,7 +72,7 @@ class Executor:
         publishing.of_process = _WithSettle(self._link, job)
         self._link.job_starts()
         try:
-            outcome = attempt(jobs.get(job.kind), job.kind, job.args, self._call)
+            outcome = attempt(jobs.get(job.kind), job.kind, job.args, self._call, job.of_celery)
         except Cancelled as cut:
             outcome = {"outcome": "failed", "cause": "error", "message": f"cancelled: {cut}"}
         finally:

@@ -136,15 +136,20 @@ class Parameters:
         schema = _schema(self._fields, self._more)
         return schema if "required" in schema else {**schema, "type": ["object", "null"]}
 
-    def read(self, args: Any) -> Dict[str, Any]:
+    def read(self, args: Any, of_celery: bool = False) -> Dict[str, Any]:
         """The keyword arguments that these args are; `ArgsError` names what does not fit."""
-        if self._is_call(args):
+        if self._is_call(args, of_celery):
             args = self._bound(tuple(args["args"]), args["kwargs"])
         return _read({} if args is None else args, "", self._fields, self._more)
 
-    def _is_call(self, args: Any) -> bool:
-        """Is it ``{"args": [...], "kwargs": {...}}``, as a task of Celery's comes that was called with positional args?"""
-        if type(args) is not dict or len(args) != 2 or "args" in self._fields or "kwargs" in self._fields:
+    def _is_call(self, args: Any, of_celery: bool = False) -> bool:
+        """Is it ``{"args": [...], "kwargs": {...}}``, as a task of Celery's comes that was called with positional args?
+
+        Of any other message parameters that are called so are meant; one of Celery's has them inside.
+        """
+        if type(args) is not dict or len(args) != 2:
+            return False
+        if not of_celery and ("args" in self._fields or "kwargs" in self._fields):
             return False
         return type(args.get("args")) is list and type(args.get("kwargs")) is dict
 

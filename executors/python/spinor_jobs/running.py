@@ -51,6 +51,11 @@ class Running:
         self._started = time.monotonic()
         self._told = float("-inf")
 
+    @property
+    def of_celery(self) -> bool:
+        """Did a client of Celery's publish it? These headers stay with every copy."""
+        return "task" in self.headers and "id" in self.headers
+
     def seconds_left(self) -> Optional[float]:
         """How long until it is asked to end; `None` without a limit."""
         return None if self.soft_seconds is None else self.soft_seconds - (time.monotonic() - self._started)

@@ -68,6 +68,9 @@ class Args(unittest.TestCase):
 
         both = {"args": [1], "kwargs": {"a": 2}}
         self.assertEqual(Parameters(named).read(both), both)
+        # A task of Celery's has the parameters inside, whatever they are called.
+        self.assertEqual(Parameters(named).read({"args": [], "kwargs": both}, of_celery=True), both)
+        self.assertEqual(Parameters(named).read({"args": [[1], {"a": 2}], "kwargs": {}}, of_celery=True), both)
 
     def test_each_wrong_arg_is_named_with_its_place(self) -> None:
         right = {"number": 1, "box": {"width": 1}}

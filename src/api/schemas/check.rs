@@ -229,7 +229,9 @@ fn best(refusals: Vec<Refusal>) -> Refusal {
         let why = format!("expected {expected}, got {got}");
         return Refusal { place: String::new(), why, expected: Some(expected) };
     }
-    let deepest = refusals.into_iter().max_by_key(|refusal| refusal.place.len());
+    // Of several as deep the first: a schema lists what is meant most at its start.
+    let depth = |refusal: &Refusal| refusal.place.matches(['.', '[']).count();
+    let deepest = refusals.into_iter().rev().max_by_key(depth);
     deepest.unwrap_or_else(|| refused("fits nothing that the schema lists"))
 }
 

@@ -80,6 +80,10 @@ impl Writer {
         for (queue, mark) in &marks {
             changes.mark(*queue, *mark);
         }
+        if changes.is_empty() && self.trouble.is_some() {
+            // Nothing to write proves nothing.
+            self.store.probe().await?;
+        }
         self.store.write(changes).await?;
         Ok(Decided { sequences, packs, marks, dropped })
     }

@@ -1,6 +1,9 @@
 //! What only an item that the store refuses shows: its neighbours are stored.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
@@ -58,6 +61,22 @@ async fn one_bad_item_does_not_fail_its_neighbours() {
     for wanted in ["one", "three"] {
         assert_eq!(subscription.next().await.expect("a delivery").message.body, wanted);
     }
+    broker.close().await;
+}
+
+#[tokio::test]
+async fn a_broker_whose_files_are_gone_does_not_say_that_it_writes_again_until_they_are_back() {
+    let scratch = Scratch::new();
+    let broker = broker(&scratch.0).await;
+    let mut link = broker.link();
+    let aside = scratch.0.with_extension("aside");
+    std::fs::rename(&scratch.0, &aside).expect("renamed");
+    link.wait_for(|link| matches!(link, Link::Blocked { .. })).await.expect("it is missed");
+    // It tries again after 100, 200 and 400 ms.
+    let back = link.wait_for(|link| matches!(link, Link::Up));
+    assert!(tokio::time::timeout(Duration::from_secs(1), back).await.is_err(), "it writes to a file that is gone");
+    std::fs::rename(&aside, &scratch.0).expect("renamed");
+    link.wait_for(|link| matches!(link, Link::Up)).await.expect("it is back");
     broker.close().await;
 }
 

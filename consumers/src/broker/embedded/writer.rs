@@ -158,7 +158,7 @@ impl Writer {
         if self.trouble.is_none() {
             self.take_due(&mut items).await;
         }
-        if self.trouble.is_some() && !retry {
+        if self.trouble.is_some() && (!retry || items.is_empty()) {
             self.stuck.append(&mut items);
         } else {
             self.flush(items).await;

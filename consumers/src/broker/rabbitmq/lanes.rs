@@ -1,7 +1,8 @@
 //! The lanes that callers' own publishes share.
 //!
 //! A caller's batch goes down one lane as a whole, so that it keeps its order; a lane takes every
-//! batch that waits, and sends them in one go. Refuses to know what is published.
+//! batch that waits, and sends them in one go. What goes to a held queue has a lane for that queue
+//! alone: one that gives no answer holds up nobody else. Refuses to know what is published.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     Inner, connection,
@@ -21,6 +23,9 @@ use crate::broker::PublishError;
 /// At most so many messages, or so many bytes, to a flush.
 const FLUSH: (usize, usize) = (1000, 16 << 20);
 
+/// So many held queues have lanes of their own.
+const HOLDERS: usize = 8;
+
 /// A caller's batch on its way to a lane.
 pub struct Flight {
     /// What; gone when the caller took it back, because no lane came for it in time.
@@ -31,8 +36,8 @@ pub struct Flight {
 
 impl Inner {
     /// Sends parcels over one of the lanes, in order. While the broker is away or blocked they
-    /// stand in line, and no longer than the bound: then they were never sent.
-    pub(super) async fn fly(&self, parcels: Vec<Parcel>) -> Vec<Sent> {
+    /// stand in line, and no longer than the bound: then they were never sent. All may go to one holder.
+    pub(super) async fn fly(&self, parcels: Vec<Parcel>, to: Option<Uuid>) -> Vec<Sent> {
         let count = parcels.len();
         let refused = |why: String| vec![Err(PublishError::Refused(why)); count];
         let closed = || refused("the broker was closed".to_owned());
@@ -45,7 +50,8 @@ impl Inner {
         let (done, landed) = oneshot::channel();
         let parcels = Arc::new(Mutex::new(Some(parcels)));
         let flight = Flight { parcels: Arc::clone(&parcels), done };
-        let mut landed = Box::pin(async { self.flights.send(flight).await.ok().and(landed.await.ok()) });
+        let flights = to.map_or_else(|| self.flights.clone(), |holder| self.flights_to(holder));
+        let mut landed = Box::pin(async { flights.send(flight).await.ok().and(landed.await.ok()) });
         let in_time = async {
             match timeout(self.settings.confirm_timeout, &mut landed).await {
                 Ok(landed) => landed,
@@ -58,6 +64,22 @@ impl Inner {
             sent = in_time => sent.unwrap_or_else(closed),
             () = self.stop.cancelled() => vec![Err(PublishError::Unconfirmed("the broker was closed".to_owned())); count],
         }
+    }
+
+    /// The lane of a holder's queue. One that was not used lately ends when another one begins.
+    fn flights_to(&self, holder: Uuid) -> mpsc::Sender<Flight> {
+        let mut all = lock(&self.holding);
+        if let Some((_, flights)) = all.iter().find(|(of, _)| *of == holder) {
+            return flights.clone();
+        }
+        if all.len() >= HOLDERS {
+            all.remove(0);
+        }
+        let (flights, taken) = mpsc::channel(64);
+        let lane = Lane::new(self.publishing.clone(), self.settings.confirm_timeout);
+        self.tasks.spawn(fly_on(lane, Arc::new(AsyncMutex::new(taken)), self.stop.clone()));
+        all.push((holder, flights.clone()));
+        flights
     }
 
     /// Waits until publishing is possible; false means never again.

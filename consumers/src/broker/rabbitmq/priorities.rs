@@ -36,8 +36,8 @@ pub struct Known {
     silent: Mutex<HashMap<String, Instant>>,
     /// Does somebody listen for new ones?
     listening: AtomicBool,
-    /// One declares at a time: RabbitMQ answers the second before the queue of the first has started, and
-    /// closes the connection of whoever takes from it then.
+    /// One declares at a time: the second would be answered before the queue of the first has started (see
+    /// `making`, which minds other processes).
     making: AsyncMutex<()>,
 }
 
@@ -123,7 +123,6 @@ impl Inner {
     pub(super) async fn open_lanes(&self, all: impl Iterator<Item = &Outgoing> + Send) -> Result<(), BrokerError> {
         let missing: BTreeSet<(&str, PriorityLane)> = all.filter_map(|one| self.missing(one)).collect();
         for (queue, lane) in missing {
-            let connection = self.declaring()?;
             // Of a queue that is not there, publishing itself says so.
             if !self.knows(queue).await.map_err(|error| BrokerError::Unreachable(error.to_string()))? {
                 continue;
@@ -133,7 +132,7 @@ impl Inner {
             if self.lanes.has(&name) {
                 continue;
             }
-            match topology::ensure_lane(&connection, &self.names, &name).await {
+            match self.make_lane(&name).await {
                 Ok(()) => {
                     self.lanes.found(&name);
                     // Also when others made it: who should have heard of it may have missed it.
@@ -203,6 +202,7 @@ impl Inner {
             // Whoever gets no answer looks again in a minute.
             if !self.lanes.has(&name)
                 && let Ok(Some(_)) = topology::look(&connection, &self.names.work(&name)).await
+                && self.lane_answers(&name).await.is_ok()
             {
                 self.lanes.found(&name);
             }

@@ -330,7 +330,7 @@ impl Inner {
                 let _ = self.open_lanes(item.publish.iter()).await;
             }
             let (parcels, shares) = self.load(std::slice::from_mut(&mut item));
-            let results = self.fly(parcels).await;
+            let results = self.fly(parcels, None).await;
             let Some(share) = shares.first() else { break };
             match share.failure(&results) {
                 None => return self.answer(vec![item]),

@@ -161,7 +161,7 @@ impl Declarer<'_> {
             let full = if queue.foreign { queue.name.clone() } else { names.work(&queue.name) };
             if queue.foreign {
                 if look(self.connection, &full).await?.is_none() {
-                    return Err(BrokerError::Misconfigured(format!(
+                    return Err(BrokerError::Absent(format!(
                         "the queue `{full}` is declared as somebody else's (foreign), and it does not exist"
                     )));
                 }

@@ -41,7 +41,7 @@ impl Slots {
             biased;
             ready = ready => ready,
             () = self.intake.closed() => {
-                give_back(&self.broker, self.holding.boot, delivery);
+                give_back(&self.broker, &self.holding.holders, delivery);
                 return None;
             }
             // The broker bounds how long it waits for an answer.
@@ -64,9 +64,11 @@ impl Slots {
         let since = delivery.message.properties.int(header::UNKNOWN_SINCE).unwrap_or_else(|| now.as_microsecond());
         let grace = i64::try_from(self.settings.unknown_kind_grace.as_micros()).unwrap_or(i64::MAX);
         if now.as_microsecond().saturating_sub(since) >= grace {
+            let name = &self.settings.origin.consumer;
             let served = || self.registry.kinds().join(", ");
-            let why = why.map_or_else(|| format!("this one serves {}", served()), |why| why.0);
-            let why = format!("no consumer of queue `{}` serves kind `{}`; {why}", job.queue, job.kind);
+            // What it serves changes with its version: on a line of its own it does not part the failures.
+            let why = why.map_or_else(|| format!("\n`{name}` serves {}", served()), |why| format!("; {}", why.0));
+            let why = format!("no consumer of queue `{}` serves kind `{}`{why}", job.queue, job.kind);
             let report = self.blank(&job, journaled, Uuid::nil(), now);
             let report = verdict::unrun(report, State::Dead, Cause::Error, why.clone());
             self.free_key(&job);

@@ -25,7 +25,7 @@ impl Slots {
         }
         let mut past = Past::of(&delivery.message.properties);
         match past.holder {
-            Some(holder) if holder != self.holding.boot => {
+            Some(holder) if !self.holding.holders.has(holder) => {
                 let id = job.id;
                 let asked = Asked { job, journaled, delivery, holder };
                 if self.broker.keeps() == Keeps::Starts {
@@ -74,7 +74,7 @@ impl Slots {
     /// What waits for an answer goes back.
     pub fn stop_asking(&self) {
         for asked in self.asking.close() {
-            give_back(&self.broker, self.holding.boot, asked.delivery);
+            give_back(&self.broker, &self.holding.holders, asked.delivery);
         }
     }
 
@@ -146,7 +146,7 @@ impl Slots {
     pub fn hear(&self, event: &crate::broker::Event) {
         use crate::broker::Event;
         match *event {
-            Event::WhoHolds { holder, job, replay, attempt } if holder == self.holding.boot => {
+            Event::WhoHolds { holder, job, replay, attempt } if self.holding.holders.has(holder) => {
                 let running = self.running.look(&(job, replay, attempt), |_| ()).is_some();
                 self.broker.cast(Event::Holds { holder, job, replay, attempt, running });
             }
