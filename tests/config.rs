@@ -118,6 +118,7 @@ const OTHER: &[(&str, &str)] = &[
     ("triggers.*.from", "[triggers.t]\nevery = '5m'\nfrom = 'last-end'\njob.kind = 'noop'"),
     ("triggers.*.at", "[triggers.t]\nat = 2030-01-31T12:00:00Z\njob.kind = 'noop'"),
     ("triggers.*.job", "[triggers.t]\nevery = '5m'\njob = { kind = 'noop', args = { a = [1, { b = 2.5 }] } }"),
+    ("triggers.*.each", "[triggers.t]\nevery = '5m'\neach = ['a', { b = [1, 2.5] }]\njob.kind = 'noop'"),
     ("triggers.*.misfire", "[triggers.t]\nevery = '5m'\nmisfire = 'all'\njob.kind = 'noop'"),
     ("triggers.*.overlap", "[triggers.t]\nevery = '5m'\noverlap = 'queue'\njob.kind = 'noop'"),
     ("triggers.*.start", "[triggers.t]\nevery = '5m'\nstart = '2030-01-31T12:00:00Z'\njob.kind = 'noop'"),

@@ -4,6 +4,7 @@ mod backfill;
 mod changes;
 mod delayed;
 mod kept;
+mod each;
 mod ledger;
 mod oracle;
 mod overlap;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     broker::{Address, Outgoing},
+    entry::RunReport,
     message::{self, Message, Properties, header},
 };
 
@@ -203,6 +204,21 @@ impl End {
             error: report.failure.as_ref().map(|failure| failure.message.clone()),
             ended: report.ended,
         }
+    }
+
+    /// Of a whole run, under its own id; none while it goes on.
+    pub fn of_run(report: &RunReport) -> Option<Self> {
+        let (ended, succeeded) = (report.ended?, report.succeeded == Some(true));
+        Some(Self {
+            run: None,
+            job: report.run,
+            replay: report.replay,
+            state: if succeeded { State::Succeeded } else { State::Failed },
+            value: None,
+            value_ref: None,
+            error: (!succeeded).then(|| "not every job of its run succeeded; see `spinor runs show`".to_owned()),
+            ended,
+        })
     }
 
     /// By the burial of a message; none when nothing waits for its end.

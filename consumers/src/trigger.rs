@@ -9,6 +9,7 @@
 
 mod args;
 mod delayed;
+mod each;
 mod fire;
 mod tick;
 

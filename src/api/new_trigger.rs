@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    next::MOST_MEMBERS,
     schedule::{Misfire, Overlap, Spec, Timing},
     trigger,
 };
@@ -62,6 +63,9 @@ pub struct NewTrigger {
     /// What is fired, as it is published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<Json>,
+    /// A job for each of these items.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub each: Vec<Json>,
     /// What is done about missed instants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub misfire: Option<Misfire>,
@@ -100,7 +104,10 @@ impl NewTrigger {
         let job = self.job.as_ref().ok_or_else(|| {
             Problem::field("job", "is missing; say what is fired, such as {\"kind\": \"image.sweep\"}")
         })?;
-        let (job, expires_ms) = job_of(job).map_err(|problem| problem.within("job"))?;
+        let (job, expires_ms) = job_of(job, !self.each.is_empty()).map_err(|problem| problem.within("job"))?;
+        if self.each.len() > MOST_MEMBERS {
+            return Err(Problem::field("each", format!("has {} items, at most {MOST_MEMBERS}", self.each.len())));
+        }
         let jitter = self.jitter.as_deref().map_or(Ok(Duration::ZERO), |text| duration("jitter", text))?;
         let spec = Spec {
             timing: self.timing()?,
@@ -114,6 +121,7 @@ impl NewTrigger {
             overlap: self.overlap.unwrap_or_default(),
             paused: self.paused,
             job,
+            each: self.each.clone(),
             expires_ms,
             asked: self.asked()?,
         };
@@ -166,7 +174,7 @@ impl NewTrigger {
 }
 
 /// The job that is fired, and for how long it is valid after its instant.
-fn job_of(json: &Json) -> Result<(Job, Option<u64>), Problem> {
+fn job_of(json: &Json, items: bool) -> Result<(Job, Option<u64>), Problem> {
     let (mut jobs, list) = new_job::read(json.bytes())?;
     let new = jobs.pop().filter(|_| !list).ok_or_else(|| Problem::field("kind", "is missing: expected one job"))?;
     let said = [new.id.is_some(), new.delay.is_some(), new.unique.is_some(), new.run.is_some(), new.member.is_some()];
@@ -179,7 +187,7 @@ fn job_of(json: &Json) -> Result<(Job, Option<u64>), Problem> {
     if lasting.is_some() {
         job.expires_at = None;
     }
-    trigger::check_args(&job.args).map_err(|why| Problem::field("args", why))?;
+    trigger::check_args(&job.args, items).map_err(|why| Problem::field("args", why))?;
     Ok((job, lasting.map(millis)))
 }
 
@@ -241,6 +249,8 @@ mod tests {
             (r#"{"every":"5m","job":{"kind":"noop","delay":"5m"}}"#, "job.delay"),
             (r#"{"every":"5m","job":{"kind":"noop","unique":{"key":"a"}}}"#, "job.unique"),
             (r#"{"every":"5m","job":{"kind":"noop","args":{"$trigger":"x"}}}"#, "job.args"),
+            (r#"{"every":"5m","job":{"kind":"noop","args":{"$item":"x"}}}"#, "job.args"),
+            (r#"{"every":"5m","each":[1],"job":{"kind":"noop","args":{"$item":""}}}"#, "job.args"),
             (r#"{"every":"5m","job":{"knid":"noop"}}"#, "job.knid"),
         ];
         for (text, field) in table {

@@ -85,7 +85,7 @@ pub struct Resume {
 #[command(
     group = ArgGroup::new("when").required(true).args(["cron", "every", "at"]),
     group = ArgGroup::new("what").required(true).args(["job", "kind"]),
-    after_help = "Examples:\n  spinor triggers add nightly --cron '0 3 * * *' --zone Europe/Paris --kind image.sweep --queue images\n  spinor triggers add poll --every 30s --job '{\"kind\": \"poll\", \"args\": {\"since\": {\"$trigger\": \"previous.value\"}}}'\n  spinor triggers add once --at 2030-01-31T12:00:00Z --kind noop --misfire all\n  spinor triggers add clean --every 1h --from last-end --kind clean --blackout 'sat,sun 00:00-24:00'"
+    after_help = "Examples:\n  spinor triggers add nightly --cron '0 3 * * *' --zone Europe/Paris --kind image.sweep --queue images\n  spinor triggers add poll --every 30s --job '{\"kind\": \"poll\", \"args\": {\"since\": {\"$trigger\": \"previous.value\"}}}'\n  spinor triggers add once --at 2030-01-31T12:00:00Z --kind noop --misfire all\n  spinor triggers add clean --every 1h --from last-end --kind clean --blackout 'sat,sun 00:00-24:00'\n  spinor triggers add sites --cron @daily --each '[\"north\", \"south\"]' --kind sweep --args '{\"site\": {\"$item\": \".\"}}'"
 )]
 pub struct Add {
     /// Its name
@@ -138,6 +138,9 @@ pub struct Flags {
     /// Its arguments
     #[arg(long, value_name = "JSON", requires = "kind")]
     args: Option<String>,
+    /// A job for each item of this list; `{"$item": "."}` in the args is the item, `{"$item": "a"}` a field of it
+    #[arg(long, value_name = "JSON")]
+    each: Option<String>,
     /// What was missed: nothing, the last of it, or each fires [default: once]
     #[arg(long, value_parser = ["skip", "once", "all"])]
     misfire: Option<String>,
@@ -185,6 +188,10 @@ impl Flags {
         let zoned = new.cron.is_some() || !new.blackout.is_empty();
         new.zone = self.zone.or(new.zone.filter(|_| zoned));
         new.job = job.or(new.job);
+        if let Some(text) = &self.each {
+            let why = |error| Failure::usage(format!("--each: is no list: {error}"));
+            new.each = serde_json::from_str(text).map_err(why)?;
+        }
         new.misfire = word(self.misfire, &[("skip", Misfire::Skip), ("once", Misfire::Once), ("all", Misfire::All)])
             .or(new.misfire);
         new.overlap =

@@ -56,6 +56,8 @@ pub enum Form {
     Blackouts,
     /// A moment with its offset.
     Moment,
+    /// A list of anything, as JSON.
+    Items,
     /// A job, as JSON.
     Job,
 }
@@ -88,6 +90,7 @@ impl Form {
             Self::Listen => "an address and port, such as \"127.0.0.1:7070\"".to_owned(),
             Self::Blackouts => "a list of windows, such as [\"22:00-06:00\", \"sat,sun 00:00-24:00\"]".to_owned(),
             Self::Moment => "a moment with its offset, such as 2030-01-31T12:00:00Z".to_owned(),
+            Self::Items => "a list of items, such as [\"north\", \"south\"]".to_owned(),
             Self::Job => "a job, such as { kind = \"image.sweep\", queue = \"images\", args = { older = \"7d\" } }".to_owned(),
         }
     }
@@ -134,6 +137,9 @@ impl Form {
             Self::Search => text == "off" || endpoint::is(text, &["http", "https"]),
             Self::Listen => text.parse::<std::net::SocketAddr>().is_ok(),
             Self::Moment => text.parse::<jiff::Timestamp>().is_ok(),
+            Self::Items => {
+                serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text).is_ok_and(|items| !items.is_empty())
+            }
             Self::Job => text.starts_with('{') && spinor_executors::Json::new(text.to_owned()).is_ok(),
             Self::Flag
             | Self::Count(..)

@@ -351,6 +351,13 @@ pub const KEYS: &[Key] = &[
         "What it fires: the fields of a job as `spinor publish` and `POST /jobs` take them, but for `id`, `delay`, `unique`, `run` and `member`.",
     ),
     key(
+        "triggers.*.each",
+        Form::Items,
+        "",
+        r#"["north", "south"]"#,
+        "A job for each of these items, in one run; `{\"$item\": \".\"}` in its args is the item, `{\"$item\": \"a.b\"}` a field of it.",
+    ),
+    key(
         "triggers.*.misfire",
         Form::Word(&["skip", "once", "all"]),
         "",

@@ -125,6 +125,9 @@ fn walk(table: &DeTable<'_>, path: &mut Vec<String>, found: &mut dyn FnMut(&[Str
     for (name, value) in table {
         path.push(name.get_ref().to_string());
         match value.get_ref() {
+            list @ DeValue::Array(_) if is_each(path) => {
+                found(path, ValueKind::String(json(list).to_string()), name.span().start);
+            }
             // What is fired has args of any form: it is one value, as JSON.
             job @ DeValue::Table(_) if is_job(path) => {
                 found(path, ValueKind::String(json(job).to_string()), name.span().start);
@@ -139,6 +142,11 @@ fn walk(table: &DeTable<'_>, path: &mut Vec<String>, found: &mut dyn FnMut(&[Str
 /// Is it the job of a trigger?
 fn is_job(path: &[String]) -> bool {
     matches!(path, [triggers, _, job] if triggers == "triggers" && job == "job")
+}
+
+/// Is it the list of items of a trigger? They may have any form, too.
+fn is_each(path: &[String]) -> bool {
+    matches!(path, [triggers, _, each] if triggers == "triggers" && each == "each")
 }
 
 fn json(value: &DeValue<'_>) -> serde_json::Value {

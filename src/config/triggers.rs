@@ -19,6 +19,8 @@ pub(super) struct RawTrigger {
     at: Option<String>,
     /// As JSON.
     job: Option<String>,
+    /// As JSON.
+    each: Option<String>,
     misfire: Option<Misfire>,
     overlap: Option<Overlap>,
     start: Option<String>,
@@ -42,6 +44,7 @@ impl Rules<'_> {
                 from: raw.from,
                 at: raw.at,
                 job: raw.job.and_then(|text| Json::new(text).ok()),
+                each: raw.each.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
                 misfire: raw.misfire,
                 overlap: raw.overlap,
                 start: raw.start,

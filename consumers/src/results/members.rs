@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     entry::RunReport,
-    next::{Member, Next},
+    next::{End, Member, Next},
 };
 use step::Step;
 
@@ -211,6 +211,9 @@ impl Store {
             step.ends(&ends).await?;
             step.close(&mut followed).await?;
         }
+        // A run may be that of an instant.
+        let over: Vec<End> = followed.tell.iter().filter_map(|(report, _)| End::of_run(report)).collect();
+        ended(&mut writing, self.database.flavour(), &over.iter().collect::<Vec<_>>()).await?;
         writing.commit().await?;
         Ok(followed)
     }

@@ -106,6 +106,9 @@ pub struct Spec {
     pub paused: bool,
     /// What it fires: without an id, created at the epoch.
     pub job: Job,
+    /// A job for each of these, in a run of the instant's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub each: Vec<Json>,
     /// The job expires so long after its instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<u64>,
@@ -191,6 +194,7 @@ impl Spec {
             overlap: Overlap::default(),
             paused: false,
             job,
+            each: Vec::new(),
             expires_ms: None,
             asked: Json::null(),
         }

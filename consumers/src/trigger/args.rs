@@ -1,5 +1,5 @@
 //! What the job of a trigger is told in its args: `{"$trigger": "instant"}`, the trigger's name, how the
-//! latest instant that ended did.
+//! latest instant that ended did; and of the item that it is for, `{"$item": "field"}`.
 //!
 //! Owns the words, and putting values in without touching numbers. Pure.
 
@@ -12,20 +12,33 @@ use crate::{
 };
 
 const MARK: &str = "$trigger";
+const ITEM: &str = "$item";
 const WORDS: [&str; 7] =
     ["name", "instant", "job", "previous", "previous.instant", "previous.outcome", "previous.value"];
 
-/// An error when these args ask for what no trigger has.
-pub fn check(args: &Json) -> Result<(), String> {
-    put(args.text(), 0, &|_| "null".to_owned(), &mut String::new())
+/// An error when these args ask for what no trigger has, or for an item where there is none.
+pub fn check(args: &Json, items: bool) -> Result<(), String> {
+    let asks = std::cell::Cell::new(false);
+    let of = |mark: &str, _: &str| {
+        asks.set(asks.get() || mark == ITEM);
+        "null".to_owned()
+    };
+    put(args.text(), 0, &of, &mut String::new())?;
+    if asks.get() && !items {
+        return Err(format!("`{{\"{ITEM}\": ..}}` is for a trigger with `each`"));
+    }
+    Ok(())
 }
 
 /// The args of the job of an instant.
-pub fn fill(args: &Json, tick: &Tick) -> Result<Json, String> {
+pub fn fill(args: &Json, tick: &Tick, item: Option<&Json>) -> Result<Json, String> {
     if !mentions(args.text()) {
         return Ok(args.clone());
     }
-    let of = |word: &str| {
+    let of = |mark: &str, word: &str| {
+        if mark == ITEM {
+            return item.map_or_else(|| "null".to_owned(), |item| part(item.text(), word));
+        }
         let previous = tick.previous.as_ref();
         let value = match word {
             "name" => Some(quoted(&tick.name)),
@@ -44,11 +57,11 @@ pub fn fill(args: &Json, tick: &Tick) -> Result<Json, String> {
 }
 
 fn mentions(text: &str) -> bool {
-    text.contains("\"$trigger\"")
+    text.contains("\"$trigger\"") || text.contains("\"$item\"")
 }
 
 /// Writes a node with what `of` says in the place of each word.
-fn put(raw: &str, depth: usize, of: &dyn Fn(&str) -> String, to: &mut String) -> Result<(), String> {
+fn put(raw: &str, depth: usize, of: &dyn Fn(&str, &str) -> String, to: &mut String) -> Result<(), String> {
     let text = raw.trim_start();
     if depth > DEEPEST || !mentions(text) {
         to.push_str(raw);
@@ -70,7 +83,15 @@ fn put(raw: &str, depth: usize, of: &dyn Fn(&str) -> String, to: &mut String) ->
     } else if text.starts_with('{') {
         let fields: Fields = serde_json::from_str(text).map_err(foreign)?;
         if let Some((_, word)) = fields.iter().find(|(name, _)| name == MARK) {
-            to.push_str(&of(word_of(word, fields.iter().len())?));
+            to.push_str(&of(MARK, word_of(word, fields.iter().len())?));
+            return Ok(());
+        }
+        if let Some((_, path)) = fields.iter().find(|(name, _)| name == ITEM) {
+            let path = serde_json::from_str::<String>(path.get()).ok().filter(|path| !path.is_empty());
+            let alone = path.filter(|_| fields.iter().len() == 1);
+            let why =
+                || format!("`{{\"{ITEM}\": ..}}` stands alone, with the path of a field (`a.b`) or `.` for the whole");
+            to.push_str(&of(ITEM, &alone.ok_or_else(why)?));
             return Ok(());
         }
         to.push('{');
@@ -86,6 +107,17 @@ fn put(raw: &str, depth: usize, of: &dyn Fn(&str) -> String, to: &mut String) ->
         to.push_str(raw);
     }
     Ok(())
+}
+
+/// A part of an item by its path, as its text; `null` when it has none.
+fn part(item: &str, path: &str) -> String {
+    if path == "." {
+        return item.to_owned();
+    }
+    let (name, rest) = path.split_once('.').unwrap_or((path, "."));
+    let fields = serde_json::from_str::<Fields>(item).ok();
+    let found = fields.as_ref().and_then(|fields| fields.iter().find(|(field, _)| field == name));
+    found.map_or_else(|| "null".to_owned(), |(_, value)| part(value.get(), rest))
 }
 
 fn word_of(raw: &RawValue, fields: usize) -> Result<&'static str, String> {
@@ -119,7 +151,7 @@ mod tests {
             previous: None,
         };
         let args = Json::new(args).unwrap();
-        let filled = fill(&args, &tick).unwrap();
+        let filled = fill(&args, &tick, None).unwrap();
         let rest = r#","d":"\"$trigger\""}"#;
         assert_eq!(filled.text(), format!(r#"{{"a":[1.50,"1970-01-01T00:00:00Z"],"b":null,"c":null{rest}"#));
         let value = Some(Json::new("12345678901234567890123").unwrap());
@@ -128,8 +160,15 @@ mod tests {
         let previous = r#"{"instant":"1970-01-01T00:00:00Z","outcome":"succeeded","value":12345678901234567890123}"#;
         let expected =
             format!(r#"{{"a":[1.50,"1970-01-01T00:00:00Z"],"b":12345678901234567890123,"c":{previous}{rest}"#);
-        assert_eq!(fill(&args, &tick).unwrap().text(), expected);
-        let why = check(&Json::new(r#"[{"$trigger": "tomorrow"}]"#).unwrap()).unwrap_err();
+        assert_eq!(fill(&args, &tick, None).unwrap().text(), expected);
+        let why = check(&Json::new(r#"[{"$trigger": "tomorrow"}]"#).unwrap(), false).unwrap_err();
         assert!(why.contains("previous.value"), "{why}");
+        let args =
+            Json::new(r#"{"a": {"$item": "."}, "b": [{"$item": "host.name"}, {"$item": "x"}, {"$trigger": "name"}]}"#);
+        let (args, item) = (args.unwrap(), Json::new(r#"{"host": {"name": {"$trigger": "job"}}}"#).unwrap());
+        let filled = fill(&args, &tick, Some(&item)).unwrap();
+        let host = r#"{"$trigger": "job"}"#;
+        assert_eq!(filled.text(), format!(r#"{{"a":{{"host": {{"name": {host}}}}},"b":[{host},null,"t"]}}"#));
+        assert!(check(&args, false).unwrap_err().contains("`each`") && check(&args, true).is_ok());
     }
 }

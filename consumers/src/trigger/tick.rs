@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Said, args,
+    Said, args, each,
     fire::{Unready, claimed, dead, expire},
 };
 use crate::{
@@ -150,9 +150,14 @@ impl<B: Broker> Ticker<B> {
                 done.push((tick.schedule, tick.instant.as_microsecond(), tick.time));
                 continue;
             }
-            match self.job(&tick).await {
-                Ok(job) => {
-                    batch.push(outgoing(&job));
+            let message = if tick.spec.each.is_empty() {
+                self.job(&tick).await.map(|job| (outgoing(&job), Some(job)))
+            } else {
+                each::run(&tick).map(|run| (run.outgoing(), None)).map_err(Unready::Never)
+            };
+            match message {
+                Ok((message, job)) => {
+                    batch.push(message);
                     jobs.push((tick, job));
                 }
                 Err(Unready::Later(why)) => late.push((tick, why)),
@@ -165,7 +170,9 @@ impl<B: Broker> Ticker<B> {
         }
         if planted(Fault::DoubleTick) {
             let copies = jobs.iter().filter(|(tick, _)| tick.instant.as_second() % 3 == 0);
-            let copies = copies.map(|(_, job)| outgoing(&Job { id: Uuid::now_v7(), ..job.clone() }));
+            let copies = copies
+                .filter_map(|(_, job)| job.as_ref())
+                .map(|job| outgoing(&Job { id: Uuid::now_v7(), ..job.clone() }));
             drop(self.broker.publish(copies.collect()).await);
         }
         let mut lines = Vec::new();
@@ -173,7 +180,8 @@ impl<B: Broker> Ticker<B> {
             match sent {
                 Ok(()) => {
                     done.push((tick.schedule, tick.instant.as_microsecond(), tick.time));
-                    lines.push(Entry::Queued(Box::new(job)).line());
+                    // A run tells of its jobs itself.
+                    lines.extend(job.map(|job| Entry::Queued(Box::new(job)).line()));
                 }
                 Err(error @ (PublishError::Unroutable { .. } | PublishError::TooLarge { .. })) => {
                     ends.push(never(&tick, error.to_string()));
@@ -207,7 +215,7 @@ impl<B: Broker> Ticker<B> {
         let mut job = tick.spec.job.clone();
         (job.id, job.created, job.next) = (tick.job, tick.instant, true);
         expire(&mut job, tick.spec.expires_ms);
-        job.args = args::fill(&job.args, tick).map_err(Unready::Never)?;
+        job.args = args::fill(&job.args, tick, None).map_err(Unready::Never)?;
         self.blobs.put_args(&mut job).await?;
         Ok(job)
     }

@@ -128,6 +128,9 @@ pub fn shown(shown: &TriggerShown) -> String {
         moment(row.changed),
         clean(&row.changed_by)
     );
+    if !asked.each.is_empty() {
+        let _ = writeln!(text, "a run with a job for each of {} items", asked.each.len());
+    }
     if !asked.blackout.is_empty() {
         let zone = asked.zone.as_deref().unwrap_or("UTC");
         let _ = writeln!(text, "blackout {} ({})", clean(&asked.blackout.join(", ")), clean(zone));
