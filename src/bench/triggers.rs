@@ -211,8 +211,9 @@ async fn death(site: &Site, place: &Place, client: &Client, running: Running) ->
     let due = publish(client, 250, 100_000, 3).await?;
     let other = if place.embedded() { None } else { Some(site.start_trigger().await?) };
     sleep(Duration::from_secs(8)).await;
-    let killed = Timestamp::now();
     running.kill().await?;
+    // From here on nobody starts anything but who comes after it.
+    let killed = Timestamp::now();
     let again = site.start_whole().await?;
     let starts = starts(client, &due).await?;
     let first =

@@ -30,14 +30,14 @@ async fn only_who_leads_takes_delayed_jobs_that_are_due_and_what_it_does_not_pub
         results.keep_delayed(&[&other], "bob").await.expect("it is kept already");
         assert_eq!(results.delayed_job(other.id).await.expect("an answer").expect("a job").job, jobs[0]);
 
-        assert!(results.take_delayed(two.owner).await.expect("an answer").is_empty());
+        assert!(results.take_delayed(two.owner, &[]).await.expect("an answer").is_empty());
         assert_eq!(results.look_at_delayed(two.owner).await.expect("a look").epoch, None);
         let look = results.look_at_delayed(one.owner).await.expect("a look");
         assert_eq!((look.epoch, look.wait, look.overdue), (Some(1), Some(std::time::Duration::ZERO), false));
-        let taken = results.take_delayed(one.owner).await.expect("an answer");
+        let taken = results.take_delayed(one.owner, &[]).await.expect("an answer");
         let ids: Vec<Uuid> = taken.iter().map(|one| one.job.id).collect();
         assert_eq!(ids, jobs[..73].iter().map(|job| job.id).collect::<Vec<_>>());
-        assert!(results.take_delayed(one.owner).await.expect("an answer").is_empty());
+        assert!(results.take_delayed(one.owner, &[]).await.expect("an answer").is_empty());
         let wait = results.look_at_delayed(one.owner).await.expect("a look").wait.expect("one waits");
         assert!(wait.as_secs() > 3500, "{wait:?}");
 

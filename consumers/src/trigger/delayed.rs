@@ -42,6 +42,8 @@ pub struct Delays<B> {
     origin: Origin,
     away: Said,
     unsent: Said,
+    /// Published, and still in the table.
+    done: Vec<Uuid>,
     /// The ends of those that were cancelled could not be told; not again before this.
     untold: Option<Instant>,
 }
@@ -50,7 +52,7 @@ impl<B: Broker> Delays<B> {
     /// Publishes over `broker` what is due in `results`, while `owner` leads; `who` is that, for people.
     pub fn new(broker: B, results: Results, state: StateCell, owner: Uuid, who: &str) -> Self {
         let (away, unsent) = (Said::default(), Said::default());
-        Self { broker, results, state, owner, origin: origin(who), away, unsent, untold: None }
+        Self { broker, results, state, owner, origin: origin(who), away, unsent, done: Vec::new(), untold: None }
     }
 
     /// Publishes until `stop`. Waits for a database that does not answer.
@@ -79,9 +81,18 @@ impl<B: Broker> Delays<B> {
                 }
             };
             if stop.run_until_cancelled(waited).await.is_none() {
-                return;
+                break;
             }
         }
+        // Else the next one publishes these again, in vain.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.forget()).await;
+    }
+
+    /// Removes what is published.
+    async fn forget(&mut self) -> Result<(), ResultsError> {
+        self.results.forget_delayed(&self.done).await?;
+        self.done.clear();
+        Ok(())
     }
 
     /// One look, and what is to be done after it; tells how long to wait.
@@ -89,6 +100,10 @@ impl<B: Broker> Delays<B> {
         let look = self.results.look_at_delayed(self.owner).await?;
         let fresh = look.epoch.is_some() && look.epoch != *epoch;
         *epoch = look.epoch;
+        let busy = look.wait == Some(Duration::ZERO) && !fresh && !look.overdue;
+        if look.epoch.is_none() || !busy {
+            self.forget().await?;
+        }
         if look.epoch.is_none() {
             return Ok(PAUSE);
         }
@@ -96,7 +111,8 @@ impl<B: Broker> Delays<B> {
             // What the last leader took and may not have published.
             let left = self.results.left_delayed(fresh).await?;
             let (gone, due): (Vec<_>, Vec<_>) = left.into_iter().partition(|one| one.cancelled.is_some());
-            let all = self.finish(due, Instant::now()).await?;
+            let all = self.finish(due, Instant::now()).await;
+            self.forget().await?;
             self.tell(&gone).await?;
             if !all {
                 return Ok(PAUSE);
@@ -105,8 +121,10 @@ impl<B: Broker> Delays<B> {
         match look.wait {
             Some(Duration::ZERO) => {
                 let asked = Instant::now();
-                let due = self.results.take_delayed(self.owner).await?;
-                Ok(if self.finish(due, asked).await? { Duration::ZERO } else { PAUSE })
+                // What was published goes with what is taken: one commit for both.
+                let due = self.results.take_delayed(self.owner, &self.done).await?;
+                self.done.clear();
+                Ok(if self.finish(due, asked).await { Duration::ZERO } else { PAUSE })
             }
             // A millisecond on: the clock of the database decides, and a look must not come too early.
             Some(wait) => Ok((wait + Duration::from_millis(1)).min(PAUSE)),
@@ -114,12 +132,12 @@ impl<B: Broker> Delays<B> {
         }
     }
 
-    /// Publishes what is due, and removes it; `false` when something is left.
-    async fn finish(&self, due: Vec<Delayed>, asked: Instant) -> Result<bool, ResultsError> {
+    /// Publishes what is due; `false` when something is left.
+    async fn finish(&mut self, due: Vec<Delayed>, asked: Instant) -> bool {
         let (mut done, mut late) = (Vec::new(), Vec::new());
         if asked.elapsed() > FRESH {
             tracing::warn!("Delayed jobs were taken a while ago; whoever leads now publishes them.");
-            return Ok(false);
+            return false;
         }
         self.publish(due, &mut done, &mut late).await;
         match late.first() {
@@ -129,8 +147,8 @@ impl<B: Broker> Delays<B> {
             None if self.unsent.is_over() => tracing::info!("Delayed jobs are published again."),
             _ => {}
         }
-        self.results.forget_delayed(&done).await?;
-        Ok(late.is_empty())
+        self.done.append(&mut done);
+        late.is_empty()
     }
 
     /// Tells of those that were cancelled, and removes them. What cannot be told waits, and nothing waits for it.

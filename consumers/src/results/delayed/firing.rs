@@ -47,11 +47,11 @@ impl Results {
         Ok(Look { epoch: Some(epoch), overdue: passed(row.maybe_int(5)?) || passed(row.maybe_int(6)?), wait })
     }
 
-    /// Takes what is due, the longest due first; nothing once another process leads.
-    pub async fn take_delayed(&self, owner: Uuid) -> Result<Vec<Delayed>, ResultsError> {
+    /// Removes what is `done`, and takes what is due, the longest due first; neither once another process leads.
+    pub async fn take_delayed(&self, owner: Uuid, done: &[Uuid]) -> Result<Vec<Delayed>, ResultsError> {
         let mut tries = 1;
         loop {
-            let end = self.0.take_delayed(owner).await;
+            let end = self.0.take_delayed(owner, done).await;
             if !is_tried_again(end.as_ref().err(), &mut tries).await {
                 return end;
             }
@@ -80,9 +80,7 @@ impl Results {
     pub async fn forget_delayed(&self, of: &[Uuid]) -> Result<(), ResultsError> {
         for some in of.chunks(SOME) {
             let (holes, values) = padded(some);
-            // What waits is never removed: it may have been published anew.
-            let sql = format!("DELETE FROM timers WHERE job IN ({holes}) AND state <> {}", state::WAITS);
-            self.0.change_delayed(&sql, values).await?;
+            self.0.change_delayed(&forgotten(&holes), values).await?;
         }
         Ok(())
     }
@@ -93,8 +91,13 @@ impl Results {
     }
 }
 
+/// What waits is never removed: it may have been published anew.
+fn forgotten(holes: &str) -> String {
+    format!("DELETE FROM timers WHERE job IN ({holes}) AND state <> {}", state::WAITS)
+}
+
 impl Store {
-    async fn take_delayed(&self, owner: Uuid) -> Result<Vec<Delayed>, ResultsError> {
+    async fn take_delayed(&self, owner: Uuid, done: &[Uuid]) -> Result<Vec<Delayed>, ResultsError> {
         let mut writing = self.database.begin().await?;
         let lead = self.words("SELECT owner, until, {now} FROM leaders WHERE name = 'triggers'{lock}");
         let rows = writing.fetch(&lead, Vec::new()).await?;
@@ -102,6 +105,10 @@ impl Store {
         let (until, now) = (row.int(1)?, row.int(2)?);
         if row.id(0)? != owner || until <= now {
             return Ok(Vec::new());
+        }
+        for some in done.chunks(SOME) {
+            let (holes, values) = padded(some);
+            writing.run(&self.words(&forgotten(&holes)), values).await?;
         }
         let sql = format!(
             "SELECT {COLUMNS}, spec, state, why FROM timers WHERE state = {} AND fire_at <= ? \
@@ -111,7 +118,7 @@ impl Store {
         let rows = writing.fetch(&self.words(&sql), vec![Value::Int(now)]).await?;
         let due = rows.iter().map(delayed).collect::<Result<Vec<_>, _>>()?;
         if due.is_empty() {
-            return Ok(due);
+            return writing.commit().await.map(|()| due);
         }
         let ids: Vec<Uuid> = due.iter().map(|one| one.row.id).collect();
         let (holes, ids) = padded(&ids);
