@@ -3,8 +3,8 @@
 mod backfill;
 mod changes;
 mod delayed;
-mod kept;
 mod each;
+mod kept;
 mod ledger;
 mod oracle;
 mod overlap;
