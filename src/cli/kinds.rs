@@ -105,6 +105,10 @@ fn show_text(row: &KindRow) -> String {
     for schema in &told {
         schema_text(schema, told.len() > 1, &mut text);
     }
+    if row.schemas.is_empty() {
+        // Of a kind that comes with Spinor nobody tells one.
+        schema_text(&KindSchema { schema: row.schema.clone(), ..KindSchema::default() }, false, &mut text);
+    }
     text
 }
 

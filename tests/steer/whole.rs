@@ -201,6 +201,8 @@ async fn consumers_are_listed_take_another_number_of_slots_and_drain() {
     site.runs(&id).await;
     let shown = site.done(&["consumers", "show", &name]).await;
     assert!(shown.contains("busy     1/3") && shown.contains(&id), "{shown}");
+    let kind = site.done(&["kinds", "show", "wait"]).await;
+    assert!(kind.contains("served by") && kind.contains("\"seconds\""), "{kind}");
     let nosuch = site.spinor.run(&["consumers", "slots", "nosuch", "3"]).await;
     assert!(nosuch.code() == 1 && nosuch.stderr.contains("no such consumer"), "{nosuch:?}");
     site.done(&["consumers", "slots", "images", "7"]).await;
