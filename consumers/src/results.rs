@@ -46,7 +46,9 @@ pub use failures::{BAD_ENDS, FailureFilter, FailureGroup, Failures, Found, Look,
 pub use fingerprint::fingerprint;
 pub use members::{Due, Followed, IsCancelled, MemberRow, Role};
 pub use prune::{Chunk, Cuts, Place, Pruned};
-pub use question::{AttemptRecord, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked};
+pub use question::{
+    AttemptRecord, Changes, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked,
+};
 pub use read::is_cursor;
 pub use replays::{Rate, ReplayRow, ReplayState, Working};
 pub use schedules::{Given, Lead, Leader, Looked, NotDone, Previous, Tick, TickRow, TriggerRow, Turn};
@@ -168,6 +170,16 @@ impl Results {
     /// looked at for each state.
     pub async fn counts(&self, cap: u64) -> Result<Vec<(String, String, u64)>, ResultsError> {
         self.0.counts(cap).await
+    }
+
+    /// The newest change of any job, to ask for those after it.
+    pub async fn newest_change(&self) -> Result<i64, ResultsError> {
+        self.0.newest_change().await
+    }
+
+    /// How many jobs changed after this one, by the state they are in now; ten thousand of them at most.
+    pub async fn changes_after(&self, after: i64) -> Result<Changes, ResultsError> {
+        self.0.changes_after(after).await
     }
 
     /// When the oldest job that has not started was created, by queue; those on a delay are among them. Only

@@ -74,4 +74,5 @@ export interface Schema {
   type?: string | string[]; properties?: Record<string, Schema>; required?: string[]; enum?: unknown[]; const?: unknown; default?: unknown; description?: string;
   title?: string; format?: string; minimum?: number; maximum?: number; items?: Schema; anyOf?: Schema[]; $ref?: string; [more: string]: unknown;
 }
-export interface Beat { started: number; succeeded: number; retrying: number; failed: number; steps: number; link: string }
+/** A second; what was recorded is absent while the record does not answer. */
+export interface Beat { started: number; steps: number; succeeded?: number; retrying?: number; failed?: number; link: string }
