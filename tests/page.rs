@@ -155,7 +155,7 @@ async fn a_person_finds_the_failure_watches_a_job_and_steers_from_the_page() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page/person.mjs");
     let mut command = Command::new("node");
     command.arg(script).arg(&base).arg("open-sesame").arg(scratch.path()).kill_on_drop(true);
-    let done = tokio::time::timeout(Duration::from_secs(120), command.output());
+    let done = tokio::time::timeout(BUILD, command.output());
     let done = done.await.expect("the person ends in time").expect("node starts");
     let (said, wrong) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{said}\n{wrong}");
