@@ -54,7 +54,9 @@ pub use figures::{Figure, FigureFilter, KEPT as FIGURES_KEPT, Spread, Timed, Tot
 pub use fingerprint::fingerprint;
 pub use members::{Due, Followed, IsCancelled, MemberRow, Role};
 pub use prune::{Chunk, Cuts, Place, Pruned};
-pub use question::{AttemptRecord, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked};
+pub use question::{
+    AttemptRecord, Changes, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked,
+};
 pub use read::is_cursor;
 pub use replays::{Rate, ReplayRow, ReplayState, Working};
 pub use schedules::{
@@ -222,7 +224,17 @@ impl Results {
         self.0.counts(cap).await
     }
 
-    /// When the oldest job that has not started was created, by queue; those on a delay are not among them. Only
+    /// The newest change of any job, to ask for those after it.
+    pub async fn newest_change(&self) -> Result<i64, ResultsError> {
+        self.0.newest_change().await
+    }
+
+    /// How many jobs changed after this one, by the state they are in now; ten thousand of them at most.
+    pub async fn changes_after(&self, after: i64) -> Result<Changes, ResultsError> {
+        self.0.changes_after(after).await
+    }
+
+    /// When the oldest job that has not started was created, by queue; those on a delay are among them. Only
     /// the ten thousand oldest are looked at, so a queue whose jobs are all younger is not named.
     pub async fn oldest_queued(&self) -> Result<Vec<(String, Timestamp)>, ResultsError> {
         self.0.oldest_queued().await

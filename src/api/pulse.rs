@@ -1,7 +1,8 @@
 //! `/pulse`: what happened in each second, as server-sent events.
 //!
 //! Owns the counting: a page that shows rates, or wants to know that there is something new to read, gets one line a
-//! second however fast the jobs go. Counted from the lossy events of all consumers; refuses to keep what was.
+//! second however fast the jobs go. Ends are counted in the record, since consumers tell of no execution that only
+//! flashes by; starts and steps from their lossy events. Refuses to keep what was.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -11,7 +12,10 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
-use spinor_consumers::broker::{Broker, Event, Events, Topic};
+use spinor_consumers::{
+    broker::{Broker, Event, Events, Topic},
+    results::{Changes, Results},
+};
 use spinor_executors::State as JobState;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
@@ -22,32 +26,66 @@ const SECOND: Duration = Duration::from_secs(1);
 /// One second.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
-    /// Executions that started.
+    /// Executions that started, of those that go on for a moment.
     pub started: u64,
-    /// Executions that succeeded.
-    pub succeeded: u64,
-    /// Executions that ended otherwise, and are tried again.
-    pub retrying: u64,
-    /// Executions that ended otherwise, and are the job's last.
-    pub failed: u64,
     /// Steps of plans that ended.
     pub steps: u64,
+    /// What was recorded; absent while the record does not answer.
+    #[serde(flatten)]
+    pub recorded: Option<Recorded>,
     /// The link to the broker: `up`, `blocked`, `down` or `closed`.
     pub link: String,
 }
 
+/// Jobs that came to their end, or to another attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Jobs that succeeded.
+    pub succeeded: u64,
+    /// Jobs that wait for another attempt.
+    pub retrying: u64,
+    /// Jobs that ended otherwise.
+    pub failed: u64,
+}
+
 impl Beat {
-    fn count(&mut self, event: &Event) {
+    const fn count(&mut self, event: &Event) {
         match event {
             Event::Started { .. } => self.started += 1,
             Event::Step { .. } => self.steps += 1,
-            Event::Ended { report } => match report.state {
-                JobState::Succeeded => self.succeeded += 1,
-                state if state.is_final() => self.failed += 1,
-                _ => self.retrying += 1,
-            },
             _ => {}
         }
+    }
+}
+
+/// How far the record was counted.
+#[derive(Default)]
+struct Counted(Option<i64>);
+
+impl Counted {
+    /// What came since the last time. After a time without an answer it begins anew: what was missed is no rate.
+    async fn more(&mut self, results: &Results) -> Option<Recorded> {
+        let looked = tokio::time::timeout(SECOND, async {
+            match self.0 {
+                Some(after) => results.changes_after(after).await,
+                None => results.newest_change().await.map(|newest| Changes { newest, ..Changes::default() }),
+            }
+        });
+        let Ok(Ok(changes)) = looked.await else {
+            self.0 = None;
+            return None;
+        };
+        self.0 = Some(changes.newest);
+        let mut recorded = Recorded::default();
+        for (state, jobs) in changes.states {
+            match state {
+                JobState::Succeeded => recorded.succeeded += jobs,
+                JobState::Retrying => recorded.retrying += jobs,
+                state if state.is_final() => recorded.failed += jobs,
+                _ => {}
+            }
+        }
+        Some(recorded)
     }
 }
 
@@ -56,17 +94,22 @@ pub(super) async fn stream(
     State(state): State<ApiState>,
 ) -> Result<Sse<impl Stream<Item = Result<SentEvent, Infallible>>>, Problem> {
     let events = state.broker.listen(Topic::All).await?;
+    let mut counted = Counted::default();
+    // So that the first second is counted, too.
+    counted.more(&state.results).await;
     let mut each = interval_at(Instant::now() + SECOND, SECOND);
     each.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let beats = stream::unfold((events, each, state), |(mut events, mut each, state)| async move {
-        let mut beat = tokio::select! {
-            beat = second(&mut events, &mut each) => beat?,
-            () = state.shutdown.cancelled() => return None,
-        };
-        beat.link = LinkState::from(&*state.broker.link().borrow()).state;
-        let sent = SentEvent::default().event("beat").data(serde_json::to_string(&beat).unwrap_or_default());
-        Some((Ok(sent), (events, each, state)))
-    });
+    let beats =
+        stream::unfold((events, each, counted, state), |(mut events, mut each, mut counted, state)| async move {
+            let mut beat = tokio::select! {
+                beat = second(&mut events, &mut each) => beat?,
+                () = state.shutdown.cancelled() => return None,
+            };
+            beat.recorded = counted.more(&state.results).await;
+            beat.link = LinkState::from(&*state.broker.link().borrow()).state;
+            let sent = SentEvent::default().event("beat").data(serde_json::to_string(&beat).unwrap_or_default());
+            Some((Ok(sent), (events, each, counted, state)))
+        });
     Ok(Sse::new(beats).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 

@@ -42,6 +42,15 @@ pub struct JobFilter {
     pub cursor: Option<String>,
 }
 
+/// How many jobs came to which state, of those that changed after some instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The newest change that was counted, by the recorder's clock: ask for those after it.
+    pub newest: i64,
+    /// The states, and how many jobs are in each now.
+    pub states: Vec<(State, u64)>,
+}
+
 /// A job as a line of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRow {

@@ -11,7 +11,8 @@ use spinor_executors::{Cause, Failure, Origin, Output, Report, State, StepReport
 use uuid::Uuid;
 
 use super::{
-    AttemptRecord, DeadLetter, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow, StepFilter, Store,
+    AttemptRecord, Changes, DeadLetter, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow, StepFilter,
+    Store,
     Tally, Tracked,
     change::{clip, place},
     database::{Column, Value, holes},
@@ -99,6 +100,24 @@ impl Store {
             }
         }
         Ok(counts)
+    }
+
+    pub(super) async fn newest_change(&self) -> Result<i64, ResultsError> {
+        let rows = self.database.ask("SELECT COALESCE(MAX(updated), 0) FROM jobs".to_owned(), Vec::new()).await?;
+        rows.first().map_or(Ok(0), |row| row.int(0))
+    }
+
+    pub(super) async fn changes_after(&self, after: i64) -> Result<Changes, ResultsError> {
+        let sql = "SELECT state, COUNT(*), MAX(updated) FROM (SELECT state, updated FROM jobs WHERE updated > ? \
+                   ORDER BY updated LIMIT 10000) AS some GROUP BY state";
+        let mut changes = Changes { newest: after, states: Vec::new() };
+        for row in self.database.ask(sql.to_owned(), vec![Value::Int(after)]).await? {
+            changes.newest = changes.newest.max(row.int(2)?);
+            if let Some(state) = State::of(&row.text(0)?) {
+                changes.states.push((state, u64::try_from(row.int(1)?).unwrap_or(0)));
+            }
+        }
+        Ok(changes)
     }
 
     pub(super) async fn oldest_queued(&self) -> Result<Vec<(String, Timestamp)>, ResultsError> {

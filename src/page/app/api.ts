@@ -102,7 +102,7 @@ export function useData<T>(path: string | null, every = 2000): Seen<T> {
     listeners.add(tell);
     const stop = onPulse((beat) => {
       const idle = Date.now() - state.current.last;
-      const busy = beat ? beat.started + beat.succeeded + beat.failed + beat.retrying + beat.steps > 0 : false;
+      const busy = beat ? beat.started + beat.steps + (beat.succeeded ?? 0) + (beat.failed ?? 0) + (beat.retrying ?? 0) > 0 : false;
       if (!document.hidden && idle >= (busy ? every : Math.max(5000, every))) tell();
     });
     const shown = () => { if (!document.hidden) tell(); };

@@ -57,10 +57,12 @@ export function start() {
 setInterval(() => { if (!isLive()) listeners.forEach((tell) => tell(null)); }, 1000);
 
 /** What happened a second, over the last so many seconds that were heard. */
-export function rate(of: (sample: Sample) => number, seconds = 30): number {
-  const last = ring.slice(-seconds);
-  return last.length ? last.reduce((sum, sample) => sum + of(sample), 0) / last.length : 0;
+export function rate(of: (sample: Sample) => number, seconds = 30): number | undefined {
+  const last = ring.slice(-seconds).filter((sample) => sample.succeeded !== undefined);
+  return last.length ? last.reduce((sum, sample) => sum + of(sample), 0) / last.length : undefined;
 }
+
+export const ended = (sample: Sample) => (sample.succeeded ?? 0) + (sample.failed ?? 0);
 
 /** What arrives a second: what ended for good, and what the backlog grew by. */
 export function arriving(seconds = 30): number | undefined {
@@ -68,5 +70,6 @@ export function arriving(seconds = 30): number | undefined {
   const [first, end] = [last[0], last[last.length - 1]];
   if (!first || !end || end.at - first.at < 5) return undefined;
   const grown = (end.waiting ?? 0) - (first.waiting ?? 0);
-  return Math.max(0, rate((sample) => sample.succeeded + sample.failed, seconds) + grown / (end.at - first.at));
+  const out = rate(ended, seconds);
+  return out === undefined ? undefined : Math.max(0, out + grown / (end.at - first.at));
 }

@@ -77,4 +77,5 @@ export interface Schema {
 export interface Quantiles { p50: number; p95: number; p99: number }
 export interface Counts { ended: Record<string, number>; ran?: Quantiles; waited?: Quantiles }
 export interface Figures { from: string; to: string; step: number; points: (Counts & { at: string })[]; kinds: (Counts & { kind: string })[] }
-export interface Beat { started: number; succeeded: number; retrying: number; failed: number; steps: number; link: string }
+/** A second; what was recorded is absent while the record does not answer. */
+export interface Beat { started: number; steps: number; succeeded?: number; retrying?: number; failed?: number; link: string }

@@ -4,16 +4,16 @@ import { useEffect } from "preact/hooks";
 import { useData } from "../api";
 import { count, plural, ratePair, short } from "../format";
 import { Plot } from "../plot";
-import { arriving, noteWaiting, rate } from "../pulse";
+import { arriving, ended, noteWaiting, rate } from "../pulse";
 import { at } from "../route";
 import type { ConsumerRow, Failures, GroupRow, QueueRow, Triggers } from "./kit";
 import { Ago, Empty, Meter, Panel, Reading, StateTag, Title, useNow } from "../ui";
 import { FailureLine } from "./failures";
 
 /** Between two instants, so many seconds at most: what is told in words. */
-function drainText(waiting: number, into: number | undefined, out: number): [string, string] {
+function drainText(waiting: number, into: number | undefined, out: number | undefined): [string, string] {
   if (waiting === 0) return ["–", "nothing waits"];
-  if (into === undefined) return ["–", "not known yet"];
+  if (into === undefined || out === undefined) return ["–", "not known yet"];
   const gain = out - into;
   if (gain <= 0.01) return ["grows", "more arrives than ends"];
   return [short(waiting / gain), "at the rate of the last minute"];
@@ -39,9 +39,9 @@ export function Overview({ theme }: { theme: string }) {
   const slots = all.reduce((sum, row) => sum + row.slots, 0);
   const busy = all.reduce((sum, row) => sum + row.busy, 0);
   const oldest = all.flatMap((row) => row.queues).reduce<{ queue: string; oldest_seconds?: number } | undefined>((worst, row) => ((row.oldest_seconds ?? -1) > (worst?.oldest_seconds ?? -1) ? row : worst), undefined);
-  const out = rate((sample) => sample.succeeded + sample.failed);
-  const failing = rate((sample) => sample.failed, 60);
-  const retrying = rate((sample) => sample.retrying, 60);
+  const out = rate(ended);
+  const failing = rate((sample) => sample.failed ?? 0, 60);
+  const retrying = rate((sample) => sample.retrying ?? 0, 60);
   const into = arriving();
   const [drain, how] = drainText(waiting ?? 0, into, out);
   const coming = (triggers.data?.triggers ?? []).filter((row) => row.next && row.state === "active").sort((a, b) => (a.next! < b.next! ? -1 : 1)).slice(0, 6);
@@ -52,15 +52,15 @@ export function Overview({ theme }: { theme: string }) {
       <div class="figures">
         <div class="figure" title="What ended, plus what the backlog grew by, over the last 30 s"><div class="label">Arriving</div><Rate of={into} /><div class="note">by the backlog</div></div>
         <div class="figure"><div class="label">Ending</div><Rate of={out} /><div class="note">over the last 30 s</div></div>
-        <a class={`figure ${failing > 0 ? "bad" : ""}`} href="#/failures"><div class="label">Failing</div><Rate of={failing} /><div class="note">{retrying > 0 ? `${ratePair(retrying).join("")} tried again` : "over the last minute"}</div></a>
+        <a class={`figure ${(failing ?? 0) > 0 ? "bad" : ""}`} href="#/failures"><div class="label">Failing</div><Rate of={failing} /><div class="note">{(retrying ?? 0) > 0 ? `${ratePair(retrying).join("")} tried again` : "over the last minute"}</div></a>
         <a class="figure" href="#/queues"><div class="label">Waiting</div><b>{count(waiting)}</b><div class="note">{queues.data ? plural(queues.data.length, "queue") : ""}</div></a>
         <a class={`figure ${(oldest?.oldest_seconds ?? 0) > 300 ? "wait" : ""}`} href={oldest?.oldest_seconds !== undefined ? `#/jobs?state=queued&queue=${oldest.queue}` : "#/jobs?state=queued"}><div class="label">Oldest job</div><b>{oldest?.oldest_seconds === undefined ? "–" : short(oldest.oldest_seconds)}</b><div class="note">{oldest?.oldest_seconds === undefined ? "nothing waits" : `on ${oldest.queue}`}</div></a>
         <div class="figure"><div class="label">Time to drain</div><b>{drain}</b><div class="note">{how}</div></div>
         <a class="figure" href="#/consumers"><div class="label">Running</div><b>{count(busy)}<small>of {count(slots)}</small></b><Meter value={busy} of={slots} label={`${busy} of ${slots} slots are busy`} /></a>
       </div>
       <div class="grid">
-        <div class="s7"><Panel title="Executions each second" more={<span class="legend"><span class="good"><i />succeeded</span><span class="wait"><i />tried again</span><span class="bad"><i />failed</span></span>}>
-          <Plot theme={theme} label="Executions that ended in each second, by how" lines={[{ label: "succeeded", tone: "good", of: (s) => s.succeeded, fill: true }, { label: "tried again", tone: "wait", of: (s) => s.retrying }, { label: "failed", tone: "bad", of: (s) => s.failed }]} />
+        <div class="s7"><Panel title="Jobs that end, each second" more={<span class="legend"><span class="good"><i />succeeded</span><span class="wait"><i />tried again</span><span class="bad"><i />failed</span></span>}>
+          <Plot theme={theme} label="Jobs that ended in each second, by how" lines={[{ label: "succeeded", tone: "good", of: (s) => s.succeeded, fill: true }, { label: "tried again", tone: "wait", of: (s) => s.retrying }, { label: "failed", tone: "bad", of: (s) => s.failed }]} />
         </Panel></div>
         <div class="s5"><Panel title="Jobs that wait" more="since this page was opened">
           <Plot theme={theme} label="Jobs that wait on all queues" mean={false} lines={[{ label: "waiting", tone: "run", of: (s) => s.waiting, fill: true }]} />
