@@ -11,9 +11,8 @@ use spinor_executors::{Cause, Failure, Origin, Output, Report, State, StepReport
 use uuid::Uuid;
 
 use super::{
-    AttemptRecord, Changes, DeadLetter, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow, StepFilter,
-    Store,
-    Tally, Tracked,
+    AttemptRecord, Changes, DeadLetter, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow,
+    StepFilter, Store, Tally, Tracked,
     change::{clip, place},
     database::{Column, Value, holes},
     figures::Key,
