@@ -99,7 +99,11 @@ pub fn own_token(config: &Config) -> Result<String, ListenError> {
     make_directory(&config.data)?;
     let path = config.data.join(OWN_TOKEN);
     match std::fs::read_to_string(&path) {
-        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Ok(text) if !text.trim().is_empty() => {
+            // A copy that was brought back may be open to others.
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(at(&path))?;
+            return Ok(text.trim().to_owned());
+        }
         Ok(_) => std::fs::remove_file(&path).map_err(at(&path))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(at(&path)(error)),

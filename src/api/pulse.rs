@@ -75,12 +75,16 @@ impl Counted {
             self.0 = None;
             return None;
         };
-        self.0 = Some(changes.newest);
+        if self.0.replace(changes.newest).is_none() {
+            return None;
+        }
         let mut recorded = Recorded::default();
         for (state, jobs) in changes.states {
             match state {
                 JobState::Succeeded => recorded.succeeded += jobs,
                 JobState::Retrying => recorded.retrying += jobs,
+                // That somebody cancelled it is no failure.
+                JobState::Cancelled => {}
                 state if state.is_final() => recorded.failed += jobs,
                 _ => {}
             }

@@ -145,7 +145,7 @@ impl Up {
         let app = build(Arc::clone(&config), role, &shutdown).await?;
         let addresses = app.addresses();
         // What is written elsewhere than to a person or a program may be kept in a log.
-        let shown = link && (output.is_json() || std::io::stdout().is_terminal());
+        let shown = link && std::io::stdout().is_terminal();
         let token = config.api.token.as_deref().filter(|_| shown);
         let listening = Listening {
             pid: std::process::id(),

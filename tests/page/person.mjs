@@ -122,7 +122,7 @@ try {
   say("Nothing of weight is wrong for who cannot see or point, in both themes");
   const job = page.url().split("#/")[1];
   const fingerprint = (await api("GET", "/failures")).groups[0].fingerprint;
-  const views = ["overview", "jobs", job, "failures", `failures/${fingerprint}`, "queues", "consumers", "triggers", "triggers/nightly", "runs", "kinds", "publish?kind=command", "broker"];
+  const views = ["overview", "jobs", job, "failures", `failures/${fingerprint}`, "queues", "consumers", "triggers", "triggers/nightly", "runs", "history", "kinds", "publish?kind=command", "broker"];
   // The policy lets no script in but the page's own: the driver gives it to the page by its own way.
   const source = (await import("node:fs")).readFileSync(axe, "utf8");
   for (const theme of ["dark", "light"]) {

@@ -115,7 +115,8 @@ impl Holding {
             return delivery;
         }
         let mut newer = self.fetch(key, &delivery.queue, copy.clone()).await;
-        if matches!(newer, Err(Failed::Silent)) {
+        // Its link may have gone meanwhile, see above.
+        if matches!(newer, Err(Failed::Silent)) && self.broker.in_hand(&delivery.tag) {
             newer = self.fetch(key, &delivery.queue, copy).await;
         }
         match newer {

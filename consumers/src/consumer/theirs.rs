@@ -56,9 +56,12 @@ impl Theirs<'_> {
                         return tracing::info!(queue = spec.name, "The queue is there; jobs are taken from it.");
                     }
                     Err(BrokerError::Absent(_)) => {}
-                    Err(error) => {
-                        return tracing::error!(queue = spec.name, %error, "Nothing can be taken from this queue.");
+                    Err(BrokerError::Closed) => return,
+                    // Its owner may be at it: made, removed, locked.
+                    Err(error) if pause == LAST_LOOK => {
+                        tracing::error!(queue = spec.name, %error, "Nothing can be taken from this queue; it is tried again.");
                     }
+                    Err(_) => {}
                 }
             }
         });

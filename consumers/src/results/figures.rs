@@ -1,7 +1,8 @@
 //! Figures over time: how jobs ended, how long they waited and how long they ran, by minute and kind.
 //!
 //! The recorder counts them with the rows they tell of, in the same transaction, so that to read a day costs the
-//! same after a thousand jobs and after a billion. What is recorded twice is counted once. Owns measures and
+//! same after a thousand jobs and after a billion. What comes again marked so is counted once; a pack of reports that
+//! was sent again because its confirm got lost bears no mark, and is counted twice. Owns measures and
 //! buckets; refuses more kinds than a chart has room for.
 
 use std::{

@@ -119,7 +119,9 @@ def wait(job: Any, timeout: float) -> Call:
 def wait_many(ids: List[str], timeout: float, reports: bool) -> Call:
     """Those that have ended, of at most 1000; 200 with their reports."""
     timeout = min(timeout, LONGEST_WAIT)
-    body = {"jobs": ids, "timeout": text("timeout", timeout), "reports": reports}
+    body: Dict[str, Any] = {"jobs": ids, "timeout": text("timeout", timeout)}
+    if reports:  # Servers of before do not know the word.
+        body["reports"] = True
     return Call("POST", "/jobs/wait", dumps(body), timeout + ANSWER)
 
 

@@ -50,12 +50,14 @@ def _ended(going: List[str], most: int, timeout: float) -> "Talk[Dict[str, Any]]
     ended: Dict[str, Any] = {}
     end = time.monotonic() + timeout
     while going:
-        some, others = going[:most], going[most:]
+        # Once the time is over each that is left is looked at once.
+        over = time.monotonic() >= end
+        some, going = going[:most], going[most:]
         answer = yield calls.wait_many(some, max(end - time.monotonic(), 0), most == MOST_REPORTS)
         ended.update({one["id"]: one for one in answer["ended"]})
-        going = [id for id in some if id not in ended] + others
-        if time.monotonic() >= end:
-            break
+        missing = [id for id in some if id not in ended]
+        if not over and time.monotonic() < end:
+            going = missing + going
     return ended
 
 

@@ -26,6 +26,7 @@ async function ask<T>(method: string, path: string, body?: unknown): Promise<T> 
       headers: { "X-Spinor": "1", ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: "same-origin",
+      signal: AbortSignal.timeout(60_000),
     });
   } catch {
     throw new Refused({ title: "No answer", status: 0, detail: "Spinor does not answer. It may have been stopped; this page goes on when it is back." });
@@ -92,6 +93,8 @@ export function useData<T>(path: string | null, every = 2000): Seen<T> {
       const problem = problemOf(error);
       if (current.path === asked) setSeen((before) => before.path === asked ? { ...before, problem } : { path: asked, problem, at: 0 });
     }
+    // A slow answer is not asked for again at once.
+    current.last = Date.now();
     current.busy = false;
     if (current.again || current.path !== asked) { current.again = false; void load(); }
   }, []);

@@ -6,7 +6,8 @@ export interface Route { path: string[]; query: URLSearchParams }
 
 export function parse(hash: string): Route {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?");
-  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
+  const plain = (text: string) => { try { return decodeURIComponent(text); } catch { return text; } };
+  return { path: path.split("/").filter(Boolean).map(plain), query: new URLSearchParams(query) };
 }
 
 export function useRoute(): Route {

@@ -69,8 +69,11 @@ impl Inner {
     /// The lane of a holder's queue. One that was not used lately ends when another one begins.
     fn flights_to(&self, holder: Uuid) -> mpsc::Sender<Flight> {
         let mut all = lock(&self.holding);
-        if let Some((_, flights)) = all.iter().find(|(of, _)| *of == holder) {
-            return flights.clone();
+        if let Some(place) = all.iter().position(|(of, _)| *of == holder) {
+            let used = all.remove(place);
+            let flights = used.1.clone();
+            all.push(used);
+            return flights;
         }
         if all.len() >= HOLDERS {
             all.remove(0);

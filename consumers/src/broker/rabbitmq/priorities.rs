@@ -123,6 +123,8 @@ impl Inner {
     pub(super) async fn open_lanes(&self, all: impl Iterator<Item = &Outgoing> + Send) -> Result<(), BrokerError> {
         let missing: BTreeSet<(&str, PriorityLane)> = all.filter_map(|one| self.missing(one)).collect();
         for (queue, lane) in missing {
+            // Without a link nobody is asked; a connection of its own would be waited for.
+            self.declaring()?;
             // Of a queue that is not there, publishing itself says so.
             if !self.knows(queue).await.map_err(|error| BrokerError::Unreachable(error.to_string()))? {
                 continue;

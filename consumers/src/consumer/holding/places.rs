@@ -8,12 +8,19 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::{sync::OnceCell, time::Instant};
+use tokio::{
+    sync::OnceCell,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::consumer::holders::Holders;
 
+/// After one is left the next is, for as long as it answers nothing, left no sooner than after this; doubling...
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+/// ...up to here: a broker that is slow everywhere is not helped by new queues.
+const LAST_PAUSE: Duration = Duration::from_secs(600);
 /// So many are listened to, in case that they answer after all; the one before is left to expire.
 const KEPT: usize = 4;
 
@@ -49,13 +56,15 @@ pub struct Places {
     holders: Arc<Holders>,
     stop: CancellationToken,
     all: Mutex<VecDeque<Arc<Place>>>,
+    /// When one was left last, and how long the next is kept at least.
+    left: Mutex<Option<(Instant, Duration)>>,
 }
 
 impl Places {
     /// One, under the consumer's first name.
     pub fn new(holders: Arc<Holders>, stop: CancellationToken) -> Self {
         let first = Place::new(holders.current(), &stop);
-        Self { holders, stop, all: Mutex::new(VecDeque::from([first])) }
+        Self { holders, stop, all: Mutex::new(VecDeque::from([first])), left: Mutex::default() }
     }
 
     /// The one in use.
@@ -76,6 +85,14 @@ impl Places {
         if !place.is_silent_since(since) {
             return false;
         }
+        let mut left = lock(&self.left);
+        let pause = match *left {
+            Some((at, pause)) if at.elapsed() < pause => return false,
+            // It answered for a while: what is silent now is another matter.
+            Some((at, pause)) if place.is_silent_since(at) => (pause * 2).min(LAST_PAUSE),
+            _ => FIRST_PAUSE,
+        };
+        *left = Some((Instant::now(), pause));
         let next = self.add(&mut all);
         tracing::warn!(
             silent = %place.holder, holder = %next.holder,

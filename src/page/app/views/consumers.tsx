@@ -1,7 +1,7 @@
 // Who runs jobs: groups with what is wanted of them and what is there; their consumers, and what each runs.
 
 import { useEffect, useState } from "preact/hooks";
-import { post, useData } from "../api";
+import { post, problemOf, useData } from "../api";
 import { count, plural, short, tail } from "../format";
 import { Icon } from "../icons";
 import { at } from "../route";
@@ -28,7 +28,7 @@ function Stepper({ value, set, label, least = 0 }: { value: number; set: (to: nu
   const [wanted, want] = useState<number>();
   useEffect(() => {
     if (wanted === undefined) return;
-    const timer = setTimeout(() => { if (wanted !== value) void set(wanted); }, 500);
+    const timer = setTimeout(() => { if (wanted !== value) set(wanted).catch((error) => { toast(problemOf(error).detail); want(undefined); }); }, 500);
     return () => clearTimeout(timer);
   }, [wanted]);
   useEffect(() => want(undefined), [value]);
@@ -62,7 +62,7 @@ function Group({ row, consumers }: { row: GroupRow; consumers: ConsumerRow[] }) 
         <StateTag state={row.running ? "running" : "stopped"} more={`${row.running}${row.wanted !== undefined ? ` of ${row.wanted} wanted by ${row.wanted_by?.by}` : ""}`} />
         {row.draining > 0 && <StateTag state="draining" more={String(row.draining)} />}{row.silent > 0 && <StateTag state="silent" more={String(row.silent)} />}
         <span><b>{count(row.busy)}</b> of {count(row.slots)} slots busy <Meter value={row.busy} of={row.slots} label={`${row.busy} of ${row.slots} slots are busy`} /></span>
-        <span>{row.queues.map((queue, n) => <span key={queue.queue}>{n > 0 && ", "}<a class="link" href={`#/jobs?queue=${queue.queue}`}>{queue.queue}</a> {queue.paused ? "paused" : `${count(queue.ready)} waiting`}{queue.oldest_seconds !== undefined && `, oldest ${short(queue.oldest_seconds)}`}</span>)}</span>
+        <span>{row.queues.map((queue, n) => <span key={queue.queue}>{n > 0 && ", "}<a class="link" href={`#/jobs?queue=${encodeURIComponent(queue.queue)}`}>{queue.queue}</a> {queue.paused ? "paused" : `${count(queue.ready)} waiting`}{queue.oldest_seconds !== undefined && `, oldest ${short(queue.oldest_seconds)}`}</span>)}</span>
       </div>
       {consumers.length > 0 && <div class="scroll"><table>
         <thead><tr><th>Consumer</th><th>State</th><th>Slots</th><th>Runs</th><th class="wide-only">Version</th><th class="wide-only">Process</th><th class="num wide-only">Up</th><th /></tr></thead>

@@ -30,7 +30,9 @@ export function History({ route, theme }: { route: Route; theme: string }) {
     const points = figures.data?.points ?? [];
     const step = figures.data?.step ?? 60;
     const when = points.map((point) => Date.parse(point.at) / 1000);
-    const rate = (of: (point: Counts) => number) => points.map((point) => of(point) / step);
+    // The last one is not over.
+    const seconds = (n: number) => n === points.length - 1 ? Math.max(1, Date.parse(figures.data!.to) / 1000 - when[n]!) : step;
+    const rate = (of: (point: Counts) => number) => points.map((point, n) => of(point) / seconds(n));
     return [
       [when, rate((point) => point.ended.succeeded ?? 0), rate((point) => point.ended.retrying ?? 0), rate((point) => sum(point, BAD))],
       [when, points.map((point) => point.waited?.p95 ?? null), points.map((point) => point.ran?.p95 ?? null)],

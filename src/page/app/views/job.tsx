@@ -122,17 +122,25 @@ function Live({ id, ended, running }: { id: string; ended: () => void; running: 
   const box = useRef<HTMLPreElement>(null);
   const follows = useRef(true);
   useEffect(() => {
-    const source = new EventSource(`/api/v1/events?job=${id}`);
-    const on = (name: string, then: (of: any) => void) => source.addEventListener(name, (event) => then(JSON.parse((event as MessageEvent<string>).data).of));
-    on("output", (of: Said) => say((before) => {
+    // A browser has six connections to a host: a tab that nobody sees keeps none.
+    let source: EventSource | undefined;
+    const on = (name: string, then: (of: any) => void) => source!.addEventListener(name, (event) => then(JSON.parse((event as MessageEvent<string>).data).of));
+    const open = () => {
+      if (document.hidden) { source?.close(); source = undefined; return; }
+      if (source) return;
+      source = new EventSource(`/api/v1/events?job=${id}`);
+      on("output", (of: Said) => say((before) => {
       let all = [...before, { stream: of.stream, text: of.text }];
       while (all.length > 1 && all.reduce((sum, one) => sum + one.text.length, 0) > KEPT) all = all.slice(1);
       return all;
     }));
-    on("progress", (of) => setProgress(of.progress));
-    on("started", () => ended());
-    on("ended", () => setTimeout(ended, 150));
-    return () => source.close();
+      on("progress", (of) => setProgress(of.progress));
+      on("started", () => ended());
+      on("ended", () => setTimeout(ended, 150));
+    };
+    open();
+    document.addEventListener("visibilitychange", open);
+    return () => { document.removeEventListener("visibilitychange", open); source?.close(); };
   }, [id]);
   useEffect(() => { if (follows.current && box.current) box.current.scrollTop = box.current.scrollHeight; }, [said]);
   return (
@@ -148,31 +156,34 @@ function Live({ id, ended, running }: { id: string; ended: () => void; running: 
 function Edit({ job, ended, close }: { job: JobRecord; ended: boolean; close: () => void }) {
   const run = async (args: unknown, queue: string) => {
     if (ended) {
-      await post(`/jobs/${job.id}/replay`, { args, queue, by: "page" });
-      toast("Started anew with these args.");
+      await post(`/jobs/${job.id}/replay`, { ...(args === undefined ? {} : { args }), queue, by: "page" });
+      toast(args === undefined ? "Started anew." : "Started anew with these args.");
     } else {
-      const copy = await post<{ id: string }>("/jobs", { kind: job.kind, queue, args });
+      const copy = await post<{ id: string }>("/jobs", { kind: job.kind, queue, args: args === undefined ? job.job?.args ?? null : args });
       toast("A copy was published.");
       go(at("jobs", copy.id));
     }
   };
-  return <EditArgs args={job.job?.args ?? null} queue={job.queue} run={run} close={close} note={ended ? "The job starts anew with these args: its attempts count from 1 again, its history stays." : "It has not ended: a copy with these args is published beside it."} />;
+  const unknown = !job.job || (job.job.args === undefined && (job.unread?.length ?? 0) > 0);
+  return <EditArgs unknown={unknown} args={job.job?.args ?? null} queue={job.queue} run={run} close={close} note={ended ? "The job starts anew with these args: its attempts count from 1 again, its history stays." : "It has not ended: a copy with these args is published beside it."} />;
 }
 
 /** Args and a queue, changed and then run; what is refused is said here, and nothing typed is lost. */
-export function EditArgs({ args, queue: before, note, run, close }: { args: unknown; queue: string; note: string; run: (args: unknown, queue: string) => Promise<void>; close: () => void }) {
-  const [text, set] = useState(typeof args === "string" ? args : pretty(args));
+/** `run` gets args only if somebody changed them: numbers that this language cannot hold would be others otherwise. */
+export function EditArgs({ args, queue: before, note, run, close, unknown }: { args: unknown; queue: string; note: string; run: (args: unknown, queue: string) => Promise<void>; close: () => void; unknown?: boolean }) {
+  const given = unknown ? "" : typeof args === "string" ? args : pretty(args);
+  const [text, set] = useState(given);
   const [queue, setQueue] = useState(before);
   const [problem, setProblem] = useState<Problem>();
   const go = async () => {
     let read: unknown;
-    try { read = JSON.parse(text); } catch (error) { setProblem({ title: "", status: 0, field: "args", detail: String(error) }); return; }
+    if (text !== given) try { read = JSON.parse(text); } catch (error) { setProblem({ title: "", status: 0, field: "args", detail: String(error) }); return; }
     try { await run(read, queue); close(); } catch (error) { setProblem(problemOf(error)); }
   };
   return (
     <Dialog title="Edit and run again" close={close} wide>
       <p class="dim">{note}</p>
-      <div class={`field ${problem?.field?.startsWith("args") ? "wrong-field" : ""}`}><label for="edit-args">Args</label><textarea id="edit-args" rows={14} spellcheck={false} value={text} onInput={(event) => set(event.currentTarget.value)} /></div>
+      <div class={`field ${problem?.field?.startsWith("args") ? "wrong-field" : ""}`}><label for="edit-args">Args</label>{unknown && <span class="hint">They cannot be shown; left empty, they stay as they are.</span>}<textarea id="edit-args" rows={14} spellcheck={false} value={text} onInput={(event) => set(event.currentTarget.value)} /></div>
       <div class="field"><label for="edit-queue">Queue</label><input id="edit-queue" value={queue} onInput={(event) => setQueue(event.currentTarget.value)} /></div>
       {problem && <p class="req" role="alert">{problem.field && <code>{problem.field}: </code>}{problem.detail}</p>}
       <div class="ends"><Button onClick={close}>Leave it</Button><Button tone="main" icon="play" act={go}>Run</Button></div>

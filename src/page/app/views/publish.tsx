@@ -1,6 +1,6 @@
 // A job as a form that is made from the schema of its kind.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { post, problemOf, useData } from "../api";
 import { pretty } from "../format";
 import { amend, at, go, type Route } from "../route";
@@ -33,7 +33,8 @@ export function Publish({ route }: { route: Route }) {
   const kinds = useData<KindRow[]>("/kinds", 10_000);
   const kind = route.query.get("kind") ?? "";
   const row = kinds.data?.find((one) => one.kind === kind);
-  const schema = row?.schema ?? BUILT_IN[kind];
+  // Those that come with Spinor allow more than a form should ask for.
+  const schema = BUILT_IN[kind] ?? row?.schema;
   const [values, setValues] = useState<Values>({});
   const [raw, setRaw] = useState<string>();
   const [more, setMore] = useState({ queue: "", delay: "", timeout: "", priority: "" });
@@ -49,15 +50,20 @@ export function Publish({ route }: { route: Route }) {
     return { kind, ...set, ...(args === null || (asForm && Object.keys(values).length === 0 && !schema) ? {} : { args }) };
   }, [values, raw, more, kind, asForm]);
 
+  const sending = useRef(false);
   const publish = async () => {
+    if (sending.current) return;
     setProblem(undefined);
     if (!kind) { setProblem({ title: "", status: 0, field: "kind", detail: "choose one" }); return; }
     if ("args" in job && job.args === undefined) { setProblem({ title: "", status: 0, field: "args", detail: "this is no JSON" }); return; }
+    // A second Enter before the answer is not a second job.
+    sending.current = true;
     try {
       const { id } = await post<{ id: string }>("/jobs", job);
       toast("Published.");
       go(at("jobs", id));
     } catch (error) { setProblem(problemOf(error)); }
+    sending.current = false;
   };
   const faultOf = (field: string) => (problem?.field === field ? problem.detail : undefined);
   const argFault = (name: string) => (problem?.field === `args.${name}` || problem?.field?.startsWith(`args.${name}.`) || problem?.field?.startsWith(`args.${name}[`) ? problem.detail : undefined);
