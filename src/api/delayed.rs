@@ -276,7 +276,7 @@ pub(super) async fn why(state: &ApiState, record: &JobRecord) -> Result<Option<S
         _ => format!("; edited by {} at {}", row.changed_by, row.changed),
     };
     let now = Timestamp::now();
-    let leads = state.results.leader().await?.is_some_and(|leader| leader.until > now);
+    let leads = state.results.leader().await?.is_some_and(|leader| leader.alive);
     let nobody = if leads { "" } else { "; no process with the part `trigger` is there to publish it" };
     let until = if row.due > now { "it waits in the database until" } else { "it is to be published, due at" };
     Ok(Some(format!("{until} {}{edited}{nobody}", row.due)))

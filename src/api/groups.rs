@@ -78,7 +78,7 @@ pub struct GroupQueue {
     /// Jobs that consumers have in hand, started or not; absent when the broker does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unacked: Option<u64>,
-    /// Seconds since the oldest job was created that has not started, one on a delay included; absent when
+    /// Seconds since the oldest job was created that has not started, one on a delay left out; absent when
     /// none waits, or when that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_seconds: Option<u64>,
@@ -293,7 +293,7 @@ pub(super) async fn gauges(state: &ApiState) -> Vec<Gauge> {
         ("spinor_group_busy", "Jobs that the running consumers of a group run.", each(&|row| Some(row.busy))),
         (
             "spinor_queue_oldest_seconds",
-            "Age of the oldest job of a queue that has not started, those on a delay included.",
+            "Age of the oldest job of a queue that has not started, those on a delay not included.",
             oldest.into_iter().collect(),
         ),
     ]

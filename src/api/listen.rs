@@ -101,7 +101,7 @@ pub fn own_token(config: &Config) -> Result<String, ListenError> {
     match std::fs::read_to_string(&path) {
         Ok(text) if !text.trim().is_empty() => {
             // A copy that was brought back may be open to others.
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(at(&path))?;
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(at(&path))?;
             return Ok(text.trim().to_owned());
         }
         Ok(_) => std::fs::remove_file(&path).map_err(at(&path))?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    message::MAX_BODY,
     next::MOST_MEMBERS,
     schedule::{Misfire, Overlap, Spec, Timing},
     trigger,
@@ -107,6 +108,11 @@ impl NewTrigger {
         let (job, expires_ms) = job_of(job, !self.each.is_empty()).map_err(|problem| problem.within("job"))?;
         if self.each.len() > MOST_MEMBERS {
             return Err(Problem::field("each", format!("has {} items, at most {MOST_MEMBERS}", self.each.len())));
+        }
+        let items: usize = self.each.iter().map(|item| item.bytes().len() + job.args.bytes().len()).sum();
+        if items > MAX_BODY {
+            let why = format!("has items that make args of about {items} bytes together, at most {MAX_BODY}");
+            return Err(Problem::field("each", why));
         }
         let jitter = self.jitter.as_deref().map_or(Ok(Duration::ZERO), |text| duration("jitter", text))?;
         let spec = Spec {

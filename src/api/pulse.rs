@@ -75,9 +75,7 @@ impl Counted {
             self.0 = None;
             return None;
         };
-        if self.0.replace(changes.newest).is_none() {
-            return None;
-        }
+        self.0.replace(changes.newest)?;
         let mut recorded = Recorded::default();
         for (state, jobs) in changes.states {
             match state {

@@ -55,7 +55,9 @@ async fn a_database_stopped_in_the_middle_of_jobs_and_started_again_has_them_all
     let log = process.stderr();
     // Each part that uses the database may have met its loss, and says so once.
     let mut loud: Vec<&str> = log.lines().filter(|line| !line.contains(r#""level":"INFO""#)).collect();
-    for part in ["The results database is down", "State does not answer", "Runs wait", "Triggers wait"] {
+    for part in
+        ["The results database is down", "State does not answer", "Runs wait", "Triggers wait", "Delayed jobs wait"]
+    {
         let said = loud.extract_if(.., |line| line.contains(r#""level":"WARN""#) && line.contains(part)).count();
         assert!(said <= 1, "one line at the loss for each part: {log}");
     }

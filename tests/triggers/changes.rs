@@ -16,7 +16,7 @@ async fn told(results: &Results, name: &str) -> Vec<String> {
         };
         format!("{} by {}: {} > {}", change.what, change.by, of(change.old.as_ref()), of(change.new.as_ref()))
     };
-    results.trigger_changes(name, 100).await.expect("changes").iter().rev().map(state).collect()
+    results.trigger_changes(name, 1000).await.expect("changes").iter().rev().map(state).collect()
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn each_change_of_a_trigger_is_kept_with_who_made_it_and_what_it_was_befor
             results.resume_trigger("c", false, by("x")).await.expect("resumed");
         }
         let kept = told(results, "c").await.len();
-        assert!((90..=100).contains(&kept), "{kept}");
+        assert!((90..=110).contains(&kept), "{kept} of 121");
         record.end().await;
     }
 }

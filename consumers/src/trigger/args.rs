@@ -111,13 +111,17 @@ fn put(raw: &str, depth: usize, of: &dyn Fn(&str, &str) -> String, to: &mut Stri
 
 /// A part of an item by its path, as its text; `null` when it has none.
 fn part(item: &str, path: &str) -> String {
+    let mut text = item.to_owned();
     if path == "." {
-        return item.to_owned();
+        return text;
     }
-    let (name, rest) = path.split_once('.').unwrap_or((path, "."));
-    let fields = serde_json::from_str::<Fields>(item).ok();
-    let found = fields.as_ref().and_then(|fields| fields.iter().find(|(field, _)| field == name));
-    found.map_or_else(|| "null".to_owned(), |(_, value)| part(value.get(), rest))
+    for name in path.split('.') {
+        let fields = serde_json::from_str::<Fields>(&text).ok();
+        let found = fields.as_ref().and_then(|fields| fields.iter().find(|(field, _)| field == name));
+        let Some(found) = found.map(|(_, value)| value.get().to_owned()) else { return "null".to_owned() };
+        text = found;
+    }
+    text
 }
 
 fn word_of(raw: &RawValue, fields: usize) -> Result<&'static str, String> {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{Said, fire::claimed};
 use crate::{
-    broker::{Address, Broker, Outgoing, PublishError},
+    broker::{Address, Broker, Link, Outgoing, PublishError},
     consumer::verdict,
     entry::Entry,
     marks::StateCell,
@@ -111,11 +111,15 @@ impl<B: Broker> Delays<B> {
             // What the last leader took and may not have published.
             let left = self.results.left_delayed(fresh).await?;
             let (gone, due): (Vec<_>, Vec<_>) = left.into_iter().partition(|one| one.cancelled.is_some());
-            let all = self.finish(due, Instant::now()).await;
+            let late = self.finish(due, Instant::now()).await;
             self.forget().await?;
             self.tell(&gone).await?;
-            if !all {
-                return Ok(PAUSE);
+            if !late.is_empty() {
+                // One queue that takes nothing is no reason for others to wait.
+                self.results.put_off_delayed(&late).await?;
+                if !matches!(*self.broker.link().borrow(), Link::Up) {
+                    return Ok(PAUSE);
+                }
             }
         }
         match look.wait {
@@ -124,7 +128,7 @@ impl<B: Broker> Delays<B> {
                 // What was published goes with what is taken: one commit for both.
                 let due = self.results.take_delayed(self.owner, &self.done).await?;
                 self.done.clear();
-                Ok(if self.finish(due, asked).await { Duration::ZERO } else { PAUSE })
+                Ok(if self.finish(due, asked).await.is_empty() { Duration::ZERO } else { PAUSE })
             }
             // A millisecond on: the clock of the database decides, and a look must not come too early.
             Some(wait) => Ok((wait + Duration::from_millis(1)).min(PAUSE)),
@@ -132,23 +136,23 @@ impl<B: Broker> Delays<B> {
         }
     }
 
-    /// Publishes what is due; `false` when something is left.
-    async fn finish(&mut self, due: Vec<Delayed>, asked: Instant) -> bool {
+    /// Publishes what is due; tells what is left.
+    async fn finish(&mut self, due: Vec<Delayed>, asked: Instant) -> Vec<Uuid> {
         let (mut done, mut late) = (Vec::new(), Vec::new());
         if asked.elapsed() > FRESH {
             tracing::warn!("Delayed jobs were taken a while ago; whoever leads now publishes them.");
-            return false;
+            return due.iter().map(|one| one.row.id).collect();
         }
         self.publish(due, &mut done, &mut late).await;
         match late.first() {
-            Some(why) if self.unsent.begins() => {
+            Some((_, why)) if self.unsent.begins() => {
                 tracing::warn!(count = late.len(), why, "Delayed jobs cannot be published now; they are tried again.");
             }
             None if self.unsent.is_over() => tracing::info!("Delayed jobs are published again."),
             _ => {}
         }
         self.done.append(&mut done);
-        late.is_empty()
+        late.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Tells of those that were cancelled, and removes them. What cannot be told waits, and nothing waits for it.
@@ -179,7 +183,7 @@ impl<B: Broker> Delays<B> {
         Ok(one.row.id)
     }
 
-    async fn publish(&self, due: Vec<Delayed>, done: &mut Vec<Uuid>, late: &mut Vec<String>) {
+    async fn publish(&self, due: Vec<Delayed>, done: &mut Vec<Uuid>, late: &mut Vec<(Uuid, String)>) {
         let outgoing = |job: &Job| claimed(Address::Work(job.queue.clone()), job);
         let struck = |one: &Delayed| one.row.id.as_u128().is_multiple_of(3);
         let (lost, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|one| planted(Fault::LostTick) && struck(one));
@@ -202,7 +206,7 @@ impl<B: Broker> Delays<B> {
                 Err(error @ (PublishError::Unroutable { .. } | PublishError::TooLarge { .. })) => {
                     letters.push((one.row.id, letter(&one.job, &error.to_string())));
                 }
-                Err(error) => late.push(error.to_string()),
+                Err(error) => late.push((one.row.id, error.to_string())),
             }
         }
         if !lines.is_empty() {
@@ -216,7 +220,7 @@ impl<B: Broker> Delays<B> {
         for (id, sent) in ids.into_iter().zip(self.broker.publish(letters).await) {
             match sent {
                 Ok(()) => done.push(id),
-                Err(error) => late.push(error.to_string()),
+                Err(error) => late.push((id, error.to_string())),
             }
         }
     }

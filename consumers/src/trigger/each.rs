@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use spinor_executors::Json;
 use uuid::Uuid;
 
-use super::args;
+use super::{args, fire::expire};
 use crate::{
+    message::MAX_BODY,
     next::{Member, NewRun, Next, OnFailure},
     results::Tick,
 };
@@ -21,18 +22,27 @@ const LONGEST_NAME: usize = 100;
 pub fn run(tick: &Tick) -> Result<Next, String> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut members = Vec::with_capacity(tick.spec.each.len());
+    let mut bytes = 0;
     for item in &tick.spec.each {
         let name = name(item);
         let count = counts.entry(name.clone()).and_modify(|count| *count += 1).or_insert(1);
         let name = if *count == 1 { name } else { format!("{name}#{count}") };
         let mut job = tick.spec.job.clone();
         job.args = args::fill(&job.args, tick, Some(item))?;
+        // Before they are made, not after: they may be many.
+        bytes += job.args.bytes().len();
+        if bytes > MAX_BODY {
+            return Err(format!("the args of its jobs have more than {MAX_BODY} bytes together"));
+        }
+        // From the instant, however late it fires.
+        job.created = tick.instant;
+        expire(&mut job, tick.spec.expires_ms);
         members.push(Member {
             name,
             needs: Vec::new(),
             job,
             delay_ms: None,
-            expires_ms: tick.spec.expires_ms,
+            expires_ms: None,
             bare: false,
             compensate: None,
         });

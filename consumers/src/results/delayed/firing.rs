@@ -85,6 +85,18 @@ impl Results {
         Ok(())
     }
 
+    /// What was taken and cannot be published now lets others go first.
+    pub async fn put_off_delayed(&self, of: &[Uuid]) -> Result<(), ResultsError> {
+        for some in of.chunks(SOME) {
+            let (holes, values) = padded(some);
+            let taken = state::TAKEN;
+            let sql =
+                format!("UPDATE timers SET fire_at = {{now}} + {OVERDUE} WHERE job IN ({holes}) AND state = {taken}");
+            self.0.change_delayed(&sql, values).await?;
+        }
+        Ok(())
+    }
+
     /// Returns when something of this table was changed by this process.
     pub async fn delayed_changed(&self) {
         self.0.nudge.notified().await;

@@ -159,10 +159,13 @@ impl Store {
         let jobs: BTreeMap<Uuid, i64> =
             instants.iter().map(|(at, _)| (tick_id(row.id, *at), at.as_microsecond())).collect();
         let ids: Vec<Uuid> = jobs.keys().copied().collect();
-        for some in ids.chunks(200) {
-            let sql = format!("SELECT id FROM jobs WHERE id IN ({})", holes(some.len()));
-            for row in writing.fetch(&sql.into(), some.iter().map(|id| Value::Id(*id)).collect()).await? {
-                fired.extend(jobs.get(&row.id(0)?));
+        // Of a fan-out the id is that of a run.
+        for table in ["id FROM jobs WHERE id", "id FROM runs WHERE id", "run FROM driven WHERE run"] {
+            for some in ids.chunks(200) {
+                let sql = format!("SELECT {table} IN ({})", holes(some.len()));
+                for row in writing.fetch(&sql.into(), some.iter().map(|id| Value::Id(*id)).collect()).await? {
+                    fired.extend(jobs.get(&row.id(0)?));
+                }
             }
         }
         Ok(fired)
