@@ -133,7 +133,7 @@ async fn up_listens_for_the_page_with_a_token_of_its_own_unless_it_is_told_not_t
     // What is no terminal may be a log: it gets the place of the token, not the token.
     let base = told["page"].as_str().expect("it tells where the page is").trim_end_matches('/');
     assert!(!base.contains("token"), "{base}");
-    let place = told["token"].as_str().expect("it tells where its token is");
+    let place = told["token_file"].as_str().expect("it tells where its token is");
     assert_eq!(std::fs::canonicalize(place).ok(), std::fs::canonicalize(spinor.join("data/api.token")).ok());
     let token = std::fs::read_to_string(spinor.join("data/api.token")).expect("the token is kept");
     let token = token.trim();

@@ -112,7 +112,7 @@ struct Listening {
     #[serde(skip_serializing_if = "Option::is_none")]
     page: Option<String>,
     /// Where its token lies, when that was made here.
-    #[serde(skip)]
+    #[serde(rename = "token_file", skip_serializing_if = "Option::is_none")]
     token: Option<PathBuf>,
 }
 
@@ -144,7 +144,7 @@ impl Up {
         let role = Role { parts, nodes: self.nodes.clone(), jobs: true, record: None, supervises, own: None };
         let app = build(Arc::clone(&config), role, &shutdown).await?;
         let addresses = app.addresses();
-        // What is written elsewhere than to a person or a program may be kept in a log.
+        // What is written elsewhere than to a terminal may be kept in a log.
         let shown = link && std::io::stdout().is_terminal();
         let token = config.api.token.as_deref().filter(|_| shown);
         let listening = Listening {

@@ -1,11 +1,14 @@
 //! The table of delayed jobs in both dialects: who takes what, when, and that it stays until it is published.
 
 use jiff::{SignedDuration, Timestamp};
-use spinor_consumers::results::{DelayedChange, DelayedFilter, Lead};
-use spinor_executors::{Job, Json};
+use spinor_consumers::{
+    entry::Entry,
+    results::{DelayedChange, DelayedFilter, Lead},
+};
+use spinor_executors::{Job, Json, State};
 use uuid::Uuid;
 
-use crate::recorder::Record;
+use crate::recorder::{Record, entries::report};
 
 fn job(seconds: i64) -> Job {
     let mut job = Job::new("noop", "q", Json::null());
@@ -29,6 +32,13 @@ async fn only_who_leads_takes_delayed_jobs_that_are_due_and_what_it_does_not_pub
         other.kind = "other".to_owned();
         results.keep_delayed(&[&other], "bob").await.expect("it is kept already");
         assert_eq!(results.delayed_job(other.id).await.expect("an answer").expect("a job").job, jobs[0]);
+
+        // Nor is one kept that has ended.
+        let over = job(-100);
+        let ended = Entry::Report(Box::new(report(&over, State::Cancelled)));
+        results.store(&[ended]).await.expect("it is recorded");
+        results.keep_delayed(&[&over], "ann").await.expect("an answer");
+        assert!(results.delayed_job(over.id).await.expect("an answer").is_none());
 
         assert!(results.take_delayed(two.owner, &[]).await.expect("an answer").is_empty());
         assert_eq!(results.look_at_delayed(two.owner).await.expect("a look").epoch, None);

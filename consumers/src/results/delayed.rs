@@ -6,7 +6,7 @@
 
 mod firing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,10 @@ pub enum Change {
 impl Results {
     /// Keeps jobs until their `due`; one that is kept already stays as it is. Durable when it returns.
     pub async fn keep_delayed(&self, jobs: &[&Job], who: &str) -> Result<(), ResultsError> {
+        // A publish that is sent again after its job has ended: cancelled perhaps.
+        let ids: Vec<Uuid> = jobs.iter().map(|job| job.id).collect();
+        let ended: HashSet<Uuid> = self.ended(&ids).await?.into_iter().map(|(id, _)| id).collect();
+        let jobs: Vec<&Job> = jobs.iter().filter(|job| !ended.contains(&job.id)).copied().collect();
         for some in jobs.chunks(ROWS * STATEMENTS) {
             let mut tries = 1;
             loop {

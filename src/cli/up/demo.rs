@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use spinor_executors::Json;
 use tokio_util::sync::CancellationToken;
@@ -46,13 +47,17 @@ async fn all(client: &Client) -> Result<(), ClientError> {
     let tick = NewTrigger {
         name: Some(TRIGGER.to_owned()),
         every: Some("5s".to_owned()),
+        // Whoever is killed in the middle leaves none that goes on.
+        end: Some((Timestamp::now() + Duration::from_secs(2 * u64::from(LASTS))).to_string()),
         job: json_of(&json!({"kind": "wait", "args": {"ms": 200}})),
         by: Some("demo".to_owned()),
         ..NewTrigger::default()
     };
-    // A data directory that saw the demo before has it, paused.
+    // A data directory that saw the demo before has it.
     if client.add_trigger(&tick).await.is_err() {
-        client.resume_trigger(TRIGGER, false, &by()).await?;
+        client.edit_trigger(TRIGGER, &tick).await?;
+        // If it is paused.
+        drop(client.resume_trigger(TRIGGER, false, &by()).await);
     }
     client.publish_run(&figures()).await?;
     client.submit_run(&checks()).await?;

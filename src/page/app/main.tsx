@@ -1,7 +1,7 @@
 // The frame: where one is, what is wrong, how to get elsewhere; and the way in.
 
-import { render } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { render, type ComponentChildren } from "preact";
+import { useEffect, useErrorBoundary, useState } from "preact/hooks";
 import { get, onLoggedOut, post, problemOf, remove, useData } from "./api";
 import { plural } from "./format";
 import { Icon } from "./icons";
@@ -9,7 +9,7 @@ import { Help, useKeys } from "./keys";
 import { isLive, onPulse, start } from "./pulse";
 import { go, useRoute, type Route } from "./route";
 import type { Failures as Groups, QueueRow, Status } from "./types";
-import { Button, Dialog, Panel, Toasts, toast } from "./ui";
+import { Button, Dialog, Panel, Toasts, Wrong, toast } from "./ui";
 import { BrokerView } from "./views/broker";
 import { Consumers } from "./views/consumers";
 import { Dead, Failure, Failures } from "./views/failures";
@@ -63,6 +63,12 @@ function View({ route, theme }: { route: Route; theme: Theme }) {
     case "broker": return <BrokerView />;
     default: return <Panel><div class="empty"><b>There is no such view</b><p><a href="#/overview">To the overview</a></p></div></Panel>;
   }
+}
+
+/** A view that breaks says so, and leaves the others as they are. */
+function Guarded({ children }: { children: ComponentChildren }) {
+  const [error, again] = useErrorBoundary();
+  return error === undefined ? <>{children}</> : <Panel><Wrong problem={{ title: "This view has a fault", status: 0, detail: String(error) }} retry={again} /></Panel>;
 }
 
 /** What has to be seen wherever one is. */
@@ -128,7 +134,7 @@ function Frame() {
           </div>
         </div>
         <Bands status={status.data} queues={queues.data} lost={!live ? "Spinor is not heard any more. What is shown was read before; this page goes on by itself." : undefined} />
-        <main id="main" tabIndex={-1}><View route={route} theme={theme} /></main>
+        <main id="main" tabIndex={-1}><Guarded key={route.path.join("/")}><View route={route} theme={theme} /></Guarded></main>
       </div>
       {asking === "help" && <Help places={PLACES} close={() => ask(undefined)} logOut={async () => { await remove("/session"); location.reload(); }} />}
       {asking === "pause" && <Dialog title="Pause everything" close={() => ask(undefined)}>

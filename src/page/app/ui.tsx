@@ -144,8 +144,20 @@ export function Copy({ text, children }: { text: string; children?: ComponentChi
 }
 
 /** JSON with its keys set apart. */
+/** Characters that are shown of JSON unless somebody asks for all. */
+const LONGEST = 50_000;
+
 export function Json({ value }: { value: unknown }) {
-  const parts = pretty(value).split(/("(?:[^"\\]|\\.)*"(?=:))/);
+  const [whole, show] = useState(false);
+  let text: string;
+  try { text = pretty(value); } catch { return <p class="dim">It is nested too deeply to be shown.</p>; }
+  if (text.length > LONGEST) {
+    return <>
+      <pre class="json" tabIndex={0}>{whole ? text : `${text.slice(0, LONGEST)}\n…`}</pre>
+      {!whole && <Button onClick={() => show(true)}>Show all {bytes(text.length)}</Button>}
+    </>;
+  }
+  const parts = text.split(/("(?:[^"\\]|\\.)*"(?=:))/);
   return <pre class="json" tabIndex={0}>{parts.map((part, n) => (n % 2 ? <b key={n}>{part}</b> : part))}</pre>;
 }
 

@@ -19,7 +19,7 @@ export function NewTrigger({ close }: { close: () => void }) {
     let args: unknown;
     try { args = form.args.trim() ? JSON.parse(form.args) : undefined; } catch { setProblem({ title: "", status: 0, field: "job.args", detail: "this is no JSON" }); return; }
     try {
-      await post("/triggers", { name: form.name, [when]: form.at, ...(when === "cron" ? { zone: form.zone } : {}), job: { kind: form.kind, ...(form.queue ? { queue: form.queue } : {}), ...(args === undefined ? {} : { args }) }, by: "page" });
+      await post("/triggers", { name: form.name, [when]: form.at, ...(when === "cron" && form.zone.trim() ? { zone: form.zone } : {}), job: { kind: form.kind, ...(form.queue ? { queue: form.queue } : {}), ...(args === undefined ? {} : { args }) }, by: "page" });
       toast(`${form.name} is added.`);
       close();
       go(at("triggers", form.name));
