@@ -152,7 +152,7 @@ impl Up {
             parts: parts.names(),
             nodes: self.nodes,
             page: addresses.get(1).map(|address| page_of(address, token)),
-            token: link.then(|| config.data.join(listen::OWN_TOKEN)),
+            token: link.then(|| absolute(config.data.join(listen::OWN_TOKEN))),
             listening: addresses,
         };
         output.value(&listening, text)?;
@@ -239,6 +239,10 @@ fn listen_for_page(config: &mut Config) -> Result<bool, Failure> {
     }
     (config.api.listen, config.api.any_port) = (Some(PAGE), true);
     Ok(own)
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// The token is behind the `#`: a browser sends that to nobody.
