@@ -9,6 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 spinor=$(realpath "$1") tasks=${2:-5000} rounds=${3:-5} processes=${4:-4}
 
 place=$(mktemp -d)
+chmod 755 "$place" # the server runs as another user when we are root
 mine=()
 end() {
   (( ${#mine[@]} )) && kill "${mine[@]}" 2>/dev/null && wait "${mine[@]}" 2>/dev/null

@@ -15,7 +15,7 @@ const context = await chromium.launchPersistentContext(join(scratch, "profile"),
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 const page = context.pages()[0] ?? (await context.newPage());
-page.setDefaultTimeout(15_000);
+page.setDefaultTimeout(45_000);
 const wrong = [];
 page.on("pageerror", (error) => wrong.push(`the script fails: ${error}`));
 page.on("request", (request) => { if (!request.url().startsWith(base) && !request.url().startsWith("data:")) wrong.push(`it asks elsewhere: ${request.url()}`); });
@@ -48,8 +48,12 @@ try {
   if (page.url().includes(token)) throw new Error(`the address keeps the token: ${page.url()}`);
 
   say("Publishes from the form of a kind");
-  await page.keyboard.press("g");
-  await page.keyboard.press("p");
+  // The keys are heard once the page has been painted, which takes its time on a busy machine.
+  await until("the form to be opened by its keys", async () => {
+    await page.keyboard.press("g");
+    await page.keyboard.press("p");
+    return page.getByLabel("Kind").isVisible();
+  });
   await page.getByLabel("Kind").selectOption("command");
   await page.getByLabel("shell").fill("for n in $(seq 1 600); do echo \"line $n of many\"; sleep 0.1; done");
   await page.getByRole("button", { name: "Publish", exact: true }).click();

@@ -124,11 +124,14 @@ function Live({ id, ended, running }: { id: string; ended: () => void; running: 
   useEffect(() => {
     // A browser has six connections to a host: a tab that nobody sees keeps none.
     let source: EventSource | undefined;
+    let gone = false;
     const on = (name: string, then: (of: any) => void) => source!.addEventListener(name, (event) => then(JSON.parse((event as MessageEvent<string>).data).of));
     const open = () => {
       if (document.hidden) { source?.close(); source = undefined; return; }
-      if (source) return;
+      if (source || gone) return;
       source = new EventSource(`/api/v1/events?job=${id}`);
+      // What is refused now is not asked for again by itself.
+      source.onerror = () => { if (source?.readyState === EventSource.CLOSED) { source = undefined; setTimeout(open, 1000); } };
       on("output", (of: Said) => say((before) => {
       let all = [...before, { stream: of.stream, text: of.text }];
       while (all.length > 1 && all.reduce((sum, one) => sum + one.text.length, 0) > KEPT) all = all.slice(1);
@@ -140,7 +143,7 @@ function Live({ id, ended, running }: { id: string; ended: () => void; running: 
     };
     open();
     document.addEventListener("visibilitychange", open);
-    return () => { document.removeEventListener("visibilitychange", open); source?.close(); };
+    return () => { gone = true; document.removeEventListener("visibilitychange", open); source?.close(); };
   }, [id]);
   useEffect(() => { if (follows.current && box.current) box.current.scrollTop = box.current.scrollHeight; }, [said]);
   return (
