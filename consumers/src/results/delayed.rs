@@ -16,8 +16,8 @@ use uuid::Uuid;
 use super::{
     Page, Results, ResultsError, Store,
     change::clip,
-    database::{Column, Sql, Value, holes},
-    read::{cursor, json, page, place_of, rows_asked},
+    database::{Column, Sql, Value},
+    read::{cursor, json, padded, page, place_of, rows_asked},
     write::is_tried_again,
 };
 use crate::state::Wish;
@@ -284,14 +284,6 @@ impl Store {
             }
         }
     }
-}
-
-/// Places for ids, in two counts only, so that the statement is found again: the last is repeated.
-fn padded(ids: &[Uuid]) -> (String, Vec<Value>) {
-    let width = if ids.len() > 32 { 500 } else { 32 };
-    let last = ids.last().copied().unwrap_or_default();
-    let values = (0..width).map(|place| Value::Id(ids.get(place).copied().unwrap_or(last))).collect();
-    (holes(width), values)
 }
 
 fn due(job: &Job) -> i64 {

@@ -299,7 +299,7 @@ impl Store {
 
 /// Placeholders and values of at most `MOST_PADDED` ids: of few widths, by repeating the last, so that a statement
 /// is found again.
-fn padded(ids: &[Uuid]) -> (String, Vec<Value>) {
+pub(super) fn padded(ids: &[Uuid]) -> (String, Vec<Value>) {
     let width = match ids.len() {
         ..=1 => 1,
         2..=32 => 32,

@@ -14,11 +14,10 @@ use super::{
         Results, ResultsError, Store,
         change::clip,
         database::{Value, Writing, holes},
-        write::is_tried_again,
     },
     changes::By,
     instant,
-    orders::{NotDone, find, now},
+    orders::{NotDone, find, now, obeyed},
     row::Row,
     state, word, words,
 };
@@ -79,17 +78,7 @@ pub enum Filled {
 impl Results {
     /// Fires what did not fire of a span, a step of it.
     pub async fn backfill_trigger(&self, name: &str, asked: Backfill, by: By<'_>) -> Result<Backfilled, NotDone> {
-        let mut tries = 1;
-        loop {
-            let end = self.0.backfill_trigger(name, asked, by).await;
-            let met = match &end {
-                Err(NotDone::Results(error)) => Some(error),
-                _ => None,
-            };
-            if !is_tried_again(met, &mut tries).await {
-                return end;
-            }
-        }
+        obeyed(|| self.0.backfill_trigger(name, asked, by)).await
     }
 }
 

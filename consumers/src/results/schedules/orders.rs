@@ -94,7 +94,7 @@ impl Results {
 }
 
 /// An order that met another transaction is given again: a leader at work is no reason to refuse a person.
-async fn obeyed<T, F>(order: impl Fn() -> F) -> Result<T, NotDone>
+pub(super) async fn obeyed<T, F>(order: impl Fn() -> F) -> Result<T, NotDone>
 where
     F: Future<Output = Result<T, NotDone>>,
 {
