@@ -288,7 +288,8 @@ impl Slots {
         // What it was granted is given back when this execution has its answer.
         let Some((delivery, _agreement)) = agreed else { return };
         // What runs at most once has a claim that nobody had before.
-        let maybe_rerun = delivery.started && self.kind(&job.kind).is_none_or(|kind| !kind.at_most_once);
+        let once = self.kind(&job.kind).is_some_and(|kind| kind.at_most_once);
+        let maybe_rerun = delivery.started && !once;
         let (mut delivery, mut past, mut permit) = (delivery, Past::default(), None);
         if delivery.started {
             let Some(suspect) = self.suspect(&job, journaled, delivery).await else { return };
@@ -351,6 +352,9 @@ impl Slots {
         let Some(delivery) = self.running.end(&key) else { return };
         if is_cut_by_drain(&context, &outcome) {
             return give_back(&self.broker, &self.holding.holders, delivery);
+        }
+        if once && !self.may_answer(&job, execution).await {
+            return self.settle(delivery, Settlement::default());
         }
         let mut report = self.blank(&job, journaled, execution, now);
         report.maybe_rerun = maybe_rerun;
