@@ -6,18 +6,28 @@
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, Method, header},
+    http::{HeaderMap, HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::{Problem, page, session};
+use super::{
+    Problem,
+    caller::{self, Caller},
+    session,
+};
+use crate::config::Config;
 
 /// The token, shared by all requests.
 #[derive(Clone)]
 pub(super) struct Token(pub(super) std::sync::Arc<str>);
 
 impl Token {
+    /// The one of the configuration; empty when it has none.
+    pub(super) fn of(config: &Config) -> Self {
+        Self(config.api.token.clone().unwrap_or_default().into())
+    }
+
     /// Is this it? Nothing is when there is none.
     pub(super) fn is(&self, shown: &[u8]) -> bool {
         !self.0.is_empty() && same(shown, self.0.as_bytes())
@@ -32,7 +42,7 @@ impl Token {
 const OURS: &str = "x-spinor";
 
 /// Lets a request pass, or answers it with the reason.
-pub(super) async fn check(State(token): State<Token>, request: Request, next: Next) -> Response {
+pub(super) async fn check(State(token): State<Token>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if !is_local(host) {
@@ -47,26 +57,33 @@ pub(super) async fn check(State(token): State<Token>, request: Request, next: Ne
         let detail = format!("the request comes from a page of `{origin}`; only the page of this Spinor may ask");
         return Problem::new(403, "Wrong origin", detail).into_response();
     }
-    // Supervisors ask for health without a token, and a browser for the page; neither tells them anything else.
-    let path = request.uri().path();
-    let logs_in = path == "/api/v1/session" && request.method() == Method::POST;
-    if matches!(path, "/healthz" | "/readyz") || page::is_public(path) || logs_in {
-        return next.run(request).await;
-    }
+    let caller = known(headers, request.method(), &token);
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+/// Lets everybody pass: the mode of the socket's file is the guard.
+pub(super) async fn trust(mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(Ok::<_, Problem>(Caller::admin()));
+    next.run(request).await
+}
+
+/// Who asks; what is said of somebody who does not show who that is. Some operations answer everybody.
+fn known(headers: &HeaderMap, method: &Method, token: &Token) -> Result<Caller, Problem> {
     let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     match shown.and_then(|value| value.strip_prefix(b"Bearer ")) {
-        Some(shown) if token.is(shown) => next.run(request).await,
-        Some(_) => Problem::new(401, "Wrong token", "the token is not the one of `api.token`").into_response(),
-        None if session::is_logged_in(headers, &token) => {
+        Some(shown) if token.is(shown) => Ok(Caller::admin()),
+        Some(_) => Err(Problem::new(401, "Wrong token", "the token is not the one of `api.token`")),
+        None if session::is_logged_in(headers, token) => {
             // The origin was checked above.
             let is_ours = headers.contains_key(OURS) || headers.contains_key(header::ORIGIN);
-            if request.method().is_safe() || is_ours {
-                return next.run(request).await;
+            if method.is_safe() || is_ours {
+                return Ok(Caller::admin());
             }
             let detail = "a browser's session changes nothing without the header `X-Spinor: 1`";
-            Problem::new(403, "Not from the page", detail).into_response()
+            Err(Problem::new(403, "Not from the page", detail))
         }
-        None => Problem::new(401, "No token", "send `Authorization: Bearer TOKEN`").into_response(),
+        None => Err(caller::unknown()),
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 use axum::middleware;
 use tokio::net::{TcpListener, UnixListener};
 
-use super::{ApiState, guard, page, router, session};
+use super::{ApiState, guard, router, session};
 use crate::config::Config;
 
 /// The file in the data directory with the token that was made for the page.
@@ -171,11 +171,11 @@ impl Listening {
     /// Answers until the state's shutdown; requests under way get five seconds.
     pub async fn serve(self, state: ApiState) -> io::Result<()> {
         let shutdown = state.shutdown.clone();
-        let token = guard::Token(state.config.api.token.clone().unwrap_or_default().into());
+        let token = guard::Token::of(&state.config);
         let routes = router(state);
-        let page = page::router().merge(session::router(token.clone()));
-        let guarded = routes.clone().merge(page).layer(middleware::from_fn_with_state(token, guard::check));
-        let unix = axum::serve(self.unix, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let guarded = routes.clone().layer(middleware::from_fn_with_state(token, guard::check));
+        let unix = routes.layer(middleware::from_fn(guard::trust));
+        let unix = axum::serve(self.unix, unix).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let tcp = async {
             match self.tcp {
                 Some(tcp) => axum::serve(tcp, guarded).with_graceful_shutdown(shutdown.clone().cancelled_owned()).await,

@@ -4,11 +4,10 @@
 //! restart, in every process with the same token, and no longer than the token does. Refuses to keep sessions.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
 };
 use jiff::{SignedDuration, Timestamp};
 use ring::{
@@ -17,7 +16,7 @@ use ring::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, guard::Token, steer};
+use super::{ApiState, Problem, guard::Token, steer};
 
 /// So long a browser stays logged in.
 const LASTS: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -36,13 +35,9 @@ struct LoggedIn {
     until: Timestamp,
 }
 
-/// Its routes.
-pub(super) fn router(token: Token) -> Router {
-    Router::new().route("/api/v1/session", post(open).delete(close)).with_state(token)
-}
-
 /// `POST /session`: the token against a cookie.
-async fn open(State(token): State<Token>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn open(State(state): State<ApiState>, request: Request) -> Result<Response, Problem> {
+    let token = Token::of(&state.config);
     let name = cookie_name(request.headers());
     let body = axum::body::to_bytes(request.into_body(), LONGEST_BODY)
         .await
@@ -59,7 +54,7 @@ async fn open(State(token): State<Token>, request: Request) -> Result<Response, 
 }
 
 /// `DELETE /session`: the browser forgets it.
-async fn close(headers: HeaderMap) -> Response {
+pub(super) async fn close(headers: HeaderMap) -> Response {
     let cookie = format!("{}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict", cookie_name(&headers));
     (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
 }
