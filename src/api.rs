@@ -10,6 +10,7 @@ pub mod new_run;
 pub mod new_trigger;
 pub mod problem;
 
+mod access;
 mod caller;
 mod cancel;
 mod consumers;
@@ -36,8 +37,10 @@ mod schemas;
 mod session;
 mod status;
 mod steer;
+mod tokens;
 mod triggers;
 mod unique;
+mod users;
 mod wait;
 mod watch;
 mod why;
@@ -65,6 +68,7 @@ use uuid::Uuid;
 
 use crate::{config::Config, scaling::GroupState};
 
+pub use access::Access;
 pub use cancel::CancelRequested;
 pub use consumers::{ConsumerRow, ConsumersMarked, NewSlots};
 pub use data::{BackUp, Prune, PruneFrom, PrunedSlice, kept};
@@ -82,13 +86,16 @@ pub use operations::{OPERATIONS, Operation};
 pub use parts::PartRow;
 pub use problem::Problem;
 pub use queues::{QueuePause, QueueRow};
-pub use replays::{Matched, NewReplays};
+pub use replays::{Matched, NewReplays, OrderedReplay};
 pub use runs::{DriveRuns, NewRun, RetriedRun, RunOrder, SubmittedRun};
 pub use schemas::Schemas;
+pub use session::{LoggedIn, Login, Oneself};
 pub use status::{LinkState, Status};
 pub use steer::Asked;
+pub use tokens::{MadeToken, NewToken};
 pub use triggers::{FiredTick, NewBackfill, TriggerShown, Triggers};
 pub use unique::{NewUnique, OnConflict, Until, Wanted};
+pub use users::{NewPassword, NewRoles, NewUser, RemovedName};
 pub use wait::{JobEnd, WaitMany, Waited, WaitedMany};
 pub use watch::Watches;
 pub use why::Why;
@@ -116,6 +123,8 @@ pub struct ApiState {
     pub runs: Arc<dyn DriveRuns>,
     /// The configuration of this process.
     pub config: Arc<Config>,
+    /// Who may log in.
+    pub access: Arc<Access>,
     /// Tells waits when there is something to read.
     pub watches: Watches,
     /// Who we are.

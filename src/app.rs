@@ -434,6 +434,7 @@ impl App {
                 runs: Arc::new(Served::new(driver, tracker.clone())),
                 watches: Watches::start(broker.clone(), &tracker, stop.clone()),
                 config: Arc::clone(&self.config),
+                access: Arc::new(api::Access::new(results.clone())),
                 info: Arc::new(Info::here(self.role.parts.names())),
                 counters: Arc::default(),
                 tasks: tracker.clone(),

@@ -10,10 +10,13 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
-use spinor_consumers::broker::{Broker, Event, Topic};
+use spinor_consumers::{
+    access::Role,
+    broker::{Broker, Event, Topic},
+};
 use uuid::Uuid;
 
-use super::{ApiState, Problem, query_of};
+use super::{ApiState, Problem, caller::Caller, jobs, query_of, runs};
 
 /// Whose events; everybody's when empty.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -30,9 +33,16 @@ pub struct EventFilter {
 /// `GET /events`.
 pub(super) async fn stream(
     State(state): State<ApiState>,
+    caller: Caller,
     query: Result<Query<EventFilter>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<SentEvent, Infallible>>>, Problem> {
-    let topic = match query_of(query)? {
+    let asked = query_of(query)?;
+    match asked {
+        EventFilter { job: Some(job), run: None } => jobs::check(&state, &caller, Role::Viewer, job).await?,
+        EventFilter { run: Some(run), job: None } => runs::check(&state, &caller, Role::Viewer, run).await?,
+        EventFilter { .. } => caller.everywhere(Role::Viewer)?,
+    }
+    let topic = match asked {
         EventFilter { job: Some(_), run: Some(_) } => {
             return Err(Problem::field("run", "give a job or a run, not both"));
         }

@@ -171,9 +171,8 @@ impl Listening {
     /// Answers until the state's shutdown; requests under way get five seconds.
     pub async fn serve(self, state: ApiState) -> io::Result<()> {
         let shutdown = state.shutdown.clone();
-        let token = guard::Token::of(&state.config);
-        let routes = router(state);
-        let guarded = routes.clone().layer(middleware::from_fn_with_state(token, guard::check));
+        let routes = router(state.clone());
+        let guarded = routes.clone().layer(middleware::from_fn_with_state(state, guard::check));
         let unix = routes.layer(middleware::from_fn(guard::trust));
         let unix = axum::serve(self.unix, unix).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let tcp = async {

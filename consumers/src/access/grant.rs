@@ -166,6 +166,11 @@ impl fmt::Display for Grants {
     }
 }
 
+/// Does one of these fit? All do when there is none.
+pub(crate) fn any_fits(bounds: &[Grant], queue: &str, kind: &str) -> bool {
+    bounds.is_empty() || bounds.iter().any(|grant| grant.fits(queue, kind))
+}
+
 /// `*` stands for any text, also for none.
 fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
