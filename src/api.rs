@@ -11,6 +11,7 @@ pub mod new_trigger;
 pub mod problem;
 
 mod access;
+mod audit;
 mod caller;
 mod cancel;
 mod consumers;
@@ -69,6 +70,7 @@ use uuid::Uuid;
 use crate::{config::Config, scaling::GroupState};
 
 pub use access::Access;
+pub use audit::Spool;
 pub use cancel::CancelRequested;
 pub use consumers::{ConsumerRow, ConsumersMarked, NewSlots};
 pub use data::{BackUp, Prune, PruneFrom, PrunedSlice, kept};
@@ -125,6 +127,8 @@ pub struct ApiState {
     pub config: Arc<Config>,
     /// Who may log in.
     pub access: Arc<Access>,
+    /// Writes down what is done.
+    pub audit: Arc<Spool>,
     /// Tells waits when there is something to read.
     pub watches: Watches,
     /// Who we are.
@@ -182,7 +186,7 @@ impl Counters {
 /// The routes, without what says who calls.
 fn router(state: ApiState) -> Router {
     let limit = DefaultBodyLimit::max(state.config.api.max_body);
-    operations::router()
+    operations::router(&state)
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(limit)

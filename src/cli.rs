@@ -5,6 +5,7 @@
 //! but for what starts one. Refuses to show a secret.
 
 mod ask;
+mod audit;
 mod bench;
 mod cancel;
 mod configure;
@@ -113,6 +114,9 @@ enum Command {
     /// What programs show in the place of a password
     #[command(subcommand)]
     Tokens(tokens::Tokens),
+    /// What was done, by whom, from where
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Remove what is past its time, back up, restore
     #[command(subcommand)]
     Data(data::Data),
@@ -178,6 +182,7 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Figures(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Users(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Tokens(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Audit(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),
     }
 }

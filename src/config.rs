@@ -157,6 +157,8 @@ pub struct KeepConfig {
     pub dead: Option<Duration>,
     /// At-most-once, and they may have run.
     pub lost: Option<Duration>,
+    /// Not jobs: who did what.
+    pub audit: Option<Duration>,
 }
 
 impl KeepConfig {

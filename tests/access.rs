@@ -3,6 +3,7 @@
 mod bounds;
 mod logins;
 mod roles;
+mod secrets;
 
 use std::collections::BTreeMap;
 

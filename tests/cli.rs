@@ -64,6 +64,8 @@ const COMMANDS: &[&[&str]] = &[
     &["tokens", "ls"],
     &["tokens", "new"],
     &["tokens", "rm"],
+    &["audit"],
+    &["audit", "ls"],
     &["runs"],
     &["runs", "ls"],
     &["runs", "show"],

@@ -99,6 +99,7 @@ const OTHER: &[(&str, &str)] = &[
     ("keep.expired", "[keep]\nexpired = 'forever'"),
     ("keep.dead", "[keep]\ndead = 'forever'"),
     ("keep.lost", "[keep]\nlost = 'forever'"),
+    ("keep.audit", "[keep]\naudit = 'forever'"),
     ("kinds.*.limits", "[kinds.'image.*']\nlimits = ['mail']\n[limits.mail]\nat_once = 1"),
     ("kinds.*.at_most_once", "[kinds.'image.*']\nat_most_once = true"),
     ("kinds.*.run", "[kinds.'image.*']\nrun = ['p']"),

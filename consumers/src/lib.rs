@@ -15,6 +15,7 @@ pub mod broker;
 pub mod consumer;
 mod database;
 pub mod entry;
+pub mod hidden;
 pub mod marks;
 pub mod message;
 pub mod next;

@@ -66,6 +66,10 @@ impl Caller {
         matches!(self.how, How::Token | How::Session)
     }
 
+    pub(super) const fn how(&self) -> How {
+        self.how
+    }
+
     /// Under which name it acts: its own, else the one that it says.
     pub(super) fn acts_as(&self, said: Option<String>) -> Option<String> {
         if self.has_name() {

@@ -227,7 +227,12 @@ pub(super) async fn show(
         Some(job) => state.blobs.fetch(job).await.ok().map(|job| job.args.bytes().clone()),
         None => None,
     };
-    let shown = apart.unwrap_or_else(|| message.body.clone());
+    let mut shown = apart.unwrap_or_else(|| message.body.clone());
+    // A body that is no JSON is no args, whatever its kind.
+    let args = std::str::from_utf8(&shown).ok().and_then(|text| Args::new(text.to_owned()).ok());
+    if let Some(hidden) = args.and_then(|args| state.schemas.hidden().hide(&letter.kind, &args)) {
+        shown = hidden.bytes().clone();
+    }
     let body = match std::str::from_utf8(&shown) {
         Ok(text) => text.to_owned(),
         Err(_) => shown.escape_ascii().to_string(),

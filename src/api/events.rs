@@ -2,7 +2,7 @@
 //!
 //! Lossy by contract: a slow reader loses events and nothing waits for it. Owns only the form.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -52,12 +52,16 @@ pub(super) async fn stream(
     };
     let events = state.broker.listen(topic).await?;
     // A stream that is open must not keep the process from ending.
-    let stream = stream::unfold((events, state.shutdown), |(mut events, shutdown)| async move {
-        let event = tokio::select! {
+    let hidden = Arc::clone(state.schemas.hidden());
+    let stream = stream::unfold((events, hidden, state.shutdown), |(mut events, hidden, shutdown)| async move {
+        let mut event = tokio::select! {
             event = events.next() => event?,
             () = shutdown.cancelled() => return None,
         };
-        Some((Ok(sent(&event)), (events, shutdown)))
+        if let Event::Ended { report } = &mut event {
+            report.whole.iter_mut().for_each(|job| hidden.hide_in(job));
+        }
+        Some((Ok(sent(&event)), (events, hidden, shutdown)))
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }

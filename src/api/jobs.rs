@@ -21,7 +21,7 @@ use spinor_consumers::{
     message,
     results::{JobFilter, JobRecord, JobRow, Page},
 };
-use spinor_executors::{Job, State as JobState};
+use spinor_executors::{Job, Report, State as JobState};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
@@ -279,7 +279,15 @@ pub(super) async fn show(
     caller.may(Role::Viewer, &record.row.queue, &record.row.kind)?;
     cancel::show(&state, &mut record.row);
     delayed::show(&state, &mut record).await?;
-    Ok(Json(large::whole(&state.blobs, record).await))
+    let mut record = large::whole(&state.blobs, record).await;
+    record.job.iter_mut().for_each(|job| state.schemas.hidden().hide_in(job));
+    record.attempts.iter_mut().for_each(|attempt| hide_in(&state, &mut attempt.report));
+    Ok(Json(record))
+}
+
+/// Hides the secrets of the job that a report may hold.
+pub(super) fn hide_in(state: &ApiState, report: &mut Report) {
+    report.whole.iter_mut().for_each(|job| state.schemas.hidden().hide_in(job));
 }
 
 /// Refuses a job for whose queue and kind the caller has not this role. Who has it everywhere is asked nothing.

@@ -4,16 +4,19 @@
 //! socket that a dead process left; and its removal. Refuses a socket somebody still serves.
 
 use std::{
+    fmt,
     fs::{DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read as _, Seek as _, Write as _},
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use axum::middleware;
+use axum::{extract::connect_info::Connected, middleware, serve::IncomingStream};
 use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
 
 use super::{ApiState, guard, router, session};
 use crate::config::Config;
@@ -55,6 +58,29 @@ pub struct Listening {
     unix: UnixListener,
     tcp: Option<TcpListener>,
     socket: SocketFile,
+}
+
+/// Who is at the other end of a connection, for people: an address, or a user of this machine.
+#[derive(Clone, Debug)]
+pub(super) struct Peer(Arc<str>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(&self.0)
+    }
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self(stream.remote_addr().to_string().into())
+    }
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let user = stream.io().peer_cred().map(|user| format!("user {} of this machine", user.uid()));
+        Self(user.unwrap_or_else(|_| "this machine".to_owned()).into())
+    }
 }
 
 /// Holds the lock and removes the socket at the end.
@@ -171,13 +197,18 @@ impl Listening {
     /// Answers until the state's shutdown; requests under way get five seconds.
     pub async fn serve(self, state: ApiState) -> io::Result<()> {
         let shutdown = state.shutdown.clone();
+        let (audit, results) = (Arc::clone(&state.audit), state.results.clone());
         let routes = router(state.clone());
-        let guarded = routes.clone().layer(middleware::from_fn_with_state(state, guard::check));
-        let unix = routes.layer(middleware::from_fn(guard::trust));
-        let unix = axum::serve(self.unix, unix).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let unix = routes.clone().layer(middleware::from_fn(guard::trust));
+        let guarded = routes.layer(middleware::from_fn_with_state(state, guard::check));
+        let unix = axum::serve(self.unix, unix.into_make_service_with_connect_info::<Peer>());
+        let unix = unix.with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let tcp = async {
             match self.tcp {
-                Some(tcp) => axum::serve(tcp, guarded).with_graceful_shutdown(shutdown.clone().cancelled_owned()).await,
+                Some(tcp) => {
+                    let serving = axum::serve(tcp, guarded.into_make_service_with_connect_info::<Peer>());
+                    serving.with_graceful_shutdown(shutdown.clone().cancelled_owned()).await
+                }
                 None => Ok(()),
             }
         };
@@ -185,9 +216,17 @@ impl Listening {
             shutdown.cancelled().await;
             tokio::time::sleep(Duration::from_secs(5)).await;
         };
-        tokio::select! {
-            ends = async { tokio::try_join!(unix.into_future(), tcp) } => ends.map(|_| ()),
-            () = bound => Ok(()),
-        }
+        let stop_writing = CancellationToken::new();
+        let serving = async {
+            let served = tokio::select! {
+                ends = async { tokio::try_join!(unix.into_future(), tcp) } => ends.map(|_| ()),
+                () = bound => Ok(()),
+            };
+            // What was done last is written down, too.
+            stop_writing.cancel();
+            served
+        };
+        let ((), served) = tokio::join!(audit.run(&results, stop_writing.clone()), serving);
+        served
     }
 }

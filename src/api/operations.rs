@@ -14,8 +14,9 @@ use axum::{
 use spinor_consumers::access::Role;
 
 use super::{
-    ApiState, Problem, caller::Caller, cancel, consumers, data, dead, delayed, events, failures, figures, groups, jobs,
-    kinds, locks, page, pulse, queues, replays, runs, session, status, tokens, triggers, users, wait, why,
+    ApiState, Problem, audit, caller::Caller, cancel, consumers, data, dead, delayed, events, failures, figures,
+    groups, jobs, kinds, locks, page, pulse, queues, replays, runs, session, status, tokens, triggers, users, wait,
+    why,
 };
 
 /// One operation.
@@ -80,6 +81,7 @@ operations! {
     GET "/api/v1/tokens" ADMIN tokens::list, listTokens "Tokens and their roles; not the tokens themselves.";
     POST "/api/v1/tokens" ADMIN tokens::add, addToken "Makes a token; it is told this once.";
     DELETE "/api/v1/tokens/{name}" ADMIN tokens::remove, removeToken "Removes a token.";
+    GET "/api/v1/audit" ADMIN audit::list, listActions "What was done, by whom, from where, and what came of it; the newest first.";
 
     GET "/api/v1/jobs" VIEWER jobs::list, listJobs "Jobs, the newest first.";
     POST "/api/v1/jobs" PUBLISHER jobs::publish, publishJobs "Publishes a job, or a list of them; answers once the broker has them.";
@@ -150,11 +152,13 @@ operations! {
     GET "/api/v1/status" VIEWER status::status, status "What runs, and how it is.";
 }
 
-/// The routes of all operations, each behind the check of its role.
-pub(super) fn router() -> Router<ApiState> {
+/// The routes of all operations, each behind the check of its role, and written down where it changes something.
+pub(super) fn router(state: &ApiState) -> Router<ApiState> {
     OPERATIONS.iter().fold(Router::new(), |router, operation| {
         let checked = (operation.route)().route_layer(middleware::from_fn_with_state(operation, check));
-        router.route(operation.path, checked)
+        // What is refused is written down, too.
+        let followed = middleware::from_fn_with_state((state.clone(), operation), audit::follow);
+        router.route(operation.path, checked.route_layer(followed))
     })
 }
 

@@ -3,6 +3,8 @@
 //! Owns how orders are read and answered. Refuses to fire: the part `trigger` does, within a second of the
 //! order; and to change what the configuration file says.
 
+mod secrets;
+
 use axum::{
     Json,
     body::Bytes,
@@ -18,6 +20,8 @@ use spinor_consumers::{
     results::{Backfill, Backfilled, By, Change, Given, Leader, NotDone, TickRow, TriggerRow},
 };
 use uuid::Uuid;
+
+use secrets::{hide_in, shown};
 
 use super::{
     Answer, ApiState, Problem, bad_query,
@@ -95,6 +99,7 @@ impl From<NotDone> for Problem {
 pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Answer<Triggers> {
     let (mut triggers, leader) = (state.results.triggers().await?, state.results.leader().await?);
     triggers.retain(|row| may(&caller, Role::Viewer, row).is_ok());
+    triggers.iter_mut().for_each(|row| hide_in(&state, &mut row.asked));
     Ok(Json(Triggers { triggers, leader }))
 }
 
@@ -113,8 +118,11 @@ pub(super) async fn show(
     may(&caller, Role::Viewer, &row)?;
     let coming = coming(&row, limit as usize)?;
     let (ticks, leader) = (state.results.ticks(row.id, limit).await?, state.results.leader().await?);
-    let changes = state.results.trigger_changes(&row.name, limit).await?;
-    Ok(Json(TriggerShown { trigger: row, coming, ticks, changes, leader }))
+    let mut changes = state.results.trigger_changes(&row.name, limit).await?;
+    for was in changes.iter_mut().flat_map(|change| [&mut change.old, &mut change.new]).flatten() {
+        hide_in(&state, &mut was.asked);
+    }
+    Ok(Json(TriggerShown { trigger: shown(&state, row), coming, ticks, changes, leader }))
 }
 
 /// Refuses a trigger for whose job the caller has not this role.
@@ -159,11 +167,12 @@ fn coming(row: &TriggerRow, limit: usize) -> Result<Vec<Timestamp>, Problem> {
     Ok(std::iter::successors(Some(first), |at| schedule.coming(*at)).take(most).collect())
 }
 
-fn given(caller: &Caller, name: String, new: &NewTrigger) -> Result<(Given, Who), Problem> {
+fn given(state: &ApiState, caller: &Caller, name: String, new: &NewTrigger) -> Result<(Given, Who), Problem> {
     new_job::name("name", &name)?;
     let who = Asked { by: new.by.clone(), why: new.why.clone() }.check(caller)?;
     let spec = new.check()?;
     caller.may(Role::Operator, &spec.job.queue, &spec.job.kind)?;
+    state.schemas.check_secrets(&spec.job.kind, &spec.job.args).map_err(|problem| problem.within("job"))?;
     if let (Some(at), Ok(schedule)) = (&new.at, spec.schedule())
         && schedule.next(Timestamp::now()).is_none()
     {
@@ -187,10 +196,10 @@ pub(super) async fn add(
 ) -> Answer<TriggerRow> {
     let new: NewTrigger = steer::read(body, &state)?;
     let name = new.name.clone().ok_or_else(|| Problem::field("name", "is missing"))?;
-    let (given, who) = given(&caller, name, &new)?;
+    let (given, who) = given(&state, &caller, name, &new)?;
     let row = state.results.put_trigger(&given, false, by(&who)).await?;
     tracing::info!(trigger = given.name, by = who.by, why = who.why, "A trigger was added by a command.");
-    Ok(Json(row))
+    Ok(Json(shown(&state, row)))
 }
 
 /// `PUT /triggers/{name}`: this in the place of what it was.
@@ -207,11 +216,11 @@ pub(super) async fn edit(
             format!("`{}` is another one; a trigger keeps its name", super::clip(other)),
         ));
     }
-    let (given, who) = given(&caller, name, &new)?;
+    let (given, who) = given(&state, &caller, name, &new)?;
     may_named(&state, &caller, &given.name).await?;
     let row = state.results.put_trigger(&given, true, by(&who)).await?;
     tracing::info!(trigger = given.name, by = who.by, why = who.why, "A trigger was edited by a command.");
-    Ok(Json(row))
+    Ok(Json(shown(&state, row)))
 }
 
 /// `POST /triggers/{name}/pause`.
@@ -224,7 +233,7 @@ pub(super) async fn pause(
     may_named(&state, &caller, &name).await?;
     let row = state.results.pause_trigger(&name, by(&who)).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is paused by a command.");
-    Ok(Json(row))
+    Ok(Json(shown(&state, row)))
 }
 
 /// What `resume` forgets.
@@ -247,7 +256,7 @@ pub(super) async fn resume(
     may_named(&state, &caller, &name).await?;
     let row = state.results.resume_trigger(&name, free, by(&who)).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is resumed by a command.");
-    Ok(Json(row))
+    Ok(Json(shown(&state, row)))
 }
 
 /// `POST /triggers/{name}/fire`: now, beside its schedule.
@@ -326,7 +335,7 @@ pub(super) async fn remove(
     may_named(&state, &caller, &name).await?;
     let row = state.results.remove_trigger(&name, by(&who)).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is removed by a command.");
-    Ok(Json(row))
+    Ok(Json(shown(&state, row)))
 }
 
 /// A metric: its name, kind, help, and samples with their labels.

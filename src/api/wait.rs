@@ -222,6 +222,7 @@ async fn report(state: &ApiState, caller: &Caller, waited: &mut WaitedMany, repo
     let mut found: HashMap<Uuid, Report> = asking.unwrap_or_else(|_| Err(no_answer()))?.into_iter().collect();
     for end in &mut waited.ended {
         end.report = found.remove(&end.id).map(Box::new);
+        end.report.iter_mut().for_each(|report| jobs::hide_in(state, report));
     }
     if !caller.has_everywhere(Role::Viewer) {
         let seen = |report: &Report| caller.sees(&report.queue, &report.kind);
@@ -268,6 +269,7 @@ async fn final_report(events: &mut Option<Events>, seen: &mut bool) -> Report {
 }
 
 async fn ended(state: &ApiState, mut report: Report) -> Response {
+    jobs::hide_in(state, &mut report);
     let unread = large::fill(&state.blobs, &mut report).await;
     Json(Waited { ended: true, report: Some(Box::new(report)), unread }).into_response()
 }

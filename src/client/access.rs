@@ -1,7 +1,7 @@
 //! Who may log in, as a client asks for it: for admins.
 
 use reqwest::Method;
-use spinor_consumers::results::{TokenRow, UserRow};
+use spinor_consumers::results::{AuditFilter, AuditRow, Page, TokenRow, UserRow};
 
 use super::{Client, ClientError, segment};
 use crate::api::{Asked, MadeToken, NewPassword, NewRoles, NewToken, NewUser, Oneself, RemovedName};
@@ -45,6 +45,11 @@ impl Client {
     /// Makes a token; it is told this once.
     pub async fn add_token(&self, new: &NewToken) -> Result<MadeToken, ClientError> {
         self.post("/tokens", new).await
+    }
+
+    /// What was done, the newest first.
+    pub async fn actions(&self, filter: &AuditFilter) -> Result<Page<AuditRow>, ClientError> {
+        self.get("/audit", filter).await
     }
 
     /// Removes a token.

@@ -402,6 +402,7 @@ pub const KEYS: &[Key] = &[
     key("keep.expired", Form::Keep, r#""90d""#, "", "The same for jobs that did not start in time."),
     key("keep.dead", Form::Keep, r#""90d""#, "", "The same for jobs that could not be handled, and for dead letters."),
     key("keep.lost", Form::Keep, r#""90d""#, "", "The same for at-most-once jobs that may have run."),
+    key("keep.audit", Form::Keep, r#""365d""#, "", "How long it is kept who did what."),
     key(
         "api.listen",
         Form::Listen,

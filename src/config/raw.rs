@@ -152,6 +152,7 @@ struct RawKeep {
     expired: String,
     dead: String,
     lost: String,
+    audit: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -444,6 +445,7 @@ impl From<RawKeep> for KeepConfig {
             expired: time(&raw.expired),
             dead: time(&raw.dead),
             lost: time(&raw.lost),
+            audit: time(&raw.audit),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The table `audit`: each action, by whom, from where, on what, with what came of it.
 //!
 //! A row is written once its end is known, and before it only when that may never come: then the end, if it comes all the
-//! same, is put in. Written again it changes nothing.
+//! same, is put in, with the name that the action said it was done under. Written again it changes nothing.
 
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ impl Results {
         let insert = Arc::from(
             database.flavour().words(&format!("{{insert}} INTO audit ({ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")),
         );
-        let end = Arc::from(format!("UPDATE audit SET outcome = ? WHERE id = ? AND outcome = '{BEGUN}'"));
+        let end = Arc::from(format!("UPDATE audit SET outcome = ?, who = ? WHERE id = ? AND outcome = '{BEGUN}'"));
         let mut writing = database.begin().await?;
         for row in rows {
             let short = |text: &str, most| Value::Text(clip(text, most));
@@ -95,7 +95,8 @@ impl Results {
                 short(&row.outcome, 1000),
             ];
             if writing.run(&insert, values).await? == 0 && !row.is_begun() {
-                writing.run(&end, vec![short(&row.outcome, 1000), Value::Id(row.id)]).await?;
+                let values = vec![short(&row.outcome, 1000), short(&row.who, 100), Value::Id(row.id)];
+                writing.run(&end, values).await?;
             }
         }
         writing.commit().await
