@@ -38,6 +38,7 @@ mod schemas;
 mod session;
 mod status;
 mod steer;
+mod tls;
 mod tokens;
 mod triggers;
 mod unique;

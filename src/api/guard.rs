@@ -16,7 +16,7 @@ use super::{
     caller::{self, Caller, How},
     session::{self, Session},
 };
-use crate::config::Config;
+use crate::config::{ApiConfig, Config};
 
 /// The token of the configuration, shared by all requests.
 #[derive(Clone)]
@@ -45,9 +45,11 @@ const OURS: &str = "x-spinor";
 pub(super) async fn check(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !is_local(host) {
-        let host = super::clip(host);
-        let detail = format!("the request is for the host `{host}`; this API answers to localhost and 127.0.0.1 only");
+    if !answers_to(&state.config.api, host) {
+        let detail = format!(
+            "the request is for the host `{}`; this API answers to localhost, 127.0.0.1 and the names in `api.hosts`",
+            super::clip(host)
+        );
         return Problem::new(403, "Wrong host", detail).into_response();
     }
     if let Some(origin) = headers.get(header::ORIGIN)
@@ -107,14 +109,17 @@ fn is_of(origin: &[u8], host: &str) -> bool {
     of(b"http://") || of(b"https://")
 }
 
-fn is_local(host: &str) -> bool {
+/// Is this a name that nobody else can lead to us? An address is one, where we listen beyond this machine.
+fn answers_to(config: &ApiConfig, host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse::<std::net::IpAddr>() {
+        return address.is_loopback() || config.listen.is_some_and(|listen| !listen.ip().is_loopback());
+    }
+    name.eq_ignore_ascii_case("localhost") || config.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
 }
 
 /// Compares in a time that depends on the lengths alone.
@@ -125,16 +130,22 @@ pub(super) fn same(left: &[u8], right: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_local, is_of, same};
+    use super::{answers_to, is_of, same};
+    use crate::config::ApiConfig;
 
     #[test]
-    fn only_names_of_this_machine_pass() {
-        for host in ["localhost", "localhost:7070", "127.0.0.1:1", "127.9.9.9", "[::1]:7070", "LOCALHOST"] {
-            assert!(is_local(host), "{host}");
+    fn only_names_of_this_machine_and_those_that_are_configured_pass() {
+        let hosts = vec!["spinor.example".to_owned()];
+        let listen = "127.0.0.1:7070".parse().ok();
+        let here = ApiConfig { listen, tls: None, hosts, token: None, page: true, any_port: false, max_body: 1 };
+        let beyond = ApiConfig { listen: "0.0.0.0:7070".parse().ok(), ..here.clone() };
+        for host in ["localhost", "localhost:7070", "127.0.0.1:1", "[::1]:7070", "LOCALHOST", "Spinor.example:1"] {
+            assert!(answers_to(&here, host) && answers_to(&beyond, host), "{host}");
         }
-        for host in ["", "example.org", "127.0.0.1.example.org", "10.0.0.1:7070", "localhost.evil:80"] {
-            assert!(!is_local(host), "{host}");
+        for host in ["", "example.org", "127.0.0.1.example.org", "localhost.evil:80", "evil.spinor.example"] {
+            assert!(!answers_to(&here, host) && !answers_to(&beyond, host), "{host}");
         }
+        assert!(!answers_to(&here, "10.0.0.1:7070") && answers_to(&beyond, "10.0.0.1:7070"));
     }
 
     #[test]

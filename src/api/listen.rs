@@ -14,11 +14,15 @@ use std::{
     time::Duration,
 };
 
-use axum::{extract::connect_info::Connected, middleware, serve::IncomingStream};
+use axum::{
+    extract::connect_info::Connected,
+    middleware,
+    serve::{IncomingStream, Listener as _},
+};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiState, guard, router, session};
+use super::{ApiState, guard, router, session, tls::TlsListener};
 use crate::config::Config;
 
 /// The file in the data directory with the token that was made for the page.
@@ -43,6 +47,9 @@ pub enum ListenError {
         /// Why.
         error: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// The TCP address is not to be had.
     #[error("cannot listen on {address} (`api.listen`): {error}")]
     Address {
@@ -56,7 +63,7 @@ pub enum ListenError {
 /// The bound sockets. Dropping it removes the Unix socket.
 pub struct Listening {
     unix: UnixListener,
-    tcp: Option<TcpListener>,
+    tcp: Option<Tcp>,
     socket: SocketFile,
 }
 
@@ -76,11 +83,23 @@ impl Connected<IncomingStream<'_, TcpListener>> for Peer {
     }
 }
 
+impl Connected<IncomingStream<'_, TlsListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        Self(stream.remote_addr().to_string().into())
+    }
+}
+
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         let user = stream.io().peer_cred().map(|user| format!("user {} of this machine", user.uid()));
         Self(user.unwrap_or_else(|_| "this machine".to_owned()).into())
     }
+}
+
+/// A TCP socket, with TLS or without.
+enum Tcp {
+    Plain(TcpListener),
+    Tls(Box<TlsListener>),
 }
 
 /// Holds the lock and removes the socket at the end.
@@ -104,7 +123,13 @@ pub async fn bind(config: &Config) -> Result<Listening, ListenError> {
     let unix = bind_unix(&socket)?;
     let socket = SocketFile { path: socket, _lock: lock };
     let tcp = match config.api.listen {
-        Some(address) => Some(bind_tcp(address, config.api.any_port).await?),
+        Some(address) => {
+            let tcp = bind_tcp(address, config.api.any_port).await?;
+            Some(match config.api.tls.clone() {
+                None => Tcp::Plain(tcp),
+                Some(files) => Tcp::Tls(Box::new(TlsListener::new(tcp, files).map_err(ListenError::Tls)?)),
+            })
+        }
         None => None,
     };
     Ok(Listening { unix, tcp, socket })
@@ -189,9 +214,12 @@ fn bind_unix(socket: &Path) -> Result<UnixListener, ListenError> {
 impl Listening {
     /// Where it can be reached.
     pub fn addresses(&self) -> Vec<String> {
-        let tcp = self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
+        let tcp = self.tcp.as_ref().and_then(|tcp| match tcp {
+            Tcp::Plain(tcp) => tcp.local_addr().ok().map(|address| format!("http://{address}")),
+            Tcp::Tls(tcp) => tcp.local_addr().ok().map(|address| format!("https://{address}")),
+        });
         let unix = format!("unix:{}", self.socket.path.display());
-        std::iter::once(unix).chain(tcp.map(|address| format!("http://{address}"))).collect()
+        std::iter::once(unix).chain(tcp).collect()
     }
 
     /// Answers until the state's shutdown; requests under way get five seconds.
@@ -205,8 +233,12 @@ impl Listening {
         let unix = unix.with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let tcp = async {
             match self.tcp {
-                Some(tcp) => {
+                Some(Tcp::Plain(tcp)) => {
                     let serving = axum::serve(tcp, guarded.into_make_service_with_connect_info::<Peer>());
+                    serving.with_graceful_shutdown(shutdown.clone().cancelled_owned()).await
+                }
+                Some(Tcp::Tls(tcp)) => {
+                    let serving = axum::serve(*tcp, guarded.into_make_service_with_connect_info::<Peer>());
                     serving.with_graceful_shutdown(shutdown.clone().cancelled_owned()).await
                 }
                 None => Ok(()),

@@ -82,7 +82,7 @@ pub(super) async fn open(State(state): State<ApiState>, request: Request) -> Res
     let whose = whose(&state, &token, steer::read_text(&body)?).await?;
     let until = Timestamp::now() + LASTS;
     let session = Session { id: Uuid::now_v7(), whose, until };
-    let cookie = cookie(&headers, &sign(&token, session), LASTS.as_secs());
+    let cookie = cookie(&headers, &state, &sign(&token, session), LASTS.as_secs());
     Ok((StatusCode::CREATED, [(header::SET_COOKIE, cookie)], Json(LoggedIn { until })).into_response())
 }
 
@@ -114,13 +114,14 @@ pub(super) async fn close(State(state): State<ApiState>, headers: HeaderMap) -> 
     if let Some(Session { id, until, .. }) = of(&headers, &Token::of(&state.config)) {
         state.access.end(id, until).await?;
     }
-    let cookie = cookie(&headers, "", 0);
+    let cookie = cookie(&headers, &state, "", 0);
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
-fn cookie(headers: &HeaderMap, value: &str, seconds: i64) -> String {
+fn cookie(headers: &HeaderMap, state: &ApiState, value: &str, seconds: i64) -> String {
     let name = cookie_name(headers);
-    format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict")
+    let secure = if state.config.api.tls.is_some() { "; Secure" } else { "" };
+    format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
 /// Browsers keep cookies by host alone: two of us on one machine differ by port.

@@ -13,8 +13,10 @@ use spinor_consumers::{
 use spinor_executors::{KindPattern, RetryPolicy, Timeout};
 
 use super::{
-    ApiConfig, Ask, BlobsChoice, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KeepConfig, KindConfig,
-    LogConfig, Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice, Written, blobs,
+    Ask, BlobsChoice, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KeepConfig, KindConfig, LogConfig,
+    Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice, Written,
+    api::RawApi,
+    blobs,
     layers::{Layer, Leaf},
     measure,
     outbox::RawOutbox,
@@ -130,16 +132,6 @@ struct RawRetry {
     first: Option<Duration>,
     factor: Option<f64>,
     jitter: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawApi {
-    listen: Option<std::net::SocketAddr>,
-    token: Option<String>,
-    page: bool,
-    #[serde(deserialize_with = "measure::read_size")]
-    max_body: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -406,23 +398,6 @@ impl Rules<'_> {
                 None
             }
         }
-    }
-
-    fn api(&mut self, raw: RawApi, secrets: &Secrets) -> ApiConfig {
-        let token = secrets.api_token.clone().or(raw.token);
-        if let Some(listen) = raw.listen {
-            if !listen.ip().is_loopback() {
-                self.add(
-                    "api.listen",
-                    format_args!("{listen} can be reached from other machines, which needs TLS; use 127.0.0.1, and a proxy with TLS before it"),
-                );
-            }
-            if token.is_none() {
-                self.add("api.listen", "needs a token: set `api_token` in the secrets file");
-            }
-        }
-        let max_body = usize::try_from(raw.max_body).unwrap_or(usize::MAX);
-        ApiConfig { listen: raw.listen, token, page: raw.page, any_port: false, max_body }
     }
 }
 
