@@ -48,8 +48,9 @@ impl Stage {
 
     /// A request with an empty object, unless it only reads.
     fn ask(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.http.request(method.clone(), format!("{}{path}", self.base()));
-        if method.is_safe() { request } else { request.json(&json!({})) }
+        let reads = method.is_safe();
+        let request = self.http.request(method, format!("{}{path}", self.base()));
+        if reads { request } else { request.json(&json!({})) }
     }
 
     /// An operation on what is not there.

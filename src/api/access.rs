@@ -156,7 +156,7 @@ impl Access {
             }
             None => {
                 tries().wrong(name);
-                let detail = "there is no such user, or this is not the password";
+                let detail = format!("there is no user `{}`, or this is not the password", super::clip(name));
                 Err(Problem { field: Some("password".to_owned()), ..Problem::new(401, "Wrong login", detail) })
             }
         }

@@ -10,6 +10,7 @@ mod spool;
 use axum::{
     Json,
     extract::{ConnectInfo, Query, Request, State, rejection::QueryRejection},
+    http::uri::PathAndQuery,
     middleware::Next,
     response::Response,
 };
@@ -20,7 +21,9 @@ use spinor_consumers::{
 };
 use uuid::Uuid;
 
-use super::{Answer, ApiState, Operation, Problem, caller::Caller, check_cursor, listen::Peer, query_of};
+use super::{
+    Answer, ApiState, Operation, Problem, caller::Caller, check_cursor, listen::Peer, query_of, session::Entered,
+};
 
 pub use spool::Spool;
 
@@ -52,7 +55,7 @@ pub(super) async fn follow(
         return next.run(request).await;
     }
     let place = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0.to_string());
-    let target = request.uri().path_and_query().map(|target| target.as_str()).unwrap_or_default();
+    let target = request.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
     let mut row = AuditRow {
         id: Uuid::now_v7(),
         at: Timestamp::now(),
@@ -66,7 +69,8 @@ pub(super) async fn follow(
     state.audit.note(&row.clone().begun());
     let response = next.run(request).await;
     // Under which name it acts may be said in the body.
-    row.who = caller.map_or("nobody", Caller::name).to_owned();
+    let entered = response.extensions().get::<Entered>().map(|entered| entered.0.as_str());
+    row.who = entered.or(caller.map(Caller::name)).unwrap_or("nobody").to_owned();
     row.outcome = match response.extensions().get::<Problem>() {
         None => format!("done: {}", response.status().as_u16()),
         Some(problem) => format!("{}: {}", problem.status, problem.told(&problem.title)),

@@ -79,31 +79,39 @@ pub(super) async fn open(State(state): State<ApiState>, request: Request) -> Res
     let body = axum::body::to_bytes(request.into_body(), LONGEST_BODY)
         .await
         .map_err(|error| Problem::new(400, "The body cannot be read", error.to_string()))?;
-    let whose = whose(&state, &token, steer::read_text(&body)?).await?;
+    let (whose, name) = whose(&state, &token, steer::read_text(&body)?).await?;
     let until = Timestamp::now() + LASTS;
     let session = Session { id: Uuid::now_v7(), whose, until };
     let cookie = cookie(&headers, &state, &sign(&token, session), LASTS.as_secs());
-    Ok((StatusCode::CREATED, [(header::SET_COOKIE, cookie)], Json(LoggedIn { until })).into_response())
+    let mut answer = (StatusCode::CREATED, [(header::SET_COOKIE, cookie)], Json(LoggedIn { until })).into_response();
+    answer.extensions_mut().insert(Entered(name));
+    Ok(answer)
 }
 
-async fn whose(state: &ApiState, token: &Token, shown: Login) -> Result<Uuid, Problem> {
+/// Who logged in, for who writes down what was done.
+#[derive(Clone, Debug)]
+pub(super) struct Entered(pub String);
+
+/// Whose session it is to be: what its cookie says, and the name.
+async fn whose(state: &ApiState, token: &Token, shown: Login) -> Result<(Uuid, String), Problem> {
     state.access.refresh(&state.tasks).await;
     match shown {
         Login { token: Some(shown), user: None, password: None } => {
             let shown = shown.trim();
             if token.is(shown.as_bytes()) {
-                return Ok(Uuid::nil());
+                return Ok((Uuid::nil(), "api.token".to_owned()));
             }
             let detail = "this is not the token of this Spinor; open the link that `spinor up` printed";
             let wrong = || Problem { field: Some("token".to_owned()), ..Problem::new(401, "Wrong token", detail) };
-            state.access.token(shown).map(|found| found.id).ok_or_else(wrong)
+            state.access.token(shown).map(|found| (found.id, found.name)).ok_or_else(wrong)
         }
         Login { token: None, user: Some(user), password: Some(password) } => {
             // Cookies are signed under a key that is made of it.
             if token.text().is_empty() {
                 return Err(Problem::new(503, "No login", "`api.token` is not set, so that no cookie can be signed"));
             }
-            Ok(state.access.password(&super::clip(&user), &password).await?.id)
+            let found = state.access.password(&super::clip(&user), &password).await?;
+            Ok((found.id, found.name))
         }
         _ => Err(Problem::field("token", "give a `token`, or a `user` and a `password`")),
     }

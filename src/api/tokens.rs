@@ -58,7 +58,7 @@ pub(super) async fn add(
     let created = Timestamp::now();
     let end = |text: String| {
         let time = config::duration(&text).and_then(|time| SignedDuration::try_from(time).ok());
-        let end = time.filter(|time| time.is_positive()).and_then(|time| created.checked_add(time).ok());
+        let end = time.filter(SignedDuration::is_positive).and_then(|time| created.checked_add(time).ok());
         end.ok_or_else(|| Problem::field("lasts", format!("`{}`: expected a duration such as \"90d\"", clip(&text))))
     };
     let expires = lasts.map(end).transpose()?;

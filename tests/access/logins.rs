@@ -1,10 +1,15 @@
 //! Users and their sessions: in, out, with another password, and while the database does not answer.
 
+use std::time::Duration;
+
 use reqwest::{Method, header};
 use serde_json::json;
 use spinor::api::{Asked, NewPassword, NewRoles, NewToken, NewUser};
 
+use spinor_consumers::results::AuditFilter;
+
 use super::{Stage, cookie, told};
+use crate::support::eventually;
 
 fn user(name: &str, password: &str, role: &str) -> NewUser {
     NewUser { name: name.to_owned(), password: password.to_owned(), roles: vec![role.to_owned()], by: None }
@@ -72,6 +77,13 @@ async fn a_user_is_in_by_the_password_until_it_logs_out_or_gets_another_one_thou
     assert_eq!(shown(&made.token.replace('a', "b")).await.unwrap().status(), 401);
     client.remove_token("shop", &Asked::default()).await.unwrap();
     assert_eq!(shown(&made.token).await.unwrap().status(), 401);
+
+    let (who, action) = (Some("ann".to_owned()), Some("logIn".to_owned()));
+    let logins = AuditFilter { who, action, ..AuditFilter::default() };
+    eventually("her three logins to be written down", Duration::from_secs(20), async || {
+        client.actions(&logins).await.is_ok_and(|page| page.rows.len() == 3)
+    })
+    .await;
 
     stage.front.results.close().await;
     assert_eq!(as_one(&third, Method::GET, "/api/v1/jobs").await.0, 503, "the record is away");

@@ -11,6 +11,7 @@ use spinor_consumers::{
     results::{AuditFilter, Results, ResultsTarget},
     state::Subject,
 };
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -99,7 +100,8 @@ async fn what_is_done_is_written_down_with_who_and_from_where_though_the_databas
     std::fs::write(other.join("audit.log"), read("audit.sending") + &read("audit.log")).unwrap();
     let results = Results::open(&ResultsTarget::Sqlite(data.join("results.db"))).await.unwrap();
     let (spool, stop) = (Arc::new(Spool::new(&other)), CancellationToken::new());
-    let sending = tokio::spawn({
+    let mut sending = JoinSet::new();
+    sending.spawn({
         let (spool, results, stop) = (Arc::clone(&spool), results.clone(), stop.clone());
         async move { spool.run(&results, stop).await }
     });
@@ -110,6 +112,6 @@ async fn what_is_done_is_written_down_with_who_and_from_where_though_the_databas
     .await;
     assert!(!other.join("audit.log").exists() && !other.join("audit.sending").exists());
     stop.cancel();
-    sending.await.unwrap();
+    sending.join_next().await.unwrap().unwrap();
     results.close().await;
 }
