@@ -10,6 +10,9 @@ pub mod new_run;
 pub mod new_trigger;
 pub mod problem;
 
+mod access;
+mod audit;
+mod caller;
 mod cancel;
 mod consumers;
 mod data;
@@ -24,6 +27,7 @@ mod jobs;
 mod kinds;
 mod large;
 mod locks;
+mod operations;
 mod page;
 mod parts;
 mod pulse;
@@ -34,8 +38,11 @@ mod schemas;
 mod session;
 mod status;
 mod steer;
+mod tls;
+mod tokens;
 mod triggers;
 mod unique;
+mod users;
 mod wait;
 mod watch;
 mod why;
@@ -48,7 +55,6 @@ use std::sync::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Path, Query},
-    routing::{delete, get, post, put},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -64,6 +70,8 @@ use uuid::Uuid;
 
 use crate::{config::Config, scaling::GroupState};
 
+pub use access::Access;
+pub use audit::Spool;
 pub use cancel::CancelRequested;
 pub use consumers::{ConsumerRow, ConsumersMarked, NewSlots};
 pub use data::{BackUp, Prune, PruneFrom, PrunedSlice, kept};
@@ -77,16 +85,20 @@ pub use jobs::{Accepted, BatchAnswer, BatchItem};
 pub use kinds::{KindLimits, KindRow, KindSchema, KindTrouble};
 pub use locks::{KeyRow, LimitRow, LockFilter, Locks, NewLimit};
 pub use new_trigger::NewTrigger;
+pub use operations::{OPERATIONS, Operation};
 pub use parts::PartRow;
 pub use problem::Problem;
 pub use queues::{QueuePause, QueueRow};
-pub use replays::{Matched, NewReplays};
+pub use replays::{Matched, NewReplays, OrderedReplay};
 pub use runs::{DriveRuns, NewRun, RetriedRun, RunOrder, SubmittedRun};
 pub use schemas::Schemas;
+pub use session::{LoggedIn, Login, Oneself};
 pub use status::{LinkState, Status};
 pub use steer::Asked;
+pub use tokens::{MadeToken, NewToken};
 pub use triggers::{FiredTick, NewBackfill, TriggerShown, Triggers};
 pub use unique::{NewUnique, OnConflict, Until, Wanted};
+pub use users::{NewPassword, NewRoles, NewUser, RemovedName};
 pub use wait::{JobEnd, WaitMany, Waited, WaitedMany};
 pub use watch::Watches;
 pub use why::Why;
@@ -114,6 +126,10 @@ pub struct ApiState {
     pub runs: Arc<dyn DriveRuns>,
     /// The configuration of this process.
     pub config: Arc<Config>,
+    /// Who may log in.
+    pub access: Arc<Access>,
+    /// Writes down what is done.
+    pub audit: Arc<Spool>,
     /// Tells waits when there is something to read.
     pub watches: Watches,
     /// Who we are.
@@ -168,65 +184,10 @@ impl Counters {
     }
 }
 
-/// The routes, without the guard that TCP needs.
-pub fn router(state: ApiState) -> Router {
+/// The routes, without what says who calls.
+fn router(state: ApiState) -> Router {
     let limit = DefaultBodyLimit::max(state.config.api.max_body);
-    let v1 = Router::new()
-        .route("/jobs", get(jobs::list).post(jobs::publish))
-        .route("/jobs/wait", post(wait::wait_many))
-        .route("/jobs/{id}", get(jobs::show).patch(delayed::edit))
-        .route("/jobs/{id}/cancel", post(cancel::job))
-        .route("/jobs/{id}/wait", get(wait::wait))
-        .route("/jobs/{id}/why", get(why::why))
-        .route("/jobs/{id}/replay", post(dead::replay_job))
-        .route("/delayed", get(delayed::list))
-        .route("/dead", get(dead::list).delete(dead::remove))
-        .route("/dead/{id}", get(dead::show).delete(dead::remove_one))
-        .route("/dead/{id}/replay", post(dead::replay))
-        .route("/failures", get(failures::list))
-        .route("/failures/{fingerprint}", get(failures::show))
-        .route("/replays", get(replays::list).post(replays::order))
-        .route("/replays/{id}", get(replays::show))
-        .route("/replays/{id}/stop", post(replays::stop))
-        .route("/figures", get(figures::figures))
-        .route("/kinds", get(kinds::list))
-        .route("/kinds/{kind}", get(kinds::show))
-        .route("/queues", get(queues::list))
-        .route("/queues/{name}/pause", post(queues::pause))
-        .route("/queues/{name}/resume", post(queues::resume))
-        .route("/consumers", get(consumers::list))
-        .route("/consumers/groups", get(groups::list))
-        .route("/consumers/{name}", get(consumers::show))
-        .route("/consumers/{name}/drain", post(consumers::drain))
-        .route("/consumers/{name}/slots", post(consumers::slots))
-        .route("/groups/{name}/drain", post(groups::drain))
-        .route("/groups/{name}/scale", post(groups::scale))
-        .route("/groups/{name}/slots", post(groups::slots))
-        .route("/locks", get(locks::list))
-        .route("/limits/{name}", put(locks::set).delete(locks::unset))
-        .route("/keys/{key}", delete(locks::free))
-        .route("/runs", get(runs::list).post(runs::submit))
-        .route("/runs/{id}", get(runs::show))
-        .route("/runs/{id}/cancel", post(cancel::run))
-        .route("/runs/{id}/retry", post(runs::retry))
-        .route("/runs/{id}/steps", get(runs::steps))
-        .route("/nodes", get(runs::nodes))
-        .route("/triggers", get(triggers::list).post(triggers::add))
-        .route("/triggers/{name}", get(triggers::show).put(triggers::edit).delete(triggers::remove))
-        .route("/triggers/{name}/pause", post(triggers::pause))
-        .route("/triggers/{name}/resume", post(triggers::resume))
-        .route("/triggers/{name}/fire", post(triggers::fire))
-        .route("/triggers/{name}/backfill", post(triggers::backfill))
-        .route("/data/prune", post(data::prune))
-        .route("/data/backup", post(data::back_up))
-        .route("/events", get(events::stream))
-        .route("/pulse", get(pulse::stream))
-        .route("/status", get(status::status));
-    Router::new()
-        .nest("/api/v1", v1)
-        .route("/healthz", get(status::healthz))
-        .route("/readyz", get(status::readyz))
-        .route("/metrics", get(status::metrics))
+    operations::router(&state)
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(limit)

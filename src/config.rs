@@ -7,6 +7,7 @@
 pub mod document;
 pub mod keys;
 
+mod api;
 mod blobs;
 mod check;
 mod endpoint;
@@ -22,7 +23,6 @@ mod triggers;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -35,6 +35,7 @@ use spinor_consumers::{
 };
 use spinor_executors::{KindPattern, RetryPolicy, State, Timeout};
 
+pub use api::{ApiConfig, TlsFiles};
 pub use endpoint::Endpoint;
 pub use measure::{duration, duration_text, rate, rate_text};
 pub use outbox::{OutboxConfig, OutboxDatabase};
@@ -157,6 +158,8 @@ pub struct KeepConfig {
     pub dead: Option<Duration>,
     /// At-most-once, and they may have run.
     pub lost: Option<Duration>,
+    /// Not jobs: who did what.
+    pub audit: Option<Duration>,
 }
 
 impl KeepConfig {
@@ -267,28 +270,6 @@ pub struct KindConfig {
     pub at_most_once: Option<bool>,
     /// The program that runs them; it counts for its own pattern only.
     pub program: Option<ProgramConfig>,
-}
-
-/// The part `api`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiConfig {
-    /// A TCP address beside the Unix socket.
-    pub listen: Option<SocketAddr>,
-    /// What a caller over TCP must show.
-    pub token: Option<String>,
-    /// Does `up` listen for the page when `listen` names no address?
-    pub page: bool,
-    /// Will any other port do, when the one of `listen` is taken?
-    pub any_port: bool,
-    /// The largest request, in bytes.
-    pub max_body: usize,
-}
-
-impl fmt::Debug for ApiConfig {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = if self.token.is_some() { "set" } else { "unset" };
-        write!(to, "Api(listen {:?}, token {token}, page {}, max_body {})", self.listen, self.page, self.max_body)
-    }
 }
 
 /// The part `recorder`.

@@ -4,9 +4,10 @@
 //! two brokers under it), [`consumer`] (queues in, pool, settle), [`recorder`] (the reply queue
 //! into the results database), [`search`] (the same into the search index), [`replays`] (what ended is
 //! started anew), [`next`] and [`trigger`] (what follows, after a job or at a time), [`schedule`] (when),
-//! [`outbox`] (jobs that wait in a database of somebody else's). Only `broker/rabbitmq` knows the AMQP client;
+//! [`outbox`] (jobs that wait in a database of somebody else's), [`access`] (who may). Only `broker/rabbitmq` knows the AMQP client;
 //! only `results` knows SQL of the record.
 
+pub mod access;
 mod anchor;
 pub mod backup;
 pub mod blobs;
@@ -14,6 +15,7 @@ pub mod broker;
 pub mod consumer;
 mod database;
 pub mod entry;
+pub mod hidden;
 pub mod marks;
 pub mod message;
 pub mod next;

@@ -8,6 +8,7 @@
 //! `change` is the rule by which a job's row moves, `statements` the same rule as SQL, `write` and
 //! `read` the two directions, `database` the connections under them.
 
+mod accounts;
 mod blobs;
 mod change;
 mod dead;
@@ -46,6 +47,7 @@ use figures::Counting;
 use statements::Statements;
 use write::Rows;
 
+pub use accounts::{AuditFilter, AuditRow, Everybody, Token, TokenRow, User, UserRow};
 pub use change::{cause, clip, place};
 pub use dead::{DeadFilter, DeadLetter};
 pub use delayed::{Change as DelayedChange, Delayed, DelayedFilter, DelayedLook, Waiting};
@@ -120,6 +122,7 @@ impl Results {
             ResultsTarget::MySql(url) => Database::mysql(url, &Keys::RESULTS).await?,
         };
         schema::migrate(&database).await?;
+        accounts::migrate(&database).await?;
         let statements = Statements::new(database.flavour());
         let (last_commit, nudge) = (AtomicI64::new(0), tokio::sync::Notify::new());
         Ok(Self(Arc::new(Store { database, statements, last_commit, counting: Counting::new(), nudge })))

@@ -6,11 +6,9 @@
 use std::sync::LazyLock;
 
 use axum::{
-    Router,
     extract::Path,
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use ring::digest;
 
@@ -42,17 +40,8 @@ fn hash(text: &str) -> String {
     digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Its routes; none of them needs a login, and none of them tells anything.
-pub(super) fn router() -> Router {
-    Router::new().route("/", get(index)).route("/assets/{name}", get(asset))
-}
-
-/// Is this a path of the page's own?
-pub(super) fn is_public(path: &str) -> bool {
-    path == "/" || path.starts_with("/assets/")
-}
-
-async fn index(headers: HeaderMap) -> Response {
+/// `GET /`; it needs no login, and tells nothing.
+pub(super) async fn index(headers: HeaderMap) -> Response {
     let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == FILES.tag.as_bytes());
     let body = if known {
         StatusCode::NOT_MODIFIED.into_response()
@@ -63,7 +52,8 @@ async fn index(headers: HeaderMap) -> Response {
     (safe(), kept, body).into_response()
 }
 
-async fn asset(Path(name): Path<String>) -> Result<Response, Problem> {
+/// `GET /assets/{name}`, the same.
+pub(super) async fn asset(Path(name): Path<String>) -> Result<Response, Problem> {
     let (kind, text) = match &name {
         name if *name == FILES.script => ("text/javascript; charset=utf-8", SCRIPT),
         name if *name == FILES.style => ("text/css; charset=utf-8", STYLE),

@@ -14,6 +14,8 @@ use spinor_consumers::{
 };
 use uuid::Uuid;
 
+use super::caller::Caller;
+
 /// An error as the API answers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{title}: {detail}")]
@@ -69,6 +71,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
+        response.extensions_mut().insert(self.clone());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -116,12 +119,12 @@ impl From<BrokerError> for Problem {
     }
 }
 
-/// For paths that are none of ours.
-pub(super) async fn no_such_path(uri: axum::http::Uri) -> Problem {
+/// For paths that are none of ours; who is not known is not told so.
+pub(super) async fn no_such_path(_: Caller, uri: axum::http::Uri) -> Problem {
     Problem::not_found(format!("there is nothing at {}; the API is under /api/v1", super::clip(uri.path())))
 }
 
 /// For methods a path does not take.
-pub(super) async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> Problem {
+pub(super) async fn no_such_method(_: Caller, method: axum::http::Method, uri: axum::http::Uri) -> Problem {
     Problem::new(405, "No such method", format!("{} does not take {method}", super::clip(uri.path())))
 }

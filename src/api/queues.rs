@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    access::Role,
     broker::{Broker, QueueStats},
     state::{Kind, Subject, Wish},
 };
 
 use super::{
     Answer, ApiState, Problem,
+    caller::Caller,
     consumers::{self, ConsumerRow},
     steer::{self, Name, Who},
 };
@@ -88,7 +90,13 @@ pub(super) async fn rows(state: &ApiState) -> Result<Vec<QueueRow>, Problem> {
 }
 
 /// `POST /queues/{name}/pause`.
-pub(super) async fn pause(State(state): State<ApiState>, Name(queue): Name, who: Who) -> Answer<QueuePause> {
+pub(super) async fn pause(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Name(queue): Name,
+    who: Who,
+) -> Answer<QueuePause> {
+    caller.may_queue(Role::Operator, &queue)?;
     exists(&state, &queue).await?;
     let subject = Subject::Pause(queue.clone());
     let changed = state.marks.get(&subject).is_none();
@@ -97,7 +105,13 @@ pub(super) async fn pause(State(state): State<ApiState>, Name(queue): Name, who:
 }
 
 /// `POST /queues/{name}/resume`; what is not paused stays so.
-pub(super) async fn resume(State(state): State<ApiState>, Name(queue): Name, who: Who) -> Answer<QueuePause> {
+pub(super) async fn resume(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Name(queue): Name,
+    who: Who,
+) -> Answer<QueuePause> {
+    caller.may_queue(Role::Operator, &queue)?;
     let changed = steer::clear(&state, &Subject::Pause(queue.clone()), &who).await?;
     if !changed {
         exists(&state, &queue).await?;

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{KEYS, Key, SECRETS};
+use super::{
+    keys::{KEYS, Key},
+    secrets::SECRETS,
+};
 
 const HEAD: &str = "\
 # The configuration of Spinor. Everything here is optional; what is commented out shows the default

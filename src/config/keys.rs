@@ -402,12 +402,20 @@ pub const KEYS: &[Key] = &[
     key("keep.expired", Form::Keep, r#""90d""#, "", "The same for jobs that did not start in time."),
     key("keep.dead", Form::Keep, r#""90d""#, "", "The same for jobs that could not be handled, and for dead letters."),
     key("keep.lost", Form::Keep, r#""90d""#, "", "The same for at-most-once jobs that may have run."),
+    key("keep.audit", Form::Keep, r#""365d""#, "", "How long it is kept who did what."),
     key(
         "api.listen",
         Form::Listen,
         "",
         r#""127.0.0.1:7070""#,
-        "A TCP address for the API beside its Unix socket. Only this machine's own addresses are taken.",
+        "A TCP address for the API beside its Unix socket. Beyond this machine it needs `api.tls`.",
+    ),
+    key(
+        "api.hosts",
+        Form::Names,
+        "",
+        r#"["spinor.example.org"]"#,
+        "The names that the API answers to, besides those of this machine and, beyond it, addresses.",
     ),
     key(
         "api.token",
@@ -424,6 +432,14 @@ pub const KEYS: &[Key] = &[
         "With no `api.listen`, `spinor up` with all parts listens for the page on 127.0.0.1:7070 or, when that is taken, on another port; its token is made once and kept in the data directory. `false`: no TCP at all.",
     ),
     key("api.max_body", Form::Size(1 << 30), r#""65MiB""#, "", "The largest request the API takes."),
+    key(
+        "api.tls.cert",
+        Form::Path,
+        "",
+        r#""/etc/spinor/cert.pem""#,
+        "The certificate that the API shows, and those between it and its authority, as PEM; read again when the file changes.",
+    ),
+    key("api.tls.key", Form::Path, "", r#""/etc/spinor/key.pem""#, "Its private key, as PEM."),
     key(
         "recorder.batch",
         Form::Count(1, 100_000),
@@ -459,20 +475,6 @@ pub const KEYS: &[Key] = &[
         "",
         "The least severe level that is written. Also `SPINOR_LOG`.",
     ),
-];
-
-/// The keys of the secrets file, and where each goes.
-pub const SECRETS: &[(&str, &str)] = &[
-    ("broker_password", "into the address of `broker`"),
-    ("results_password", "into the address of `results`"),
-    ("state_password", "into the address of `state`"),
-    ("blobs_access_key", "the key of the bucket in `blobs`, in place of `AWS_ACCESS_KEY_ID`"),
-    ("blobs_secret_key", "its secret, in place of `AWS_SECRET_ACCESS_KEY`"),
-    ("blobs_session_token", "the token of keys that are valid for a while, in place of `AWS_SESSION_TOKEN`"),
-    ("outbox_password", "into the addresses of `outbox.databases` that name a user and no password"),
-    ("search_password", "into the address of `search`"),
-    ("search_api_key", "the API key of `search`, instead of a user and a password"),
-    ("api_token", "in place of `api.token`"),
 ];
 
 impl Key {

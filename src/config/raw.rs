@@ -13,8 +13,10 @@ use spinor_consumers::{
 use spinor_executors::{KindPattern, RetryPolicy, Timeout};
 
 use super::{
-    ApiConfig, Ask, BlobsChoice, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KeepConfig, KindConfig,
-    LogConfig, Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice, Written, blobs,
+    Ask, BlobsChoice, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KeepConfig, KindConfig, LogConfig,
+    Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice, Written,
+    api::RawApi,
+    blobs,
     layers::{Layer, Leaf},
     measure,
     outbox::RawOutbox,
@@ -132,16 +134,6 @@ struct RawRetry {
     jitter: Option<f64>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawApi {
-    listen: Option<std::net::SocketAddr>,
-    token: Option<String>,
-    page: bool,
-    #[serde(deserialize_with = "measure::read_size")]
-    max_body: u64,
-}
-
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawKeep {
@@ -152,6 +144,7 @@ struct RawKeep {
     expired: String,
     dead: String,
     lost: String,
+    audit: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -406,23 +399,6 @@ impl Rules<'_> {
             }
         }
     }
-
-    fn api(&mut self, raw: RawApi, secrets: &Secrets) -> ApiConfig {
-        let token = secrets.api_token.clone().or(raw.token);
-        if let Some(listen) = raw.listen {
-            if !listen.ip().is_loopback() {
-                self.add(
-                    "api.listen",
-                    format_args!("{listen} can be reached from other machines, which needs TLS; use 127.0.0.1, and a proxy with TLS before it"),
-                );
-            }
-            if token.is_none() {
-                self.add("api.listen", "needs a token: set `api_token` in the secrets file");
-            }
-        }
-        let max_body = usize::try_from(raw.max_body).unwrap_or(usize::MAX);
-        ApiConfig { listen: raw.listen, token, page: raw.page, any_port: false, max_body }
-    }
 }
 
 impl From<RawQueue> for QueueConfig {
@@ -444,6 +420,7 @@ impl From<RawKeep> for KeepConfig {
             expired: time(&raw.expired),
             dead: time(&raw.dead),
             lost: time(&raw.lost),
+            audit: time(&raw.audit),
         }
     }
 }

@@ -9,7 +9,21 @@ use std::{
 
 use config::ValueKind;
 
-use super::{Problem, keys::SECRETS, layers};
+use super::{Problem, layers};
+
+/// The keys of the secrets file, and where each goes.
+pub const SECRETS: &[(&str, &str)] = &[
+    ("broker_password", "into the address of `broker`"),
+    ("results_password", "into the address of `results`"),
+    ("state_password", "into the address of `state`"),
+    ("blobs_access_key", "the key of the bucket in `blobs`, in place of `AWS_ACCESS_KEY_ID`"),
+    ("blobs_secret_key", "its secret, in place of `AWS_SECRET_ACCESS_KEY`"),
+    ("blobs_session_token", "the token of keys that are valid for a while, in place of `AWS_SESSION_TOKEN`"),
+    ("outbox_password", "into the addresses of `outbox.databases` that name a user and no password"),
+    ("search_password", "into the address of `search`"),
+    ("search_api_key", "the API key of `search`, instead of a user and a password"),
+    ("api_token", "in place of `api.token`"),
+];
 
 /// What the file said.
 #[derive(Clone, Default)]
