@@ -13,11 +13,15 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use spinor_consumers::results::{Backfill, Backfilled, By, Change, Given, Leader, NotDone, TickRow, TriggerRow};
+use spinor_consumers::{
+    results::{Backfill, Backfilled, By, Change, Given, Leader, NotDone, TickRow, TriggerRow},
+    trigger,
+};
 use uuid::Uuid;
 
 use super::{
     Answer, ApiState, Problem, bad_query, new_job,
+    new_source::NewItems,
     new_trigger::{self, NewTrigger},
     query_of,
     steer::{self, Asked, Name, Who},
@@ -130,10 +134,17 @@ fn coming(row: &TriggerRow, limit: usize) -> Result<Vec<Timestamp>, Problem> {
     Ok(std::iter::successors(Some(first), |at| schedule.coming(*at)).take(most).collect())
 }
 
-fn given(name: String, new: &NewTrigger) -> Result<(Given, Who), Problem> {
+async fn given(state: &ApiState, name: String, new: &NewTrigger) -> Result<(Given, Who), Problem> {
     new_job::name("name", &name)?;
     let who = Asked { by: new.by.clone(), why: new.why.clone() }.check()?;
+    if matches!(new.items()?, NewItems::Asked(_)) {
+        let why = "is a list here: only the configuration file may say `sql` or `command`, which its consumers run";
+        return Err(Problem::field("each", why));
+    }
     let spec = new.check()?;
+    if !trigger::has_words(&spec.job.args) {
+        state.schemas.checking().check(&spec.job).await.map_err(|problem| problem.within("job"))?;
+    }
     if let (Some(at), Ok(schedule)) = (&new.at, spec.schedule())
         && schedule.next(Timestamp::now()).is_none()
     {
@@ -153,7 +164,7 @@ fn by(who: &Who) -> By<'_> {
 pub(super) async fn add(State(state): State<ApiState>, body: Result<Bytes, BytesRejection>) -> Answer<TriggerRow> {
     let new: NewTrigger = steer::read(body, &state)?;
     let name = new.name.clone().ok_or_else(|| Problem::field("name", "is missing"))?;
-    let (given, who) = given(name, &new)?;
+    let (given, who) = given(&state, name, &new).await?;
     let row = state.results.put_trigger(&given, false, by(&who)).await?;
     tracing::info!(trigger = given.name, by = who.by, why = who.why, "A trigger was added by a command.");
     Ok(Json(row))
@@ -172,7 +183,7 @@ pub(super) async fn edit(
             format!("`{}` is another one; a trigger keeps its name", super::clip(other)),
         ));
     }
-    let (given, who) = given(name, &new)?;
+    let (given, who) = given(&state, name, &new).await?;
     let row = state.results.put_trigger(&given, true, by(&who)).await?;
     tracing::info!(trigger = given.name, by = who.by, why = who.why, "A trigger was edited by a command.");
     Ok(Json(row))
@@ -221,7 +232,7 @@ pub struct NewBackfill {
     pub from: Option<String>,
     /// Up to this one (RFC 3339).
     pub to: Option<String>,
-    /// So many instants are looked at, at most 1000.
+    /// So many instants are looked at, at most 1000; at most 100 of those that fire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Nothing fires; the instants are told.
