@@ -7,6 +7,7 @@
 pub mod listen;
 pub mod new_job;
 pub mod new_run;
+pub mod new_source;
 pub mod new_trigger;
 pub mod problem;
 

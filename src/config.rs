@@ -10,6 +10,7 @@ pub mod keys;
 mod api;
 mod blobs;
 mod check;
+mod each;
 mod endpoint;
 mod form;
 mod layers;
@@ -36,9 +37,10 @@ use spinor_consumers::{
 use spinor_executors::{KindPattern, RetryPolicy, State, Timeout};
 
 pub use api::{ApiConfig, TlsFiles};
+pub use each::{AskedConfig, ItemsConfig};
 pub use endpoint::Endpoint;
 pub use measure::{duration, duration_text, rate, rate_text};
-pub use outbox::{OutboxConfig, OutboxDatabase};
+pub use outbox::{OtherDatabase, OutboxConfig, has_form as is_database};
 pub use programs::{Processes, ProgramConfig};
 
 /// Everything a process needs to know before it starts.
@@ -84,6 +86,8 @@ pub struct Config {
     pub limits: BTreeMap<String, Bound>,
     /// Triggers by name.
     pub triggers: BTreeMap<String, Spec>,
+    /// Who tells the items of triggers, by their names.
+    pub items: BTreeMap<String, ItemsConfig>,
     /// When the file was written.
     pub written: Written,
     /// The part `api`.

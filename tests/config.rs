@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use spinor::config::{
-    Ask, BlobsChoice, BrokerChoice, Config, KindConfig, Loaded, OutboxDatabase, Problems, ResultsChoice, SearchChoice,
+    Ask, BlobsChoice, BrokerChoice, Config, KindConfig, Loaded, OtherDatabase, Problems, ResultsChoice, SearchChoice,
     StateChoice, document, keys::KEYS,
 };
 
@@ -344,11 +344,21 @@ fn what_is_wrong_with_a_trigger_is_told_with_its_field_and_line() {
         ("every = '5m'\njob = { kind = 'noop', delay = '5m' }", "spinor.toml:3: `triggers.t.job`: `job.delay` is not"),
         ("every = '5m'\njob = 'noop'", "spinor.toml:3: `triggers.t.job` is \"noop\", expected a job, such as"),
         ("every = '5m'\nat = 2030-01-31T12:00:00Z\njob.kind = 'noop'", "spinor.toml:2: `triggers.t.every`: stands"),
+        (
+            "every = '8d'\njob = { kind = 'command', args = { argv = 7 } }",
+            "spinor.toml:3: `triggers.t.job`: `job.args.argv` expected",
+        ),
+        (
+            "every = '5m'\neach = { sql = 'SELECT 1', database = 'pg://u:geheim@h/d' }\njob.kind = 'noop'",
+            "spinor.toml:3: `triggers.t.each`: has a `database` that is no address",
+        ),
+        ("every = '5m'\neach = { limit = 1 }\njob.kind = 'noop'", "spinor.toml:3: `triggers.t.each`: says neither"),
         ("evry = '5m'", "spinor.toml:2: `triggers.t.evry` is no key; did you mean `triggers.*.every`?"),
     ];
     for (lines, start) in table {
         let problems = Case::new(&format!("[triggers.t]\n{lines}\n")).problems();
         assert!(problems.len() == 1 && problems[0].starts_with(start), "{lines}: {problems:#?}");
+        assert!(!problems[0].contains("geheim"), "{problems:#?}");
     }
     let problems = Case::new("[triggers.'a b']\nevery = '5m'\njob.kind = 'noop'").problems();
     assert!(problems[0].contains("`triggers.a b`: expected a name"), "{problems:?}");
@@ -386,7 +396,7 @@ fn secrets_go_into_the_addresses_and_are_never_shown() {
 fn the_databases_of_outboxes_get_their_password_and_are_shown_without_it_right_or_wrong() {
     let toml = "[outbox]\ndatabases = ['mysql://u@db/s', 'mysql://v:hush-v@db/s', 'sqlite:///srv/shop.db']\n";
     let loaded = Case::new(toml).secrets("outbox_password = 'hush-o'\n", 0o600).load().unwrap();
-    let [OutboxDatabase::MySql(first), OutboxDatabase::MySql(second), OutboxDatabase::Sqlite(file)] =
+    let [OtherDatabase::MySql(first), OtherDatabase::MySql(second), OtherDatabase::Sqlite(file)] =
         &loaded.config.outbox.databases[..]
     else {
         panic!("{:?}", loaded.config.outbox);

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
     results::{Backfill, Backfilled, By, Change, Given, Leader, NotDone, TickRow, TriggerRow},
+    trigger,
 };
 use uuid::Uuid;
 
@@ -27,6 +28,7 @@ use super::{
     Answer, ApiState, Problem, bad_query,
     caller::Caller,
     new_job,
+    new_source::NewItems,
     new_trigger::{self, NewTrigger},
     query_of,
     steer::{self, Asked, Name, Who},
@@ -167,12 +169,19 @@ fn coming(row: &TriggerRow, limit: usize) -> Result<Vec<Timestamp>, Problem> {
     Ok(std::iter::successors(Some(first), |at| schedule.coming(*at)).take(most).collect())
 }
 
-fn given(state: &ApiState, caller: &Caller, name: String, new: &NewTrigger) -> Result<(Given, Who), Problem> {
+async fn given(state: &ApiState, caller: &Caller, name: String, new: &NewTrigger) -> Result<(Given, Who), Problem> {
     new_job::name("name", &name)?;
     let who = Asked { by: new.by.clone(), why: new.why.clone() }.check(caller)?;
+    if matches!(new.items()?, NewItems::Asked(_)) {
+        let why = "is a list here: only the configuration file may say `sql` or `command`, which its consumers run";
+        return Err(Problem::field("each", why));
+    }
     let spec = new.check()?;
     caller.may(Role::Operator, &spec.job.queue, &spec.job.kind)?;
     state.schemas.check_secrets(&spec.job.kind, &spec.job.args).map_err(|problem| problem.within("job"))?;
+    if !trigger::has_words(&spec.job.args) {
+        state.schemas.checking().check(&spec.job).await.map_err(|problem| problem.within("job"))?;
+    }
     if let (Some(at), Ok(schedule)) = (&new.at, spec.schedule())
         && schedule.next(Timestamp::now()).is_none()
     {
@@ -196,7 +205,7 @@ pub(super) async fn add(
 ) -> Answer<TriggerRow> {
     let new: NewTrigger = steer::read(body, &state)?;
     let name = new.name.clone().ok_or_else(|| Problem::field("name", "is missing"))?;
-    let (given, who) = given(&state, &caller, name, &new)?;
+    let (given, who) = given(&state, &caller, name, &new).await?;
     let row = state.results.put_trigger(&given, false, by(&who)).await?;
     tracing::info!(trigger = given.name, by = who.by, why = who.why, "A trigger was added by a command.");
     Ok(Json(shown(&state, row)))
@@ -216,7 +225,7 @@ pub(super) async fn edit(
             format!("`{}` is another one; a trigger keeps its name", super::clip(other)),
         ));
     }
-    let (given, who) = given(&state, &caller, name, &new)?;
+    let (given, who) = given(&state, &caller, name, &new).await?;
     may_named(&state, &caller, &given.name).await?;
     let row = state.results.put_trigger(&given, true, by(&who)).await?;
     tracing::info!(trigger = given.name, by = who.by, why = who.why, "A trigger was edited by a command.");
@@ -280,7 +289,7 @@ pub struct NewBackfill {
     pub from: Option<String>,
     /// Up to this one (RFC 3339).
     pub to: Option<String>,
-    /// So many instants are looked at, at most 1000.
+    /// So many instants are looked at, at most 1000; at most 100 of those that fire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Nothing fires; the instants are told.

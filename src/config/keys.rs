@@ -330,7 +330,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "triggers.*.every",
-        Form::Duration(1000),
+        Form::Period(1000),
         "",
         r#""5m""#,
         "It fires at each multiple of this since 1970, or so long after each job.",
@@ -355,7 +355,7 @@ pub const KEYS: &[Key] = &[
         Form::Items,
         "",
         r#"["north", "south"]"#,
-        "A job for each of these items, in one run; `{\"$item\": \".\"}` in its args is the item, `{\"$item\": \"a.b\"}` a field of it.",
+        "A job for each of these items, in one run; `{\"$item\": \".\"}` in its args is the item, `{\"$item\": \"a.b\"}` a field of it. Or who tells the items, asked by a job of the kind `spinor.each`: `{ sql = \"..\", database = \"mysql://..\" }` or `{ command = [..] }`, with `timeout`, `limit` and `queue`; see `docs/triggers.md`.",
     ),
     key(
         "triggers.*.misfire",
@@ -382,7 +382,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "triggers.*.jitter",
-        Form::Duration(0),
+        Form::Period(0),
         "",
         r#""30s""#,
         "Each instant is put off by up to this long, drawn once for each.",

@@ -205,6 +205,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
     });
     let plain = matches!(&blobs, BlobsChoice::S3 { address, .. } if address.is_plain());
     let blobs_ca = rules.authority("blobs", if plain { "http://" } else { &raw.blobs }, raw.blobs_ca);
+    let (triggers, items) = rules.triggers(raw.triggers, secrets);
     let config = Config {
         broker,
         broker_ca,
@@ -240,7 +241,8 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         queues: raw.queues.into_iter().map(|(name, queue)| (name, queue.into())).collect(),
         kinds,
         limits,
-        triggers: rules.triggers(raw.triggers),
+        triggers,
+        items,
         written: Written::default(),
         api: rules.api(raw.api, secrets),
         recorder: RecorderConfig { batch: raw.recorder.batch },
