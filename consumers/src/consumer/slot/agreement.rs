@@ -24,6 +24,7 @@ use crate::{
     message::header,
     planted::{Fault, planted},
     state::{Admission, Claimed, Limit, Mark, State, StateError},
+    trigger::FAN_OUT_KIND,
 };
 
 /// How long a job over a limit stays away, by how often it came in vain.
@@ -116,7 +117,8 @@ impl Slots {
             self.wait_for_state(job, delivery);
             return None;
         }
-        let once = kind.is_some_and(|kind| kind.at_most_once);
+        // A fan-out may ask again: of two runs that it begins the first counts.
+        let once = kind.is_some_and(|kind| kind.at_most_once) && job.kind != FAN_OUT_KIND;
         // A job that stayed away was published anew; a death between that and the ack left two of it.
         let copy = (claimed || job.attempt > 1 || delivery.redelivered) && !planted(Fault::SettleTwice);
         if limits.is_empty() && !once && !copy {
