@@ -292,7 +292,7 @@ impl Slots {
         // What it was granted is given back when this execution has its answer.
         let Some((delivery, _agreement)) = agreed else { return };
         // What runs at most once has a claim that nobody had before.
-        let once = self.kind(&job.kind).is_some_and(|kind| kind.at_most_once);
+        let once = self.runs_once(&job);
         let maybe_rerun = delivery.started && !once;
         let (mut delivery, mut past, mut permit) = (delivery, Past::default(), None);
         if delivery.started {

@@ -24,6 +24,7 @@ use crate::{
     message::header,
     planted::{Fault, planted},
     state::{Admission, Claimed, LOST, Limit, Mark, State, StateError, ended, ended_of},
+    trigger::FAN_OUT_KIND,
 };
 
 /// How long a job over a limit stays away, by how often it came in vain.
@@ -118,7 +119,7 @@ impl Slots {
             self.wait_for_state(job, delivery);
             return None;
         }
-        let once = kind.is_some_and(|kind| kind.at_most_once);
+        let once = self.runs_once(job);
         // A job that stayed away was published anew; a death between that and the ack left two of it.
         let copy = (claimed || job.attempt > 1 || delivery.redelivered) && !planted(Fault::SettleTwice);
         if limits.is_empty() && !once && !copy {
@@ -131,6 +132,11 @@ impl Slots {
             (false, false) => delivery,
         };
         Some((delivery, Agreement { _permit: permit }))
+    }
+
+    /// Does it run at most once? A fan-out may ask again: of two runs that it begins the first counts.
+    pub(super) fn runs_once(&self, job: &Job) -> bool {
+        self.kind(&job.kind).is_some_and(|kind| kind.at_most_once) && job.kind != FAN_OUT_KIND
     }
 
     /// The limits of these names as they are now; a name that nobody bounded bounds nothing.
