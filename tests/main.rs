@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "tests are not an interface")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod alerts;
 mod api;
 mod architecture;
 mod backup;
