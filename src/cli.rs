@@ -20,6 +20,7 @@ mod jobs;
 mod kinds;
 mod locks;
 mod many;
+mod notify;
 mod output;
 mod pages;
 mod publish;
@@ -105,6 +106,9 @@ enum Command {
     /// Look at limits and unique keys, and change them
     #[command(subcommand)]
     Locks(locks::Locks),
+    /// Try who is told of what ended badly
+    #[command(subcommand)]
+    Notify(notify::Notify),
     /// Remove what is past its time, back up, restore
     #[command(subcommand)]
     Data(data::Data),
@@ -168,6 +172,7 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Consumers(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Kinds(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Figures(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Notify(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),
     }
 }

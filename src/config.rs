@@ -13,6 +13,7 @@ mod endpoint;
 mod form;
 mod layers;
 mod measure;
+mod notify;
 mod outbox;
 mod programs;
 mod raw;
@@ -37,6 +38,7 @@ use spinor_executors::{KindPattern, RetryPolicy, State, Timeout};
 
 pub use endpoint::Endpoint;
 pub use measure::{duration, duration_text, rate, rate_text};
+pub use notify::NotifyConfig;
 pub use outbox::{OutboxConfig, OutboxDatabase};
 pub use programs::{Processes, ProgramConfig};
 
@@ -83,6 +85,8 @@ pub struct Config {
     pub limits: BTreeMap<String, Bound>,
     /// Triggers by name.
     pub triggers: BTreeMap<String, Spec>,
+    /// Who wants to hear of what ended badly, by name.
+    pub notify: BTreeMap<String, NotifyConfig>,
     /// When the file was written.
     pub written: Written,
     /// The part `api`.

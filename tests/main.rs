@@ -22,6 +22,7 @@ mod holding;
 mod kill;
 mod kinds;
 mod message;
+mod notices;
 mod orchestrations;
 mod outbox;
 mod page;

@@ -17,6 +17,7 @@ use super::{
     LogConfig, Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice, Written, blobs,
     layers::{Layer, Leaf},
     measure,
+    notify::RawNotify,
     outbox::RawOutbox,
     programs::RawProcesses,
     secrets::Secrets,
@@ -54,6 +55,8 @@ pub(super) struct Raw {
     limits: BTreeMap<String, RawLimit>,
     #[serde(default)]
     triggers: BTreeMap<String, RawTrigger>,
+    #[serde(default)]
+    notify: BTreeMap<String, RawNotify>,
     api: RawApi,
     recorder: RawRecorder,
     outbox: RawOutbox,
@@ -248,6 +251,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         kinds,
         limits,
         triggers: rules.triggers(raw.triggers),
+        notify: rules.notify(raw.notify),
         written: Written::default(),
         api: rules.api(raw.api, secrets),
         recorder: RecorderConfig { batch: raw.recorder.batch },
