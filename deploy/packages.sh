@@ -21,6 +21,7 @@ NEEDED=(
   node=nodejs
   npm=npm
   /usr/bin/chromium=chromium
+  promtool=prometheus
 )
 
 missing=()

@@ -8,6 +8,7 @@ pub mod check;
 mod connect;
 mod consumers;
 pub mod marks;
+mod notices;
 pub mod outbox;
 mod programs;
 mod scaling;
@@ -289,6 +290,8 @@ impl App {
         let tracker = TaskTracker::new();
         let mut view = None;
         if self.role.parts.recorder {
+            // First: what is recorded is held against it.
+            notices::start(&self.config, &self.results()?, &self.state, &tracker, stop);
             let settings = RecorderSettings { batch: self.config.recorder.batch, ..RecorderSettings::default() };
             let recorder = Recorder::new(self.broker.clone(), self.results()?, settings);
             view = Some(recorder.view());

@@ -21,6 +21,7 @@ mod jobs;
 mod kinds;
 mod locks;
 mod many;
+mod notify;
 mod output;
 mod pages;
 mod publish;
@@ -117,6 +118,9 @@ enum Command {
     /// What was done, by whom, from where
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Try who is told of what ended badly
+    #[command(subcommand)]
+    Notify(notify::Notify),
     /// Remove what is past its time, back up, restore
     #[command(subcommand)]
     Data(data::Data),
@@ -183,6 +187,7 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Users(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Tokens(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Audit(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Notify(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),
     }
 }

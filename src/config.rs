@@ -15,6 +15,7 @@ mod endpoint;
 mod form;
 mod layers;
 mod measure;
+mod notify;
 mod outbox;
 mod programs;
 mod raw;
@@ -40,6 +41,7 @@ pub use api::{ApiConfig, TlsFiles};
 pub use each::{AskedConfig, ItemsConfig};
 pub use endpoint::Endpoint;
 pub use measure::{duration, duration_text, rate, rate_text};
+pub use notify::NotifyConfig;
 pub use outbox::{OtherDatabase, OutboxConfig, has_form as is_database};
 pub use programs::{Processes, ProgramConfig};
 
@@ -88,6 +90,8 @@ pub struct Config {
     pub triggers: BTreeMap<String, Spec>,
     /// Who tells the items of triggers, by their names.
     pub items: BTreeMap<String, ItemsConfig>,
+    /// Who wants to hear of what ended badly, by name.
+    pub notify: BTreeMap<String, NotifyConfig>,
     /// When the file was written.
     pub written: Written,
     /// The part `api`.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access;
+mod alerts;
 mod api;
 mod architecture;
 mod backup;
@@ -22,6 +23,7 @@ mod holding;
 mod kill;
 mod kinds;
 mod message;
+mod notices;
 mod orchestrations;
 mod outbox;
 mod page;

@@ -3,7 +3,10 @@
 //! The table is what checks a value, what fills in defaults, what `config init` and
 //! `docs/config.md` are written from. A key that is not here is refused.
 
+mod at;
+
 pub use super::form::{Form, is_name};
+pub use at::find;
 
 /// One key. A `*` in its path stands for a name of the user's.
 #[derive(Debug)]
@@ -390,6 +393,36 @@ pub const KEYS: &[Key] = &[
     key("triggers.*.max_runs", Form::Count(1, 1 << 40), "", "10", "It ends after so many jobs."),
     key("triggers.*.paused", Form::Flag, "", "true", "It begins paused."),
     key(
+        "notify.*.url",
+        Form::Secret,
+        "",
+        r#""https://chat/hooks/1234""#,
+        "The address of a web-hook, `https://` or `http://`: what ended badly is posted there as JSON, see `docs/operations.md`.",
+    ),
+    key(
+        "notify.*.on",
+        Form::Names,
+        "",
+        r#"["failed", "dead"]"#,
+        "Which ends are told: failed, dead, discarded, expired, lost. Unset: the first two.",
+    ),
+    key("notify.*.kinds", Form::Patterns, "", r#"["image.*"]"#, "Only of these kinds. Unset: of all."),
+    key("notify.*.queues", Form::Names, "", r#"["images"]"#, "Only of jobs of these queues. Unset: of all."),
+    key(
+        "notify.*.groups",
+        Form::Names,
+        "",
+        r#"["images"]"#,
+        "Only of jobs that consumers of these groups ran; dead letters name no group. Unset: of all.",
+    ),
+    key(
+        "notify.*.window",
+        Form::Duration(1000),
+        "",
+        r#""15m""#,
+        "What is alike, by its fingerprint, is told once in each such time. Unset: 15m.",
+    ),
+    key(
         "keep.succeeded",
         Form::Keep,
         r#""30d""#,
@@ -476,22 +509,3 @@ pub const KEYS: &[Key] = &[
         "The least severe level that is written. Also `SPINOR_LOG`.",
     ),
 ];
-
-impl Key {
-    /// Is this the key at a path?
-    pub fn is_at(&self, path: &[String]) -> bool {
-        let parts: Vec<&str> = self.path.split('.').collect();
-        parts.len() == path.len() && parts.iter().zip(path).all(|(part, name)| *part == "*" || part == name)
-    }
-
-    /// Does a table at this path hold the key?
-    pub fn is_below(&self, path: &[String]) -> bool {
-        let parts: Vec<&str> = self.path.split('.').collect();
-        parts.len() > path.len() && parts.iter().zip(path).all(|(part, name)| *part == "*" || part == name)
-    }
-}
-
-/// The key at a path.
-pub fn find(path: &[String]) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.is_at(path))
-}

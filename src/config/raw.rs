@@ -19,6 +19,7 @@ use super::{
     blobs,
     layers::{Layer, Leaf},
     measure,
+    notify::RawNotify,
     outbox::RawOutbox,
     programs::RawProcesses,
     secrets::Secrets,
@@ -56,6 +57,8 @@ pub(super) struct Raw {
     limits: BTreeMap<String, RawLimit>,
     #[serde(default)]
     triggers: BTreeMap<String, RawTrigger>,
+    #[serde(default)]
+    notify: BTreeMap<String, RawNotify>,
     api: RawApi,
     recorder: RawRecorder,
     outbox: RawOutbox,
@@ -243,6 +246,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         limits,
         triggers,
         items,
+        notify: rules.notify(raw.notify),
         written: Written::default(),
         api: rules.api(raw.api, secrets),
         recorder: RecorderConfig { batch: raw.recorder.batch },

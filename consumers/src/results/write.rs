@@ -91,6 +91,12 @@ impl Rows {
         Self { jobs: merge(changes), others: vec![(Table::Dead, dead)], edited: Vec::new() }
     }
 
+    /// With what somebody wants to hear of them.
+    pub fn noticed(mut self, notices: Vec<Vec<Value>>) -> Self {
+        self.others.push((Table::Notices, notices));
+        self
+    }
+
     /// With what they add to the figures.
     pub fn counted(mut self, figures: Vec<Vec<Value>>) -> Self {
         // Last: others wait for these rows until the commit.
