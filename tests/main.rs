@@ -21,6 +21,7 @@ mod failures;
 mod holding;
 mod kill;
 mod kinds;
+mod log;
 mod message;
 mod notices;
 mod orchestrations;
