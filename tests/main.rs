@@ -22,6 +22,7 @@ mod failures;
 mod holding;
 mod kill;
 mod kinds;
+mod log;
 mod message;
 mod notices;
 mod orchestrations;

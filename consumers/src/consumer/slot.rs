@@ -317,7 +317,7 @@ impl Slots {
         let context = context.with_drafts(self.drafts.clone());
         context.bring(ready);
         if let Err(copy) = self.running.start(key, delivery, context.canceller()) {
-            tracing::warn!(job = %job.id, attempt = job.attempt, "Two of one attempt came here at once; one of them runs.");
+            tracing::warn!(job = %job.id, queue = job.queue, attempt = job.attempt, "Two of one attempt came here at once; one of them runs.");
             // The one that runs may have lost its link, and this be what came again: it answers for both.
             if let Some(ended) = self.intake.unless_running(&self.broker, copy) {
                 give_back(&self.broker, &self.holding.holders, ended);

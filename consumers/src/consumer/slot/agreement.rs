@@ -208,7 +208,7 @@ impl Slots {
         match state.claim(key, execution, was_claimed(&delivery)).await {
             Ok(Claimed::Yes) => Some(delivery),
             Ok(Claimed::Taken { by }) => {
-                tracing::info!(job = %job.id, attempt = job.attempt, %by, "A copy of an attempt that another copy has was dropped.");
+                tracing::info!(job = %job.id, queue = job.queue, attempt = job.attempt, %by, "A copy of an attempt that another copy has was dropped.");
                 self.settle(delivery, Settlement::default());
                 None
             }
