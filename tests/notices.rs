@@ -11,6 +11,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
 };
+use tokio_util::task::TaskTracker;
 
 use crate::support::{eventually, process::Spinor};
 
@@ -37,10 +38,11 @@ impl Hook {
         let url = format!("http://{}/hook/s3cret", door.local_addr().unwrap());
         let hook = Self { url, mood: watch::Sender::new(mood), heard: Arc::default() };
         let (mood, heard) = (hook.mood.subscribe(), Arc::clone(&hook.heard));
-        tokio::spawn(async move {
+        let guests = TaskTracker::new();
+        guests.clone().spawn(async move {
             while let Ok((guest, _)) = door.accept().await {
                 let (mood, heard) = (mood.clone(), Arc::clone(&heard));
-                tokio::spawn(async move { serve(guest, mood, &heard).await });
+                guests.spawn(async move { serve(guest, mood, &heard).await });
             }
         });
         hook
