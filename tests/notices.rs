@@ -38,10 +38,11 @@ impl Hook {
         let url = format!("http://{}/hook/s3cret", door.local_addr().unwrap());
         let hook = Self { url, mood: watch::Sender::new(mood), heard: Arc::default() };
         let (mood, heard) = (hook.mood.subscribe(), Arc::clone(&hook.heard));
-        TaskTracker::new().spawn(async move {
+        let guests = TaskTracker::new();
+        guests.clone().spawn(async move {
             while let Ok((guest, _)) = door.accept().await {
                 let (mood, heard) = (mood.clone(), Arc::clone(&heard));
-                TaskTracker::new().spawn(async move { serve(guest, mood, &heard).await });
+                guests.spawn(async move { serve(guest, mood, &heard).await });
             }
         });
         hook

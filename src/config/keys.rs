@@ -3,35 +3,11 @@
 //! The table is what checks a value, what fills in defaults, what `config init` and
 //! `docs/config.md` are written from. A key that is not here is refused.
 
-mod at;
+mod key;
 
 pub use super::form::{Form, is_name};
-pub use at::find;
-
-/// One key. A `*` in its path stands for a name of the user's.
-#[derive(Debug)]
-pub struct Key {
-    /// Dotted path.
-    pub path: &'static str,
-    /// What its value must be.
-    pub form: Form,
-    /// As TOML; empty when there is none.
-    pub default: &'static str,
-    /// What is shown in place of a default that is worked out or absent.
-    pub example: &'static str,
-    /// What it does, in a sentence or two.
-    pub meaning: &'static str,
-}
-
-const fn key(
-    path: &'static str,
-    form: Form,
-    default: &'static str,
-    example: &'static str,
-    meaning: &'static str,
-) -> Key {
-    Key { path, form, default, example, meaning }
-}
+use key::key;
+pub use key::{Key, find};
 
 /// The table, in the order of the written file.
 pub const KEYS: &[Key] = &[
