@@ -32,14 +32,16 @@ pub async fn lines_of(argv: &[String], most: usize, bytes: usize, context: &Cont
     });
     match failure {
         Some(failure) => Err(failure),
-        None => Ok(first(&ended.stdout, most)),
+        None => Ok(first(&ended.stdout, most, bytes)),
     }
 }
 
-fn first(output: &Output, most: usize) -> Lines {
-    let beyond = output.dropped > 0 || !output.tail.is_empty();
+fn first(output: &Output, most: usize, bytes: usize) -> Lines {
+    // What is kept whole may be longer than its first half.
+    let head = &output.head[..output.head.floor_char_boundary(bytes)];
+    let beyond = output.dropped > 0 || !output.tail.is_empty() || head.len() < output.head.len();
     // The last line of what was cut in the middle may be half of one.
-    let text = if beyond { output.head.rsplit_once('\n').map_or("", |(whole, _)| whole) } else { &output.head };
+    let text = if beyond { head.rsplit_once('\n').map_or("", |(whole, _)| whole) } else { head };
     let mut said = text.lines().filter(|line| !line.trim().is_empty());
     let lines: Vec<String> = said.by_ref().take(most).map(str::to_owned).collect();
     Lines { lines, cut: beyond || said.next().is_some() }
