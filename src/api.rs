@@ -25,6 +25,7 @@ mod jobs;
 mod kinds;
 mod large;
 mod locks;
+mod openapi;
 mod operations;
 mod page;
 mod parts;
@@ -52,6 +53,7 @@ use axum::{
     extract::{DefaultBodyLimit, Path, Query},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     blobs::Blobs,
@@ -78,6 +80,7 @@ pub use jobs::{Accepted, BatchAnswer, BatchItem};
 pub use kinds::{KindLimits, KindRow, KindSchema, KindTrouble};
 pub use locks::{KeyRow, LimitRow, LockFilter, Locks, NewLimit};
 pub use new_trigger::NewTrigger;
+pub use openapi::text as openapi;
 pub use operations::{OPERATIONS, Operation};
 pub use parts::PartRow;
 pub use problem::Problem;
@@ -129,7 +132,7 @@ pub struct ApiState {
 }
 
 /// Who answers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Info {
     /// The version of the program.
     pub version: String,

@@ -21,6 +21,7 @@ mod holding;
 mod kill;
 mod kinds;
 mod message;
+mod openapi;
 mod orchestrations;
 mod outbox;
 mod page;

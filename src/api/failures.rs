@@ -5,6 +5,7 @@ use axum::{
     extract::{Path, Query, State, rejection::PathRejection, rejection::QueryRejection},
 };
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::results::{FailureFilter, FailureGroup, Failures, JobFilter, JobRow};
 use spinor_executors::State as JobState;
@@ -13,7 +14,7 @@ use super::{Answer, ApiState, Problem, bad_query, clip, query_of};
 use crate::config;
 
 /// Which failures, as it is asked in a query.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FailureQuery {
     /// Of this kind.
@@ -36,7 +37,7 @@ pub struct FailureQuery {
 }
 
 /// One group, with the newest of its jobs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureRecord {
     /// The group.
     #[serde(flatten)]

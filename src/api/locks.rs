@@ -14,6 +14,7 @@ use axum::{
     },
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     marks::Bound,
@@ -37,7 +38,7 @@ const MOST_HOLDERS: u32 = 1000;
 const NAMED_HOLDERS: usize = 3;
 
 /// What holds jobs back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Locks {
     /// Limits by name, at most 1000 of those in use.
     pub limits: Vec<LimitRow>,
@@ -49,7 +50,7 @@ pub struct Locks {
 }
 
 /// A limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LimitRow {
     /// Its name; `name:key` counts apart under the bounds of `name`.
     pub name: String,
@@ -74,7 +75,7 @@ pub struct LimitRow {
 }
 
 /// A unique key that a job has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyRow {
     /// The key.
     pub key: String,
@@ -85,7 +86,7 @@ pub struct KeyRow {
 }
 
 /// New bounds of a limit: at least one of the two.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewLimit {
     /// So many at once; 0 = none.
@@ -103,7 +104,7 @@ pub struct NewLimit {
 }
 
 /// Which keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LockFilter {
     /// Those that start so.

@@ -14,6 +14,7 @@ use ring::{
     hmac,
     rand::{SecureRandom as _, SystemRandom},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ApiState, Problem, guard::Token, steer};
@@ -23,15 +24,15 @@ const LASTS: SignedDuration = SignedDuration::from_hours(7 * 24);
 const LONGEST_BODY: usize = 4096;
 
 /// What a browser shows.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Shown {
+pub(super) struct Shown {
     token: String,
 }
 
 /// How long it is logged in.
-#[derive(Debug, Serialize)]
-struct LoggedIn {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct LoggedIn {
     until: Timestamp,
 }
 

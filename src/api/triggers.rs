@@ -12,6 +12,7 @@ use axum::{
     },
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::results::{Backfill, Backfilled, By, Change, Given, Leader, NotDone, TickRow, TriggerRow};
 use uuid::Uuid;
@@ -28,7 +29,7 @@ const SHOWN: u32 = 10;
 const MOST: u32 = 1000;
 
 /// Every trigger, and who fires.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Triggers {
     /// By name.
     pub triggers: Vec<TriggerRow>,
@@ -38,7 +39,7 @@ pub struct Triggers {
 }
 
 /// One trigger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TriggerShown {
     /// It.
     pub trigger: TriggerRow,
@@ -55,7 +56,7 @@ pub struct TriggerShown {
 }
 
 /// A job that was fired by hand.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FiredTick {
     /// The trigger.
     pub trigger: String,
@@ -66,9 +67,11 @@ pub struct FiredTick {
 }
 
 /// How much of a trigger is shown.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Shown {
+    /// So many of its coming and of its last instants; 10 when absent.
+    #[schemars(range(max = 1000))]
     limit: Option<u32>,
 }
 
@@ -186,7 +189,7 @@ pub(super) async fn pause(State(state): State<ApiState>, Name(name): Name, who: 
 }
 
 /// What `resume` forgets.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Resume {
     /// The job that the next one may not overlap.
@@ -214,7 +217,7 @@ pub(super) async fn fire(State(state): State<ApiState>, Name(name): Name, who: W
 }
 
 /// What is to be fired of a span that is past.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewBackfill {
     /// From this instant on (RFC 3339).
