@@ -22,6 +22,7 @@ NEEDED=(
   node=nodejs
   npm=npm
   /usr/bin/chromium=chromium
+  promtool=prometheus
 )
 
 missing=()

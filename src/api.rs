@@ -7,9 +7,12 @@
 pub mod listen;
 pub mod new_job;
 pub mod new_run;
+pub mod new_source;
 pub mod new_trigger;
 pub mod problem;
 
+mod access;
+mod audit;
 mod caller;
 mod cancel;
 mod consumers;
@@ -37,8 +40,11 @@ mod schemas;
 mod session;
 mod status;
 mod steer;
+mod tls;
+mod tokens;
 mod triggers;
 mod unique;
+mod users;
 mod wait;
 mod watch;
 mod why;
@@ -67,6 +73,8 @@ use uuid::Uuid;
 
 use crate::{config::Config, scaling::GroupState};
 
+pub use access::Access;
+pub use audit::Spool;
 pub use cancel::CancelRequested;
 pub use consumers::{ConsumerRow, ConsumersMarked, NewSlots};
 pub use data::{BackUp, Prune, PruneFrom, PrunedSlice, kept};
@@ -85,13 +93,16 @@ pub use operations::{OPERATIONS, Operation};
 pub use parts::PartRow;
 pub use problem::Problem;
 pub use queues::{QueuePause, QueueRow};
-pub use replays::{Matched, NewReplays};
+pub use replays::{Matched, NewReplays, OrderedReplay};
 pub use runs::{DriveRuns, NewRun, RetriedRun, RunOrder, SubmittedRun};
 pub use schemas::Schemas;
+pub use session::{LoggedIn, Login, Oneself};
 pub use status::{LinkState, Status};
 pub use steer::Asked;
+pub use tokens::{MadeToken, NewToken};
 pub use triggers::{FiredTick, NewBackfill, TriggerShown, Triggers};
 pub use unique::{NewUnique, OnConflict, Until, Wanted};
+pub use users::{NewPassword, NewRoles, NewUser, RemovedName};
 pub use wait::{JobEnd, WaitMany, Waited, WaitedMany};
 pub use watch::Watches;
 pub use why::Why;
@@ -119,6 +130,10 @@ pub struct ApiState {
     pub runs: Arc<dyn DriveRuns>,
     /// The configuration of this process.
     pub config: Arc<Config>,
+    /// Who may log in.
+    pub access: Arc<Access>,
+    /// Writes down what is done.
+    pub audit: Arc<Spool>,
     /// Tells waits when there is something to read.
     pub watches: Watches,
     /// Who we are.
@@ -176,7 +191,7 @@ impl Counters {
 /// The routes, without what says who calls.
 fn router(state: ApiState) -> Router {
     let limit = DefaultBodyLimit::max(state.config.api.max_body);
-    operations::router()
+    operations::router(&state)
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(limit)

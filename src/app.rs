@@ -8,6 +8,7 @@ pub mod check;
 mod connect;
 mod consumers;
 pub mod marks;
+mod notices;
 pub mod outbox;
 mod programs;
 mod scaling;
@@ -289,6 +290,8 @@ impl App {
         let tracker = TaskTracker::new();
         let mut view = None;
         if self.role.parts.recorder {
+            // First: what is recorded is held against it.
+            notices::start(&self.config, &self.results()?, &self.state, &tracker, stop);
             let settings = RecorderSettings { batch: self.config.recorder.batch, ..RecorderSettings::default() };
             let recorder = Recorder::new(self.broker.clone(), self.results()?, settings);
             view = Some(recorder.view());
@@ -307,7 +310,7 @@ impl App {
             tracker.spawn(marks::clear_now_and_then(state, self.results()?, broker, stop.clone()));
             self.start_relaying(schemas, &tracker, stop);
             if let Some(settings) = &self.search {
-                self.start_search(settings.clone(), &tracker, stop)?;
+                self.start_search(settings.clone(), schemas, &tracker, stop)?;
             }
         }
         tracker.close();
@@ -370,6 +373,7 @@ impl App {
             state: Arc::clone(&self.state),
             search: self.search.as_ref().map(SearchIndex::new).transpose()?,
             keep: self.config.keep.all().to_vec(),
+            keep_audit: self.config.keep.audit,
             every: Duration::from_secs(300),
         })
     }
@@ -378,10 +382,12 @@ impl App {
     fn start_search(
         &self,
         settings: SearchSettings,
+        schemas: &api::Schemas,
         tracker: &TaskTracker,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
         let search = Search::new(self.broker.clone(), settings, self.results()?)?;
+        let search = search.hiding(Arc::clone(schemas.hidden()));
         let stop = stop.clone();
         tracker.spawn(async move {
             if let Err(error) = search.run(stop).await {
@@ -434,6 +440,8 @@ impl App {
                 runs: Arc::new(Served::new(driver, tracker.clone())),
                 watches: Watches::start(broker.clone(), &tracker, stop.clone()),
                 config: Arc::clone(&self.config),
+                access: Arc::new(api::Access::new(results.clone())),
+                audit: Arc::new(api::Spool::new(&self.config.data)),
                 info: Arc::new(Info::here(self.role.parts.names())),
                 counters: Arc::default(),
                 tasks: tracker.clone(),

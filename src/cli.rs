@@ -5,6 +5,7 @@
 //! but for what starts one. Refuses to show a secret.
 
 mod ask;
+mod audit;
 mod bench;
 mod cancel;
 mod configure;
@@ -20,6 +21,7 @@ mod jobs;
 mod kinds;
 mod locks;
 mod many;
+mod notify;
 mod openapi;
 mod output;
 mod pages;
@@ -31,8 +33,10 @@ mod runs;
 mod status;
 mod steer;
 mod table;
+mod tokens;
 mod triggers;
 mod up;
+mod users;
 
 use std::process::ExitCode;
 
@@ -106,6 +110,18 @@ enum Command {
     /// Look at limits and unique keys, and change them
     #[command(subcommand)]
     Locks(locks::Locks),
+    /// Who may log in, and what each may do
+    #[command(subcommand)]
+    Users(users::Users),
+    /// What programs show in the place of a password
+    #[command(subcommand)]
+    Tokens(tokens::Tokens),
+    /// What was done, by whom, from where
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Try who is told of what ended badly
+    #[command(subcommand)]
+    Notify(notify::Notify),
     /// Remove what is past its time, back up, restore
     #[command(subcommand)]
     Data(data::Data),
@@ -173,6 +189,10 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Consumers(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Kinds(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Figures(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Users(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Tokens(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Audit(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Notify(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),
     }
 }

@@ -14,6 +14,7 @@
 //! # }
 //! ```
 
+mod access;
 mod event_stream;
 mod failures;
 mod steer;

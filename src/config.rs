@@ -7,12 +7,15 @@
 pub mod document;
 pub mod keys;
 
+mod api;
 mod blobs;
 mod check;
+mod each;
 mod endpoint;
 mod form;
 mod layers;
 mod measure;
+mod notify;
 mod outbox;
 mod programs;
 mod raw;
@@ -22,7 +25,6 @@ mod triggers;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -35,9 +37,12 @@ use spinor_consumers::{
 };
 use spinor_executors::{KindPattern, RetryPolicy, State, Timeout};
 
+pub use api::{ApiConfig, TlsFiles};
+pub use each::{AskedConfig, ItemsConfig};
 pub use endpoint::Endpoint;
 pub use measure::{duration, duration_text, rate, rate_text};
-pub use outbox::{OutboxConfig, OutboxDatabase};
+pub use notify::NotifyConfig;
+pub use outbox::{OtherDatabase, OutboxConfig, has_form as is_database};
 pub use programs::{Processes, ProgramConfig};
 
 /// Everything a process needs to know before it starts.
@@ -83,6 +88,10 @@ pub struct Config {
     pub limits: BTreeMap<String, Bound>,
     /// Triggers by name.
     pub triggers: BTreeMap<String, Spec>,
+    /// Who tells the items of triggers, by their names.
+    pub items: BTreeMap<String, ItemsConfig>,
+    /// Who wants to hear of what ended badly, by name.
+    pub notify: BTreeMap<String, NotifyConfig>,
     /// When the file was written.
     pub written: Written,
     /// The part `api`.
@@ -157,6 +166,8 @@ pub struct KeepConfig {
     pub dead: Option<Duration>,
     /// At-most-once, and they may have run.
     pub lost: Option<Duration>,
+    /// Not jobs: who did what.
+    pub audit: Option<Duration>,
 }
 
 impl KeepConfig {
@@ -267,28 +278,6 @@ pub struct KindConfig {
     pub at_most_once: Option<bool>,
     /// The program that runs them; it counts for its own pattern only.
     pub program: Option<ProgramConfig>,
-}
-
-/// The part `api`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiConfig {
-    /// A TCP address beside the Unix socket.
-    pub listen: Option<SocketAddr>,
-    /// What a caller over TCP must show.
-    pub token: Option<String>,
-    /// Does `up` listen for the page when `listen` names no address?
-    pub page: bool,
-    /// Will any other port do, when the one of `listen` is taken?
-    pub any_port: bool,
-    /// The largest request, in bytes.
-    pub max_body: usize,
-}
-
-impl fmt::Debug for ApiConfig {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = if self.token.is_some() { "set" } else { "unset" };
-        write!(to, "Api(listen {:?}, token {token}, page {}, max_body {})", self.listen, self.page, self.max_body)
-    }
 }
 
 /// The part `recorder`.

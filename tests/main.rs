@@ -5,6 +5,8 @@
 #![allow(missing_docs, reason = "tests are not an interface")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod access;
+mod alerts;
 mod api;
 mod architecture;
 mod backup;
@@ -20,7 +22,9 @@ mod failures;
 mod holding;
 mod kill;
 mod kinds;
+mod log;
 mod message;
+mod notices;
 mod openapi;
 mod orchestrations;
 mod outbox;

@@ -34,7 +34,7 @@ use sqlx::{ConnectOptions, Connection, Executor, mysql::MySqlConnectOptions};
 use crate::support::{scratch::Scratch, servers};
 
 /// All of its tables.
-const TABLES: [&str; 19] = [
+const TABLES: [&str; 20] = [
     "jobs",
     "attempts",
     "steps",
@@ -53,6 +53,7 @@ const TABLES: [&str; 19] = [
     "timers",
     "changes",
     "counts",
+    "notices",
     "spinor_schema",
 ];
 

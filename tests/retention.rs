@@ -279,6 +279,7 @@ async fn one_process_at_a_time_removes_by_itself(record: Record) {
             state: Arc::new(agreed.clone().into()),
             search: None,
             keep: keep(30),
+            keep_audit: None,
             every: Duration::from_millis(20),
         };
         tasks.spawn(retention.run(stop.clone()));

@@ -118,6 +118,7 @@ on_every_store! {
         the_first_execution_has_the_claim_and_a_second_is_told_whose_it_is,
         an_attempt_is_claimed_apart_from_other_attempts_and_replays,
         who_takes_over_has_the_claim_and_who_had_it_has_not,
+        a_claim_is_passed_on_once_by_who_has_it_and_by_nobody_else,
         of_fifty_who_want_one_claim_exactly_one_has_it;
     marks:
         a_mark_is_read_back_with_who_when_and_why,

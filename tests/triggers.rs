@@ -5,6 +5,7 @@ mod changes;
 mod delayed;
 mod each;
 mod kept;
+mod late;
 mod ledger;
 mod oracle;
 mod overlap;

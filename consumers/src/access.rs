@@ -4,4 +4,5 @@
 
 mod grant;
 
+pub(crate) use grant::any_fits;
 pub use grant::{Grant, Grants, Role};

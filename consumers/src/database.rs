@@ -8,6 +8,7 @@ pub mod copy;
 pub mod errors;
 mod login;
 pub mod migrations;
+pub mod rows;
 mod values;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -125,7 +125,7 @@ pub mod header {
     pub const CLAIM: &str = "spinor-claim";
     /// It continues a delivery whose attempt may have been claimed.
     pub const AGAIN: &str = "spinor-again";
-    /// It runs at most once, may have run, and waits for a report of that.
+    /// It runs at most once, may have run, and waits for a report of that: since when, microseconds since 1970.
     pub const DOUBTED: &str = "spinor-doubted";
     /// How often it came while a limit was full.
     pub const BOUNCES: &str = "spinor-bounces";

@@ -58,6 +58,9 @@ pub struct NewRun {
     /// Published at the end, however it went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finally: Option<Box<Member>>,
+    /// Of a fan-out: why it has fewer members than there are items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What a member that fails means for the others.
@@ -285,6 +288,7 @@ mod tests {
             members: vec![member],
             then: None,
             finally: None,
+            note: None,
         };
         for next in
             [Next::Run(Box::new(run)), Next::Again(Again { run: Uuid::now_v7(), replay: 1, after_ms: Some(6000) })]

@@ -8,6 +8,7 @@
 //! `change` is the rule by which a job's row moves, `statements` the same rule as SQL, `write` and
 //! `read` the two directions, `database` the connections under them.
 
+mod accounts;
 mod blobs;
 mod change;
 mod dead;
@@ -16,6 +17,7 @@ mod failures;
 mod figures;
 mod fingerprint;
 mod members;
+mod notices;
 mod prune;
 mod question;
 mod read;
@@ -28,7 +30,7 @@ mod write;
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -46,6 +48,7 @@ use figures::Counting;
 use statements::Statements;
 use write::Rows;
 
+pub use accounts::{AuditFilter, AuditRow, Everybody, Token, TokenRow, User, UserRow};
 pub use change::{cause, clip, place};
 pub use dead::{DeadFilter, DeadLetter};
 pub use delayed::{Change as DelayedChange, Delayed, DelayedFilter, DelayedLook, Waiting};
@@ -53,6 +56,7 @@ pub use failures::{BAD_ENDS, FailureFilter, FailureGroup, Failures, Found, Look,
 pub use figures::{Figure, FigureFilter, KEPT as FIGURES_KEPT, Spread, Timed, Totals};
 pub use fingerprint::fingerprint;
 pub use members::{Due, Followed, IsCancelled, MemberRow, Role};
+pub use notices::{Notice, Wanted};
 pub use prune::{Chunk, Cuts, Place, Pruned};
 pub use question::{
     AttemptRecord, Changes, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked,
@@ -77,6 +81,10 @@ struct Store {
     counting: Counting,
     /// Something in the table of delayed jobs changed here, which is due soon perhaps.
     nudge: tokio::sync::Notify,
+    /// What somebody wants to hear of.
+    wanted: OnceLock<Vec<Wanted>>,
+    /// Something of it was recorded here.
+    noticed: tokio::sync::Notify,
 }
 
 impl Store {
@@ -86,6 +94,20 @@ impl Store {
         let next = |last: i64| Some(now.max(last + 1));
         let last = self.last_commit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         last.map_or(now, |last| now.max(last + 1))
+    }
+}
+
+impl Store {
+    fn wanted(&self) -> &[Wanted] {
+        self.wanted.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// After the commit.
+    fn recorded(&self, counted: figures::Batch, notices: &[Vec<Value>]) {
+        self.counting.recorded(counted);
+        if !notices.is_empty() {
+            self.noticed.notify_waiters();
+        }
     }
 }
 
@@ -120,9 +142,11 @@ impl Results {
             ResultsTarget::MySql(url) => Database::mysql(url, &Keys::RESULTS).await?,
         };
         schema::migrate(&database).await?;
+        accounts::migrate(&database).await?;
         let statements = Statements::new(database.flavour());
         let (last_commit, nudge) = (AtomicI64::new(0), tokio::sync::Notify::new());
-        Ok(Self(Arc::new(Store { database, statements, last_commit, counting: Counting::new(), nudge })))
+        let (counting, wanted, noticed) = (Counting::new(), OnceLock::new(), tokio::sync::Notify::new());
+        Ok(Self(Arc::new(Store { database, statements, last_commit, counting, nudge, wanted, noticed })))
     }
 
     /// Logs in to a MySQL or MariaDB server without changing anything; tells the server's version and
@@ -148,8 +172,10 @@ impl Results {
         }
         let known = if again { self.0.known_attempts(entries).await? } else { HashSet::new() };
         let counted = self.0.counting.entries(entries, &known);
-        self.0.write(|| Rows::of(entries).counted(self.0.counting.rows(&counted))).await?;
-        self.0.counting.recorded(counted);
+        let notices = notices::of_entries(self.0.wanted(), entries, &known);
+        let rows = || Rows::of(entries).noticed(notices.clone()).counted(self.0.counting.rows(&counted));
+        self.0.write(rows).await?;
+        self.0.recorded(counted, &notices);
         Ok(())
     }
 
@@ -166,8 +192,10 @@ impl Results {
         }
         let known = if again { self.0.known_letters(letters).await? } else { HashSet::new() };
         let counted = self.0.counting.letters(letters.iter().map(|(_, letter)| letter), &known);
-        self.0.write(|| Rows::buried(letters).counted(self.0.counting.rows(&counted))).await?;
-        self.0.counting.recorded(counted);
+        let notices = notices::of_letters(self.0.wanted(), letters, &known);
+        let rows = || Rows::buried(letters).noticed(notices.clone()).counted(self.0.counting.rows(&counted));
+        self.0.write(rows).await?;
+        self.0.recorded(counted, &notices);
         Ok(())
     }
 

@@ -46,6 +46,8 @@ pub struct Retention {
     pub search: Option<SearchIndex>,
     /// How long.
     pub keep: Keep,
+    /// How long it is kept who did what; `None` is for ever.
+    pub keep_audit: Option<Duration>,
     /// Between two passes. 5 min in the product.
     pub every: Duration,
 }
@@ -103,6 +105,7 @@ impl Retention {
             if passed.is_ok() && seldom.is_none_or(|last| last.elapsed() >= SELDOM) {
                 seldom = Some(Instant::now());
                 self.sweep(&stop).await;
+                self.forget_actions(&stop).await;
             }
         }
         if let Some(state) = self.state.get() {
@@ -174,6 +177,22 @@ impl Retention {
                 tracing::info!(indices = ?dropped, "Dropped months of the search index that are past their time.");
             }
             Err(error) => tracing::warn!(%error, "Old months of the search index are not dropped; it is tried again."),
+        }
+    }
+
+    async fn forget_actions(&self, stop: &CancellationToken) {
+        let kept = self.keep_audit.and_then(|time| SignedDuration::try_from(time).ok());
+        let Some(before) = kept.and_then(|time| Timestamp::now().checked_sub(time).ok()) else { return };
+        let mut gone = 1;
+        while gone > 0 && !stop.is_cancelled() {
+            match self.results.forget_actions(before).await {
+                Ok(rows) => gone = rows,
+                Err(error) => {
+                    tracing::warn!(%error, "Old actions are not forgotten; it is tried again.");
+                    return;
+                }
+            }
+            stop.run_until_cancelled(sleep(PAUSE)).await;
         }
     }
 

@@ -12,7 +12,7 @@ mod tests;
 
 pub use blackout::Blackout;
 pub use cron::Cron;
-pub use spec::{Misfire, Overlap, Schedule, Spec, SpecError, Timing, following_id, tick_id};
+pub use spec::{Asks, Misfire, Overlap, Schedule, Spec, SpecError, Timing, following_id, tick_id};
 
 /// What is wrong with a cron expression, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

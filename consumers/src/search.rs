@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use crate::{
     broker::{Address, Broker, BrokerError, Delivery, Settlement, Subscription, Verdict},
+    hidden::Hidden,
     results::{Results, jitter},
 };
 use bulk::{Bulk, Judged};
@@ -185,6 +186,7 @@ const REFILL_ROWS: u32 = 500;
 pub struct Search<B> {
     broker: B,
     results: Results,
+    hidden: Arc<Hidden>,
     settings: SearchSettings,
     client: Client,
     counts: Arc<Counts>,
@@ -200,7 +202,14 @@ impl<B: Broker> Search<B> {
     pub fn new(broker: B, settings: SearchSettings, results: Results) -> Result<Self, SearchError> {
         let client = Client::new(&settings)?;
         let health = watch::Sender::new(SearchHealth::Fed);
-        Ok(Self { broker, results, settings, client, counts: Arc::default(), health })
+        let hidden = Arc::default();
+        Ok(Self { broker, results, hidden, settings, client, counts: Arc::default(), health })
+    }
+
+    /// Leaves out what kinds call secret.
+    #[must_use]
+    pub fn hiding(self, hidden: Arc<Hidden>) -> Self {
+        Self { hidden, ..self }
     }
 
     /// What may be seen of it from outside, also while it runs.
@@ -284,12 +293,12 @@ impl<B: Broker> Search<B> {
     /// Takes the packs that are at hand, up to a batch of documents.
     fn take(&self, subscription: &mut Subscription, packs: &mut Vec<Delivery>, documents: &mut Vec<Document>) {
         for pack in &*packs {
-            document::read(&pack.message.body, documents);
+            document::read(&pack.message.body, &self.hidden, documents);
         }
         while documents.len() < self.settings.batch
             && let Some(pack) = subscription.try_next()
         {
-            document::read(&pack.message.body, documents);
+            document::read(&pack.message.body, &self.hidden, documents);
             packs.push(pack);
         }
     }
@@ -315,7 +324,7 @@ impl<B: Broker> Search<B> {
             began
         });
         self.counts.refilled.fetch_add(rows.len() as u64, Ordering::Relaxed);
-        documents.extend(rows.into_iter().map(Document::tracked));
+        documents.extend(rows.into_iter().map(|row| Document::tracked(row, &self.hidden)));
         Some(next)
     }
 

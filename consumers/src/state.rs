@@ -27,7 +27,7 @@ use self::redis::RedisState;
 use crate::results::ResultsError;
 use sql::SqlState;
 
-pub use claim::Claimed;
+pub use claim::{Claimed, LOST, ended, ended_of};
 pub use key::{Key, KeyFilter, KeyTaken, OnTaken};
 pub use mark::{Changes, Kind, Mark, NoSubject, Subject, Wish};
 pub use permit::{Admission, InUse, Limit};
@@ -136,6 +136,11 @@ impl State {
     /// Takes an attempt for an execution. Taking over replaces whoever has it.
     pub async fn claim(&self, key: AttemptKey, execution: Uuid, taking_over: bool) -> Result<Claimed, StateError> {
         on!(self, store => store.claim(key, execution, taking_over))
+    }
+
+    /// Passes a claim on from one who has it to another; does the other have it now?
+    pub async fn pass_claim(&self, key: AttemptKey, from: Uuid, to: Uuid) -> Result<bool, StateError> {
+        on!(self, store => store.pass_claim(key, from, to))
     }
 
     /// Says something of a subject, in place of what was said before; tells its version.

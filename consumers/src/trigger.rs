@@ -10,7 +10,9 @@
 mod args;
 mod delayed;
 mod each;
+mod fan_out;
 mod fire;
+mod looking;
 mod tick;
 
 use std::{
@@ -35,8 +37,9 @@ use crate::{
     state::Subject,
 };
 
-pub use args::check as check_args;
+pub use args::{check as check_args, has_words};
 pub use delayed::{Delays, tell_cancelled};
+pub use fan_out::{Asked, FAN_OUT_KIND, FanOut, ItemSource};
 pub use tick::Ticker;
 
 /// Messages in hand at most.

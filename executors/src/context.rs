@@ -116,6 +116,8 @@ pub struct Kept {
     pub usage: Option<Usage>,
     /// Jobs that leave with its success.
     pub publish: Vec<Draft>,
+    /// What its success begins, for the consumer that knows what it is.
+    pub begins: Ready,
 }
 
 impl Context {

@@ -13,6 +13,7 @@ use axum::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    access::Role,
     broker::{Broker, Event},
     results::{JobFilter, JobRow, RunRow},
     state::{Subject, Wish},
@@ -20,7 +21,7 @@ use spinor_consumers::{
 use spinor_executors::State as JobState;
 use uuid::Uuid;
 
-use super::{ApiState, Problem, delayed, id_of, jobs, runs, steer};
+use super::{ApiState, Problem, caller::Caller, delayed, id_of, jobs, runs, steer};
 use crate::config::Journal;
 
 /// A cancel that was noted.
@@ -38,11 +39,13 @@ pub struct CancelRequested {
 /// `POST /jobs/{id}/cancel`: 202 once the wish is stored.
 pub(super) async fn job(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     who: steer::Who,
 ) -> Result<Response, Problem> {
     let id = id_of(path)?;
     steer::state_of(&state)?;
+    jobs::check(&state, &caller, Role::Operator, id).await?;
     let row = match jobs::known(&state, id).await {
         Ok(record) => record.map(|record| record.row),
         // The record is away: what it does not know may well run.
@@ -61,11 +64,13 @@ pub(super) async fn job(
 /// `POST /runs/{id}/cancel`: 202 once the wish is stored.
 pub(super) async fn run(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     who: steer::Who,
 ) -> Result<Response, Problem> {
     let id = id_of(path)?;
     steer::state_of(&state)?;
+    runs::check(&state, &caller, Role::Operator, id).await?;
     match runs::known(&state, id).await? {
         Some(record) if record.row.ended.is_some() && record.jobs.iter().all(|(_, job)| job.state.is_final()) => {
             let at = record.row.ended.map(|at| format!(" at {at}")).unwrap_or_default();

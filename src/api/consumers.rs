@@ -17,7 +17,9 @@ use spinor_consumers::{
 };
 
 use super::{
-    Answer, ApiState, Problem, clip, groups,
+    Answer, ApiState, Problem,
+    caller::Caller,
+    clip, groups,
     steer::{self, Who},
 };
 
@@ -131,19 +133,26 @@ pub(super) async fn drain(
 /// `POST /consumers/{name}/slots`.
 pub(super) async fn slots(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<ConsumersMarked> {
     let row = one(&state, &steer::text_of(path)?).await?;
     let wish =
-        mark_slots(&state, Subject::Slots(row.consumer.clone()), steer::read_with("slots", body, &state)?).await?;
+        mark_slots(&state, &caller, Subject::Slots(row.consumer.clone()), steer::read_with("slots", body, &state)?)
+            .await?;
     Ok(Json(ConsumersMarked { consumers: vec![row.consumer], wish, note: None }))
 }
 
 /// Sets or clears the number of slots of a consumer or a group.
-pub(super) async fn mark_slots(state: &ApiState, subject: Subject, new: NewSlots) -> Result<Option<Wish>, Problem> {
+pub(super) async fn mark_slots(
+    state: &ApiState,
+    caller: &Caller,
+    subject: Subject,
+    new: NewSlots,
+) -> Result<Option<Wish>, Problem> {
     let NewSlots { slots, by, why } = new;
-    let who = steer::Asked { by, why }.check()?;
+    let who = steer::Asked { by, why }.check(caller)?;
     match slots {
         Some(slots @ 1..=4096) => steer::set(state, &subject, slots.into(), &who).await.map(Some),
         Some(slots) => Err(Problem::field("slots", format!("is {slots}, expected 1 to 4096"))),

@@ -3,6 +3,8 @@
 //! Owns what a person may change of a job that is started anew. Refuses to remove what no filter
 //! names, unless all is asked for.
 
+mod some;
+
 use axum::{
     Json,
     body::Bytes,
@@ -13,6 +15,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use spinor_consumers::{
+    access::Role,
     message::{self, Properties},
     replays::{Edit, ReplayError, Replayed, Replays},
     results::{DeadFilter, DeadLetter, Page},
@@ -22,7 +25,9 @@ use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Problem, bad_query, check_cursor,
+    Answer, ApiState, Problem, bad_query,
+    caller::Caller,
+    check_cursor,
     failures::{fingerprint_of, past},
     id_of, jobs,
     new_job::{name, queue_name},
@@ -76,6 +81,11 @@ const fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape serde asks for")]
+pub(super) const fn none_left(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Letters {
     fn filter(&self, now: Timestamp) -> Result<DeadFilter, Problem> {
         if self.limit > 1000 {
@@ -117,6 +127,9 @@ pub struct DeadRecord {
 pub struct Removed {
     /// So many.
     pub letters: u64,
+    /// So many match that the caller may not remove.
+    #[serde(default, skip_serializing_if = "none_left")]
+    pub left: u64,
     /// There are more: ask again.
     pub more: bool,
     /// Nothing was removed.
@@ -180,6 +193,7 @@ impl From<ReplayError> for Problem {
 /// `GET /dead`.
 pub(super) async fn list(
     State(state): State<ApiState>,
+    caller: Caller,
     query: Result<Query<Letters>, QueryRejection>,
 ) -> Answer<Page<DeadLetter>> {
     let asked = query_of(query)?;
@@ -188,16 +202,24 @@ pub(super) async fn list(
             return Err(bad_query(field, "is for a removal"));
         }
     }
-    Ok(Json(state.results.dead(&asked.filter(Timestamp::now())?).await?))
+    let filter = asked.filter(Timestamp::now())?;
+    let read = |cursor| {
+        let (results, filter) = (state.results.clone(), DeadFilter { cursor, ..filter.clone() });
+        async move { Ok(results.dead(&filter).await?) }
+    };
+    let page = caller.page(filter.cursor.clone(), read, |letter: &DeadLetter| (&letter.queue, &letter.kind)).await?;
+    Ok(Json(page))
 }
 
 /// `GET /dead/{id}`.
 pub(super) async fn show(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<DeadRecord> {
     let id = id_of(path)?;
     let (message, letter) = state.results.letter(id).await?.ok_or_else(|| unknown(id))?;
+    caller.may(Role::Viewer, &letter.queue, &letter.kind)?;
     let job = message::decode(&message, &letter.queue, None, letter.at).ok().filter(|_| letter.attempt > 0);
     let is_job = job.is_some();
     let apart = job.map(|decoded| Job { id: letter.job, ..decoded.job }).filter(|job| job.args_ref.is_some());
@@ -206,7 +228,12 @@ pub(super) async fn show(
         Some(job) => state.blobs.fetch(job).await.ok().map(|job| job.args.bytes().clone()),
         None => None,
     };
-    let shown = apart.unwrap_or_else(|| message.body.clone());
+    let mut shown = apart.unwrap_or_else(|| message.body.clone());
+    // A body that is no JSON is no args, whatever its kind.
+    let args = std::str::from_utf8(&shown).ok().and_then(|text| Args::new(text.to_owned()).ok());
+    if let Some(hidden) = args.and_then(|args| state.schemas.hidden().hide(&letter.kind, &args)) {
+        shown = hidden.bytes().clone();
+    }
     let body = match std::str::from_utf8(&shown) {
         Ok(text) => text.to_owned(),
         Err(_) => shown.escape_ascii().to_string(),
@@ -217,6 +244,7 @@ pub(super) async fn show(
 /// `DELETE /dead`: all that match.
 pub(super) async fn remove(
     State(state): State<ApiState>,
+    caller: Caller,
     query: Result<Query<Letters>, QueryRejection>,
 ) -> Answer<Removed> {
     let asked = query_of(query)?;
@@ -228,9 +256,18 @@ pub(super) async fn remove(
     if filter == DeadFilter::default() && !asked.all {
         return Err(bad_query("all", "nothing says which dead letters; name some, or set `all=true`"));
     }
+    if !caller.has_everywhere(Role::Operator) {
+        return some::remove(&state, &caller, filter, asked.dry_run, now).await.map(Json);
+    }
     if asked.dry_run {
         let letters = state.results.dead_count(&filter, COUNTED).await?;
-        return Ok(Json(Removed { letters, more: letters >= u64::from(COUNTED), dry_run: true, until: filter.until }));
+        return Ok(Json(Removed {
+            letters,
+            left: 0,
+            more: letters >= u64::from(COUNTED),
+            dry_run: true,
+            until: filter.until,
+        }));
     }
     // What dies meanwhile stays.
     filter.until = Some(filter.until.unwrap_or(now));
@@ -240,7 +277,7 @@ pub(super) async fn remove(
         letters += gone;
         if gone == 0 || letters >= REMOVED {
             tracing::info!(letters, "Dead letters were removed.");
-            return Ok(Json(Removed { letters, more: gone > 0, dry_run: false, until: filter.until }));
+            return Ok(Json(Removed { letters, left: 0, more: gone > 0, dry_run: false, until: filter.until }));
         }
     }
 }
@@ -248,49 +285,62 @@ pub(super) async fn remove(
 /// `DELETE /dead/{id}`.
 pub(super) async fn remove_one(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<Removed> {
     let id = id_of(path)?;
+    let (_, letter) = state.results.letter(id).await?.ok_or_else(|| unknown(id))?;
+    caller.may(Role::Operator, &letter.queue, &letter.kind)?;
     let letters = state.results.unbury(&[(id, u32::MAX)]).await?;
     if letters == 0 {
         return Err(unknown(id));
     }
-    Ok(Json(Removed { letters, more: false, dry_run: false, until: None }))
+    Ok(Json(Removed { letters, left: 0, more: false, dry_run: false, until: None }))
 }
 
 /// `POST /dead/{id}/replay`.
 pub(super) async fn replay(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
     let (id, body) = (id_of(path)?, jobs::body_of(body, &state)?);
-    if state.results.letter(id).await?.is_none() {
-        return Err(unknown(id));
-    }
-    anew(&state, id, &body).await
+    let (_, letter) = state.results.letter(id).await?.ok_or_else(|| unknown(id))?;
+    anew(&state, &caller, id, (letter.queue, letter.kind), &body).await
 }
 
 /// `POST /jobs/{id}/replay`.
 pub(super) async fn replay_job(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
     let (id, body) = (id_of(path)?, jobs::body_of(body, &state)?);
     // One that was just published is on its way to the record: then it has not ended.
-    jobs::known(&state, id).await?;
-    anew(&state, id, &body).await
+    let known = jobs::known(&state, id).await?;
+    let of = known.map(|record| (record.row.queue, record.row.kind)).unwrap_or_default();
+    anew(&state, &caller, id, of, &body).await
 }
 
-async fn anew(state: &ApiState, id: Uuid, body: &[u8]) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
+/// `of`: the queue and the kind of the job as it was.
+async fn anew(
+    state: &ApiState,
+    caller: &Caller,
+    id: Uuid,
+    of: (String, String),
+    body: &[u8],
+) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
     let NewReplay { kind, queue, args, by } = steer::read_text(body)?;
+    caller.may(Role::Operator, &of.0, &of.1)?;
+    caller.may(Role::Operator, queue.as_ref().unwrap_or(&of.0), kind.as_ref().unwrap_or(&of.1))?;
     kind.as_deref().map(|kind| name("kind", kind)).transpose()?;
     queue.as_deref().map(queue_name).transpose()?;
     if let Some(args) = &args {
         holds(state, id, kind.as_deref(), args).await?;
     }
-    let replayed = replays(state).one(id, &Edit { kind, queue, args }, &who(by)?).await?;
+    let replayed = replays(state).one(id, &Edit { kind, queue, args }, &who(caller, by)?).await?;
     is_told(state, &replayed).await;
     let answer = ReplayedJob { id: replayed.id, queue: replayed.queue, replay: replayed.replay };
     Ok((StatusCode::CREATED, Json(answer)))
@@ -329,8 +379,8 @@ pub(super) fn replays(state: &ApiState) -> Replays {
 }
 
 /// Who wants it.
-pub(super) fn who(by: Option<String>) -> Result<String, Problem> {
-    Ok(Asked { by, why: None }.check()?.by)
+pub(super) fn who(caller: &Caller, by: Option<String>) -> Result<String, Problem> {
+    Ok(Asked { by, why: None }.check(caller)?.by)
 }
 
 fn unknown(id: Uuid) -> Problem {

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    access::Role,
     broker::{Broker, BrokerError, PublishError},
     results::{Delayed, DelayedChange, DelayedFilter, JobRecord, JobRow, Page, ResultsError, Waiting},
     state::Wish,
@@ -26,7 +27,9 @@ use spinor_executors::{Job, Json as Args, State as JobState};
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Asked, Problem, check_cursor, id_of,
+    Answer, ApiState, Asked, Problem,
+    caller::Caller,
+    check_cursor, id_of,
     new_job::{self, Checked},
     query_of, steer,
 };
@@ -125,6 +128,7 @@ fn away(error: &ResultsError) -> Problem {
 /// `GET /delayed`: the next one first.
 pub(super) async fn list(
     State(state): State<ApiState>,
+    caller: Caller,
     query: Result<Query<DelayedFilter>, QueryRejection>,
 ) -> Answer<Page<Waiting>> {
     let filter = query_of(query)?;
@@ -132,21 +136,28 @@ pub(super) async fn list(
         return Err(Problem::field("limit", format!("is {}, expected at most 1000", filter.limit)));
     }
     check_cursor(filter.cursor.as_deref())?;
-    Ok(Json(state.results.delayed(&filter).await?))
+    let read = |cursor| {
+        let (results, filter) = (state.results.clone(), DelayedFilter { cursor, ..filter.clone() });
+        async move { Ok(results.delayed(&filter).await?) }
+    };
+    let page = caller.page(filter.cursor.clone(), read, |row: &Waiting| (&row.queue, &row.kind)).await?;
+    Ok(Json(page))
 }
 
 /// `PATCH /jobs/{id}`: while it waits.
 pub(super) async fn edit(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Waiting> {
     let id = id_of(path)?;
     let edit: EditJob = steer::read(body, &state)?;
-    let by = Asked { by: edit.by.clone(), why: None }.check()?.by;
+    let by = Asked { by: edit.by.clone(), why: None }.check(&caller)?.by;
     let Some(found) = state.results.delayed_job(id).await?.filter(|found| !found.gone) else {
         return Err(not_here(id));
     };
+    caller.may(Role::Operator, &found.job.queue, &found.job.kind)?;
     let job = edited(&state, found.job, &edit).await?;
     if job.unique.is_some() && job.due > Some(found.row.due) {
         let why = "is later than before, and its unique key is not its own for so long; cancel it and publish it anew";

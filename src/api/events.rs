@@ -2,7 +2,7 @@
 //!
 //! Lossy by contract: a slow reader loses events and nothing waits for it. Owns only the form.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -11,10 +11,13 @@ use axum::{
 use futures_util::{Stream, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use spinor_consumers::broker::{Broker, Event, Topic};
+use spinor_consumers::{
+    access::Role,
+    broker::{Broker, Event, Topic},
+};
 use uuid::Uuid;
 
-use super::{ApiState, Problem, query_of};
+use super::{ApiState, Problem, caller::Caller, jobs, query_of, runs};
 
 /// Whose events; everybody's when empty.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -31,9 +34,16 @@ pub struct EventFilter {
 /// `GET /events`.
 pub(super) async fn stream(
     State(state): State<ApiState>,
+    caller: Caller,
     query: Result<Query<EventFilter>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<SentEvent, Infallible>>>, Problem> {
-    let topic = match query_of(query)? {
+    let asked = query_of(query)?;
+    match asked {
+        EventFilter { job: Some(job), run: None } => jobs::check(&state, &caller, Role::Viewer, job).await?,
+        EventFilter { run: Some(run), job: None } => runs::check(&state, &caller, Role::Viewer, run).await?,
+        EventFilter { .. } => caller.everywhere(Role::Viewer)?,
+    }
+    let topic = match asked {
         EventFilter { job: Some(_), run: Some(_) } => {
             return Err(Problem::field("run", "give a job or a run, not both"));
         }
@@ -43,12 +53,16 @@ pub(super) async fn stream(
     };
     let events = state.broker.listen(topic).await?;
     // A stream that is open must not keep the process from ending.
-    let stream = stream::unfold((events, state.shutdown), |(mut events, shutdown)| async move {
-        let event = tokio::select! {
+    let hidden = Arc::clone(state.schemas.hidden());
+    let stream = stream::unfold((events, hidden, state.shutdown), |(mut events, hidden, shutdown)| async move {
+        let mut event = tokio::select! {
             event = events.next() => event?,
             () = shutdown.cancelled() => return None,
         };
-        Some((Ok(sent(&event)), (events, shutdown)))
+        if let Event::Ended { report } = &mut event {
+            report.whole.iter_mut().for_each(|job| hidden.hide_in(job));
+        }
+        Some((Ok(sent(&event)), (events, hidden, shutdown)))
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }

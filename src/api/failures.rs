@@ -7,10 +7,13 @@ use axum::{
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use spinor_consumers::results::{FailureFilter, FailureGroup, Failures, JobFilter, JobRow};
+use spinor_consumers::{
+    access::Role,
+    results::{FailureFilter, FailureGroup, Failures, JobFilter, JobRow},
+};
 use spinor_executors::State as JobState;
 
-use super::{Answer, ApiState, Problem, bad_query, clip, query_of};
+use super::{Answer, ApiState, Problem, bad_query, caller::Caller, clip, query_of};
 use crate::config;
 
 /// Which failures, as it is asked in a query.
@@ -49,6 +52,7 @@ pub struct FailureRecord {
 /// `GET /failures`.
 pub(super) async fn list(
     State(state): State<ApiState>,
+    caller: Caller,
     query: Result<Query<FailureQuery>, QueryRejection>,
 ) -> Answer<Failures> {
     let FailureQuery { kind, queue, state: states, since, until, limit } = query_of(query)?;
@@ -63,6 +67,7 @@ pub(super) async fn list(
         states: ends_of(states.iter().flat_map(|states| states.split(',')))?,
         since: since.map(|text| past("since", &text, now)).transpose()?,
         until: until.map(|text| past("until", &text, now)).transpose()?,
+        within: caller.bounds(Role::Viewer),
     };
     let limit = if limit == 0 { 50 } else { limit };
     Ok(Json(state.results.failures(&filter, limit).await?))
@@ -71,12 +76,14 @@ pub(super) async fn list(
 /// `GET /failures/{fingerprint}`.
 pub(super) async fn show(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<FailureRecord> {
     let Path(text) = path.map_err(|error| Problem::field("fingerprint", error.body_text()))?;
     let fingerprint = fingerprint_of(&text)?;
     let states = JobState::ALL.into_iter().filter(|end| end.is_final() && *end != JobState::Succeeded).collect();
-    let filter = FailureFilter { fingerprint: Some(fingerprint.clone()), states, ..FailureFilter::default() };
+    let within = caller.bounds(Role::Viewer);
+    let filter = FailureFilter { fingerprint: Some(fingerprint.clone()), states, within, ..FailureFilter::default() };
     let unknown = || {
         Problem::not_found(format!(
             "no job ended badly with the fingerprint {fingerprint}; `spinor failures ls` lists those that are there"
@@ -84,7 +91,8 @@ pub(super) async fn show(
     };
     let group = state.results.failures(&filter, 1).await?.groups.pop().ok_or_else(unknown)?;
     let newest = JobFilter { fingerprint: Some(fingerprint.clone()), limit: 20, ..JobFilter::default() };
-    let jobs = state.results.jobs(&newest).await?.rows;
+    let mut jobs = state.results.jobs(&newest).await?.rows;
+    jobs.retain(|job| caller.sees(&job.queue, &job.kind));
     Ok(Json(FailureRecord { group, jobs }))
 }
 

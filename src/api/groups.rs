@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use super::{
     Answer, ApiState, Problem,
+    caller::Caller,
     consumers::{self, ConsumerRow, ConsumersMarked},
     steer::{self, Name, Who},
 };
@@ -110,11 +111,12 @@ pub(super) async fn list(State(state): State<ApiState>) -> Answer<Vec<GroupRow>>
 /// `POST /groups/{name}/scale`: the number is noted; who makes it true is told.
 pub(super) async fn scale(
     State(state): State<ApiState>,
+    caller: Caller,
     Name(group): Name,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<GroupRow> {
     let NewScale { replicas, by, why } = steer::read_with("replicas", body, &state)?;
-    let who = steer::Asked { by, why }.check()?;
+    let who = steer::Asked { by, why }.check(&caller)?;
     let subject = Subject::Replicas(group.clone());
     match replicas {
         Some(replicas) if replicas > MOST_REPLICAS => {
@@ -133,6 +135,7 @@ pub(super) async fn scale(
 /// `POST /groups/{name}/slots`: of each of its consumers.
 pub(super) async fn slots(
     State(state): State<ApiState>,
+    caller: Caller,
     Name(group): Name,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<ConsumersMarked> {
@@ -145,7 +148,7 @@ pub(super) async fn slots(
             return Err(Problem { known, ..Problem::not_found(detail) });
         }
     }
-    let wish = consumers::mark_slots(&state, Subject::Slots(group), new).await?;
+    let wish = consumers::mark_slots(&state, &caller, Subject::Slots(group), new).await?;
     Ok(Json(ConsumersMarked { consumers, wish, note: None }))
 }
 

@@ -16,17 +16,20 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    access::Role,
     broker::{Address, Broker, Outgoing, PublishError},
     entry::Entry,
     message,
     results::{JobFilter, JobRecord, JobRow, Page},
 };
-use spinor_executors::State as JobState;
+use spinor_executors::{Job, Report, State as JobState};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Counters, Problem, cancel, check_cursor, delayed,
+    Answer, ApiState, Counters, Problem,
+    caller::Caller,
+    cancel, check_cursor, delayed,
     failures::past,
     id_of, large,
     new_job::{self, Checked},
@@ -74,6 +77,7 @@ const LARGEST_BATCH: usize = 10_000;
 /// `POST /jobs`.
 pub(super) async fn publish(
     State(state): State<ApiState>,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let (jobs, is_batch) = new_job::read(&body_of(body, &state)?)?;
@@ -85,6 +89,7 @@ pub(super) async fn publish(
     for (place, job) in jobs.into_iter().enumerate() {
         let named = |problem: Problem| if is_batch { problem.within(&format!("[{place}]")) } else { problem };
         let job = job.check(now).and_then(|job| job.at_the_api(now)).map_err(named)?;
+        may_publish(&caller, &job.job).map_err(named)?;
         checking.check(&job.job).await.map_err(named)?;
         checked.push(job);
     }
@@ -104,6 +109,12 @@ pub(super) async fn publish(
             Ok((status, Json(Accepted { id, queue, existing })).into_response())
         }
     }
+}
+
+/// Refuses a job for whose queue and kind the caller may not publish; its report goes to a queue, too.
+pub(super) fn may_publish(caller: &Caller, job: &Job) -> Result<(), Problem> {
+    caller.may(Role::Publisher, &job.queue, &job.kind)?;
+    job.reply_to.as_deref().map_or(Ok(()), |queue| caller.may_queue(Role::Publisher, queue))
 }
 
 /// The body, or why it was not taken.
@@ -246,6 +257,7 @@ pub(super) struct JobQuery {
 /// `GET /jobs`.
 pub(super) async fn list(
     State(state): State<ApiState>,
+    caller: Caller,
     query: Result<Query<JobQuery>, QueryRejection>,
 ) -> Answer<Page<JobRow>> {
     let JobQuery { state: of, queue, kind, run, fingerprint, since, until, limit, cursor } = query_of(query)?;
@@ -257,7 +269,11 @@ pub(super) async fn list(
         return Err(Problem::field("limit", format!("is {}, expected at most 1000", filter.limit)));
     }
     check_cursor(filter.cursor.as_deref())?;
-    let mut page = state.results.jobs(&filter).await?;
+    let read = |cursor| {
+        let (results, filter) = (state.results.clone(), JobFilter { cursor, ..filter.clone() });
+        async move { Ok(results.jobs(&filter).await?) }
+    };
+    let mut page = caller.page(filter.cursor.clone(), read, |row: &JobRow| (&row.queue, &row.kind)).await?;
     page.rows.iter_mut().for_each(|row| cancel::show(&state, row));
     delayed::show_rows(&state, &mut page.rows).await?;
     Ok(Json(page))
@@ -266,13 +282,32 @@ pub(super) async fn list(
 /// `GET /jobs/{id}`.
 pub(super) async fn show(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<JobRecord> {
     let id = id_of(path)?;
     let mut record = known(&state, id).await?.ok_or_else(|| unknown(id))?;
+    caller.may(Role::Viewer, &record.row.queue, &record.row.kind)?;
     cancel::show(&state, &mut record.row);
     delayed::show(&state, &mut record).await?;
-    Ok(Json(large::whole(&state.blobs, record).await))
+    let mut record = large::whole(&state.blobs, record).await;
+    record.job.iter_mut().for_each(|job| state.schemas.hidden().hide_in(job));
+    record.attempts.iter_mut().for_each(|attempt| hide_in(&state, &mut attempt.report));
+    Ok(Json(record))
+}
+
+/// Hides the secrets of the job that a report may hold.
+pub(super) fn hide_in(state: &ApiState, report: &mut Report) {
+    report.whole.iter_mut().for_each(|job| state.schemas.hidden().hide_in(job));
+}
+
+/// Refuses a job for whose queue and kind the caller has not this role. Who has it everywhere is asked nothing.
+pub(super) async fn check(state: &ApiState, caller: &Caller, role: Role, id: Uuid) -> Result<(), Problem> {
+    if caller.has_everywhere(role) {
+        return Ok(());
+    }
+    let row = known(state, id).await?.ok_or_else(|| unknown(id))?.row;
+    caller.may(role, &row.queue, &row.kind)
 }
 
 /// The record of a job; waits up to two seconds for one that is on its way to the record.

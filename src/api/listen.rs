@@ -4,18 +4,25 @@
 //! socket that a dead process left; and its removal. Refuses a socket somebody still serves.
 
 use std::{
+    fmt,
     fs::{DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read as _, Seek as _, Write as _},
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use axum::middleware;
+use axum::{
+    extract::connect_info::Connected,
+    middleware,
+    serve::{IncomingStream, Listener as _},
+};
 use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
 
-use super::{ApiState, guard, router, session};
+use super::{ApiState, guard, router, session, tls::TlsListener};
 use crate::config::Config;
 
 /// The file in the data directory with the token that was made for the page.
@@ -40,6 +47,9 @@ pub enum ListenError {
         /// Why.
         error: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// The TCP address is not to be had.
     #[error("cannot listen on {address} (`api.listen`): {error}")]
     Address {
@@ -53,8 +63,43 @@ pub enum ListenError {
 /// The bound sockets. Dropping it removes the Unix socket.
 pub struct Listening {
     unix: UnixListener,
-    tcp: Option<TcpListener>,
+    tcp: Option<Tcp>,
     socket: SocketFile,
+}
+
+/// Who is at the other end of a connection, for people: an address, or a user of this machine.
+#[derive(Clone, Debug)]
+pub(super) struct Peer(Arc<str>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(&self.0)
+    }
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self(stream.remote_addr().to_string().into())
+    }
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        Self(stream.remote_addr().to_string().into())
+    }
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let user = stream.io().peer_cred().map(|user| format!("user {} of this machine", user.uid()));
+        Self(user.unwrap_or_else(|_| "this machine".to_owned()).into())
+    }
+}
+
+/// A TCP socket, with TLS or without.
+enum Tcp {
+    Plain(TcpListener),
+    Tls(Box<TlsListener>),
 }
 
 /// Holds the lock and removes the socket at the end.
@@ -78,7 +123,13 @@ pub async fn bind(config: &Config) -> Result<Listening, ListenError> {
     let unix = bind_unix(&socket)?;
     let socket = SocketFile { path: socket, _lock: lock };
     let tcp = match config.api.listen {
-        Some(address) => Some(bind_tcp(address, config.api.any_port).await?),
+        Some(address) => {
+            let tcp = bind_tcp(address, config.api.any_port).await?;
+            Some(match config.api.tls.clone() {
+                None => Tcp::Plain(tcp),
+                Some(files) => Tcp::Tls(Box::new(TlsListener::new(tcp, files).map_err(ListenError::Tls)?)),
+            })
+        }
         None => None,
     };
     Ok(Listening { unix, tcp, socket })
@@ -163,22 +214,33 @@ fn bind_unix(socket: &Path) -> Result<UnixListener, ListenError> {
 impl Listening {
     /// Where it can be reached.
     pub fn addresses(&self) -> Vec<String> {
-        let tcp = self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
+        let tcp = self.tcp.as_ref().and_then(|tcp| match tcp {
+            Tcp::Plain(tcp) => tcp.local_addr().ok().map(|address| format!("http://{address}")),
+            Tcp::Tls(tcp) => tcp.local_addr().ok().map(|address| format!("https://{address}")),
+        });
         let unix = format!("unix:{}", self.socket.path.display());
-        std::iter::once(unix).chain(tcp.map(|address| format!("http://{address}"))).collect()
+        std::iter::once(unix).chain(tcp).collect()
     }
 
     /// Answers until the state's shutdown; requests under way get five seconds.
     pub async fn serve(self, state: ApiState) -> io::Result<()> {
         let shutdown = state.shutdown.clone();
-        let token = guard::Token::of(&state.config);
-        let routes = router(state);
-        let guarded = routes.clone().layer(middleware::from_fn_with_state(token, guard::check));
-        let unix = routes.layer(middleware::from_fn(guard::trust));
-        let unix = axum::serve(self.unix, unix).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let (audit, results) = (Arc::clone(&state.audit), state.results.clone());
+        let routes = router(state.clone());
+        let unix = routes.clone().layer(middleware::from_fn(guard::trust));
+        let guarded = routes.layer(middleware::from_fn_with_state(state, guard::check));
+        let unix = axum::serve(self.unix, unix.into_make_service_with_connect_info::<Peer>());
+        let unix = unix.with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let tcp = async {
             match self.tcp {
-                Some(tcp) => axum::serve(tcp, guarded).with_graceful_shutdown(shutdown.clone().cancelled_owned()).await,
+                Some(Tcp::Plain(tcp)) => {
+                    let serving = axum::serve(tcp, guarded.into_make_service_with_connect_info::<Peer>());
+                    serving.with_graceful_shutdown(shutdown.clone().cancelled_owned()).await
+                }
+                Some(Tcp::Tls(tcp)) => {
+                    let serving = axum::serve(*tcp, guarded.into_make_service_with_connect_info::<Peer>());
+                    serving.with_graceful_shutdown(shutdown.clone().cancelled_owned()).await
+                }
                 None => Ok(()),
             }
         };
@@ -186,9 +248,17 @@ impl Listening {
             shutdown.cancelled().await;
             tokio::time::sleep(Duration::from_secs(5)).await;
         };
-        tokio::select! {
-            ends = async { tokio::try_join!(unix.into_future(), tcp) } => ends.map(|_| ()),
-            () = bound => Ok(()),
-        }
+        let stop_writing = CancellationToken::new();
+        let serving = async {
+            let served = tokio::select! {
+                ends = async { tokio::try_join!(unix.into_future(), tcp) } => ends.map(|_| ()),
+                () = bound => Ok(()),
+            };
+            // What was done last is written down, too.
+            stop_writing.cancel();
+            served
+        };
+        let ((), served) = tokio::join!(audit.run(&results, stop_writing.clone()), serving);
+        served
     }
 }

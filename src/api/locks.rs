@@ -23,7 +23,9 @@ use spinor_consumers::{
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Problem, bad_query, clip, new_job, query_of,
+    Answer, ApiState, Problem, bad_query,
+    caller::Caller,
+    clip, new_job, query_of,
     steer::{self, Who},
 };
 use crate::config;
@@ -255,12 +257,13 @@ fn full_text(name: &str, bound: &Bound, set: Option<&Wish>, used: &InUse, holder
 /// `PUT /limits/{name}`.
 pub(super) async fn set(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<LimitRow> {
     let name = limit_of(path)?;
     let NewLimit { at_once, rate, by, why } = steer::read(body, &state)?;
-    let who = steer::Asked { by, why }.check()?;
+    let who = steer::Asked { by, why }.check(&caller)?;
     let rate_ms = rate.as_deref().map(|text| {
         let wrong = || Problem::field("rate", format!("`{}`: expected a rate such as \"100/1m\"", clip(text)));
         config::rate(text).ok_or_else(wrong)

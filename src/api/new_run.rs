@@ -161,7 +161,7 @@ impl NewJobRun {
         });
         let members = members.collect::<Result<_, _>>()?;
         let name = if self.name.is_empty() { "run".to_owned() } else { self.name };
-        Ok(NewRun { run, name, on_failure: self.on_failure, started: now, members, then, finally })
+        Ok(NewRun { run, name, on_failure: self.on_failure, started: now, members, then, finally, note: None })
     }
 }
 

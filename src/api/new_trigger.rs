@@ -3,7 +3,10 @@
 //! Owns its form, and what each field may be; the first that does not hold is named. Refuses to know where
 //! it is stored.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
@@ -17,7 +20,7 @@ use spinor_consumers::{
 use spinor_executors::{Job, Json};
 use uuid::Uuid;
 
-use super::{Problem, clip, new_job};
+use super::{Problem, Schemas, clip, new_job, new_source::NewItems};
 use crate::config;
 
 /// What a job that is fired cannot say of itself: its trigger does.
@@ -65,9 +68,9 @@ pub struct NewTrigger {
     /// What is fired, as it is published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<Json>,
-    /// A job for each of these items.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub each: Vec<Json>,
+    /// A job for each item of this list; in the file also for each that a [`NewSource`] tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub each: Option<Json>,
     /// What is done about missed instants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub misfire: Option<Misfire>,
@@ -101,16 +104,27 @@ pub struct NewTrigger {
 }
 
 impl NewTrigger {
+    /// What there is a job for.
+    pub fn items(&self) -> Result<NewItems, Problem> {
+        self.each.as_ref().map_or_else(|| Ok(NewItems::List(Vec::new())), NewItems::read)
+    }
+
     /// The trigger, once every field holds.
     pub fn check(&self) -> Result<Spec, Problem> {
         let job = self.job.as_ref().ok_or_else(|| {
             Problem::field("job", "is missing; say what is fired, such as {\"kind\": \"image.sweep\"}")
         })?;
-        let (job, expires_ms) = job_of(job, !self.each.is_empty()).map_err(|problem| problem.within("job"))?;
-        if self.each.len() > MOST_MEMBERS {
-            return Err(Problem::field("each", format!("has {} items, at most {MOST_MEMBERS}", self.each.len())));
+        let (each, source) = match self.items()? {
+            NewItems::List(items) => (items, None),
+            NewItems::Asked(source) => (Vec::new(), Some(source)),
+        };
+        let some = source.is_some() || !each.is_empty();
+        let (job, expires_ms) = job_of(job, some).map_err(|problem| problem.within("job"))?;
+        let asks = source.map(|source| source.check(&job)).transpose()?;
+        if each.len() > MOST_MEMBERS {
+            return Err(Problem::field("each", format!("has {} items, at most {MOST_MEMBERS}", each.len())));
         }
-        let items: usize = self.each.iter().map(|item| item.bytes().len() + job.args.bytes().len()).sum();
+        let items: usize = each.iter().map(|item| item.bytes().len() + job.args.bytes().len()).sum();
         if items > MAX_BODY {
             let why = format!("has items that make args of about {items} bytes together, at most {MAX_BODY}");
             return Err(Problem::field("each", why));
@@ -128,7 +142,8 @@ impl NewTrigger {
             overlap: self.overlap.unwrap_or_default(),
             paused: self.paused,
             job,
-            each: self.each.clone(),
+            each,
+            asks,
             expires_ms,
             asked: self.asked()?,
         };
@@ -180,6 +195,15 @@ impl NewTrigger {
     }
 }
 
+/// Refuses args that no consumer of this version would take, as far as they are known before an instant.
+pub fn check_args(spec: &Spec) -> Result<(), Problem> {
+    static BUILTIN: LazyLock<Schemas> = LazyLock::new(|| Schemas::new(Arc::default(), Arc::default()));
+    if trigger::has_words(&spec.job.args) {
+        return Ok(());
+    }
+    BUILTIN.check_told(&spec.job).map_err(|problem| problem.within("job"))
+}
+
 /// The job that is fired, and for how long it is valid after its instant.
 fn job_of(json: &Json, items: bool) -> Result<(Job, Option<u64>), Problem> {
     let (mut jobs, list) = new_job::read(json.bytes())?;
@@ -202,13 +226,18 @@ fn just_before(at: Timestamp) -> Timestamp {
     at.checked_sub(SignedDuration::from_micros(1)).unwrap_or(at)
 }
 
-fn millis(time: Duration) -> u64 {
+/// In milliseconds.
+pub fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
+/// A duration, or what is wrong with its text.
+pub fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
     config::duration(text).ok_or_else(|| {
-        Problem::field(field, format!("`{}` is no duration; write \"30s\", \"5m\" or \"12h\"", clip(text)))
+        Problem::field(
+            field,
+            format!("`{}` is no duration; its units are ms, s, m, h and d: \"30s\", \"1h30m\", \"8d\"", clip(text)),
+        )
     })
 }
 
@@ -258,6 +287,13 @@ mod tests {
             (r#"{"every":"5m","job":{"kind":"noop","args":{"$trigger":"x"}}}"#, "job.args"),
             (r#"{"every":"5m","job":{"kind":"noop","args":{"$item":"x"}}}"#, "job.args"),
             (r#"{"every":"5m","each":[1],"job":{"kind":"noop","args":{"$item":""}}}"#, "job.args"),
+            (r#"{"every":"5m","each":{},"job":{"kind":"noop"}}"#, "each"),
+            (r#"{"every":"5m","each":{"sql":"SELECT 1","command":["a"]},"job":{"kind":"noop"}}"#, "each"),
+            (r#"{"every":"5m","each":{"command":["a"],"limit":10001},"job":{"kind":"noop"}}"#, "each"),
+            (r#"{"every":"5m","each":{"command":["a"],"timeout":"2h"},"job":{"kind":"noop"}}"#, "each"),
+            (r#"{"every":"5m","each":{"sql":"SELECT 1","database":"db"},"job":{"kind":"noop"}}"#, "each"),
+            (r#"{"every":"5m","each":{"sql":"SELECT 1","row":1},"job":{"kind":"noop"}}"#, "each"),
+            (r#"{"every":"5m","each":{"command":["a"],"queue":"a b"},"job":{"kind":"noop"}}"#, "each.queue"),
             (r#"{"every":"5m","job":{"knid":"noop"}}"#, "job.knid"),
         ];
         for (text, field) in table {

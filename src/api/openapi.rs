@@ -41,10 +41,8 @@ fn document() -> Value {
         settings.definitions_path = COMPONENTS.into();
         settings.meta_schema = None;
     });
-    let mut schemas = Schemas {
-        read: settings.clone().into_generator(),
-        written: settings.for_serialize().into_generator(),
-    };
+    let mut schemas =
+        Schemas { read: settings.clone().into_generator(), written: settings.for_serialize().into_generator() };
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for operation in OPERATIONS.iter().filter(|operation| !PAGE.contains(&operation.name)) {
         let Some(shape) = shape(operation.method.as_str(), operation.path) else { continue };

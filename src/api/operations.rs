@@ -14,8 +14,9 @@ use axum::{
 use spinor_consumers::access::Role;
 
 use super::{
-    ApiState, Problem, caller::Caller, cancel, consumers, data, dead, delayed, events, failures, figures, groups, jobs,
-    kinds, locks, openapi, page, pulse, queues, replays, runs, session, status, triggers, wait, why,
+    ApiState, Problem, audit, caller::Caller, cancel, consumers, data, dead, delayed, events, failures, figures,
+    groups, jobs, kinds, locks, openapi, page, pulse, queues, replays, runs, session, status, tokens, triggers, users,
+    wait, why,
 };
 
 /// One operation.
@@ -31,18 +32,21 @@ pub struct Operation {
     pub summary: &'static str,
     /// The role it needs; none: it answers everybody.
     pub role: Option<Role>,
+    /// Is it about what is nobody's alone, so that a role for some queues and kinds is not enough?
+    pub everywhere: bool,
     route: fn() -> MethodRouter<ApiState>,
 }
 
-/// What may stand in the column of roles.
+/// What may stand in the column of roles, and whether the role must be one without a pattern.
 mod needs {
     use super::Role;
 
-    pub const ANYBODY: Option<Role> = None;
-    pub const VIEWER: Option<Role> = Some(Role::Viewer);
-    pub const PUBLISHER: Option<Role> = Some(Role::Publisher);
-    pub const OPERATOR: Option<Role> = Some(Role::Operator);
-    pub const ADMIN: Option<Role> = Some(Role::Admin);
+    pub const ANYBODY: (Option<Role>, bool) = (None, false);
+    pub const VIEWER: (Option<Role>, bool) = (Some(Role::Viewer), false);
+    pub const PUBLISHER: (Option<Role>, bool) = (Some(Role::Publisher), false);
+    pub const OPERATOR: (Option<Role>, bool) = (Some(Role::Operator), false);
+    pub const OPERATOR_OF_ALL: (Option<Role>, bool) = (Some(Role::Operator), true);
+    pub const ADMIN: (Option<Role>, bool) = (Some(Role::Admin), true);
 }
 
 macro_rules! operations {
@@ -53,7 +57,8 @@ macro_rules! operations {
             path: $path,
             name: stringify!($name),
             summary: $summary,
-            role: needs::$role,
+            role: needs::$role.0,
+            everywhere: needs::$role.1,
             route: || on(MethodFilter::$method, $handler),
         }),*];
     };
@@ -67,6 +72,16 @@ operations! {
     GET "/metrics" VIEWER status::metrics, metrics "Figures in the text form of Prometheus.";
     POST "/api/v1/session" ANYBODY session::open, logIn "A login against a cookie.";
     DELETE "/api/v1/session" ANYBODY session::close, logOut "The end of a login.";
+    GET "/api/v1/session" VIEWER session::show, whoAmI "Who asks, and what it may do.";
+    GET "/api/v1/users" ADMIN users::list, listUsers "Users and their roles.";
+    POST "/api/v1/users" ADMIN users::add, addUser "Adds a user.";
+    PUT "/api/v1/users/{name}/password" ADMIN users::password, setPassword "Another password, which ends the sessions of a user.";
+    PUT "/api/v1/users/{name}/roles" ADMIN users::roles, setRoles "Other roles of a user.";
+    DELETE "/api/v1/users/{name}" ADMIN users::remove, removeUser "Removes a user, and ends its sessions.";
+    GET "/api/v1/tokens" ADMIN tokens::list, listTokens "Tokens and their roles; not the tokens themselves.";
+    POST "/api/v1/tokens" ADMIN tokens::add, addToken "Makes a token; it is told this once.";
+    DELETE "/api/v1/tokens/{name}" ADMIN tokens::remove, removeToken "Removes a token.";
+    GET "/api/v1/audit" ADMIN audit::list, listActions "What was done, by whom, from where, and what came of it; the newest first.";
 
     GET "/api/v1/jobs" VIEWER jobs::list, listJobs "Jobs, the newest first.";
     POST "/api/v1/jobs" PUBLISHER jobs::publish, publishJobs "Publishes a job, or a list of them; answers once the broker has them.";
@@ -101,17 +116,17 @@ operations! {
     GET "/api/v1/consumers" VIEWER consumers::list, listConsumers "Consumers that are alive, and what they run.";
     GET "/api/v1/consumers/groups" VIEWER groups::list, listGroups "Groups of consumers, with wanted and running replicas.";
     GET "/api/v1/consumers/{name}" VIEWER consumers::show, showConsumer "One consumer.";
-    POST "/api/v1/consumers/{name}/drain" OPERATOR consumers::drain, drainConsumer "Lets a consumer take no more jobs, and end.";
-    POST "/api/v1/consumers/{name}/slots" OPERATOR consumers::slots, setConsumerSlots "How many jobs a consumer runs at once.";
-    POST "/api/v1/groups/{name}/drain" OPERATOR groups::drain, drainGroup "Drains every consumer of a group.";
-    POST "/api/v1/groups/{name}/scale" OPERATOR groups::scale, scaleGroup "How many consumers a group shall have.";
-    POST "/api/v1/groups/{name}/slots" OPERATOR groups::slots, setGroupSlots "How many jobs each consumer of a group runs at once.";
+    POST "/api/v1/consumers/{name}/drain" OPERATOR_OF_ALL consumers::drain, drainConsumer "Lets a consumer take no more jobs, and end.";
+    POST "/api/v1/consumers/{name}/slots" OPERATOR_OF_ALL consumers::slots, setConsumerSlots "How many jobs a consumer runs at once.";
+    POST "/api/v1/groups/{name}/drain" OPERATOR_OF_ALL groups::drain, drainGroup "Drains every consumer of a group.";
+    POST "/api/v1/groups/{name}/scale" OPERATOR_OF_ALL groups::scale, scaleGroup "How many consumers a group shall have.";
+    POST "/api/v1/groups/{name}/slots" OPERATOR_OF_ALL groups::slots, setGroupSlots "How many jobs each consumer of a group runs at once.";
     GET "/api/v1/nodes" VIEWER runs::nodes, listNodes "The nodes that answer a ping.";
 
     GET "/api/v1/locks" VIEWER locks::list, listLocks "Limits and unique keys.";
-    PUT "/api/v1/limits/{name}" OPERATOR locks::set, setLimit "Bounds a limit.";
-    DELETE "/api/v1/limits/{name}" OPERATOR locks::unset, unsetLimit "Takes the bounds of a limit back.";
-    DELETE "/api/v1/keys/{key}" OPERATOR locks::free, freeKey "Frees a unique key.";
+    PUT "/api/v1/limits/{name}" OPERATOR_OF_ALL locks::set, setLimit "Bounds a limit.";
+    DELETE "/api/v1/limits/{name}" OPERATOR_OF_ALL locks::unset, unsetLimit "Takes the bounds of a limit back.";
+    DELETE "/api/v1/keys/{key}" OPERATOR_OF_ALL locks::free, freeKey "Frees a unique key.";
 
     GET "/api/v1/runs" VIEWER runs::list, listRuns "Runs, the newest first.";
     POST "/api/v1/runs" PUBLISHER runs::submit, submitRun "Publishes a run of jobs, or of plans for nodes.";
@@ -138,11 +153,13 @@ operations! {
     GET "/api/v1/status" VIEWER status::status, status "What runs, and how it is.";
 }
 
-/// The routes of all operations, each behind the check of its role.
-pub(super) fn router() -> Router<ApiState> {
+/// The routes of all operations, each behind the check of its role, and written down where it changes something.
+pub(super) fn router(state: &ApiState) -> Router<ApiState> {
     OPERATIONS.iter().fold(Router::new(), |router, operation| {
         let checked = (operation.route)().route_layer(middleware::from_fn_with_state(operation, check));
-        router.route(operation.path, checked)
+        // What is refused is written down, too.
+        let followed = middleware::from_fn_with_state((state.clone(), operation), audit::follow);
+        router.route(operation.path, checked.route_layer(followed))
     })
 }
 
@@ -152,7 +169,11 @@ async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    let allowed = operation.role.map_or(Ok(()), |role| caller?.has(role));
+    let allowed = match operation.role {
+        None => Ok(()),
+        Some(role) if operation.everywhere => caller.and_then(|caller| caller.everywhere(role)),
+        Some(role) => caller.and_then(|caller| caller.has(role)),
+    };
     match allowed {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),

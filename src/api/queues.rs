@@ -6,12 +6,14 @@ use axum::{Json, extract::State};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    access::Role,
     broker::{Broker, QueueStats},
     state::{Kind, Subject, Wish},
 };
 
 use super::{
     Answer, ApiState, Problem,
+    caller::Caller,
     consumers::{self, ConsumerRow},
     steer::{self, Name, Who},
 };
@@ -89,7 +91,13 @@ pub(super) async fn rows(state: &ApiState) -> Result<Vec<QueueRow>, Problem> {
 }
 
 /// `POST /queues/{name}/pause`.
-pub(super) async fn pause(State(state): State<ApiState>, Name(queue): Name, who: Who) -> Answer<QueuePause> {
+pub(super) async fn pause(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Name(queue): Name,
+    who: Who,
+) -> Answer<QueuePause> {
+    caller.may_queue(Role::Operator, &queue)?;
     exists(&state, &queue).await?;
     let subject = Subject::Pause(queue.clone());
     let changed = state.marks.get(&subject).is_none();
@@ -98,7 +106,13 @@ pub(super) async fn pause(State(state): State<ApiState>, Name(queue): Name, who:
 }
 
 /// `POST /queues/{name}/resume`; what is not paused stays so.
-pub(super) async fn resume(State(state): State<ApiState>, Name(queue): Name, who: Who) -> Answer<QueuePause> {
+pub(super) async fn resume(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Name(queue): Name,
+    who: Who,
+) -> Answer<QueuePause> {
+    caller.may_queue(Role::Operator, &queue)?;
     let changed = steer::clear(&state, &Subject::Pause(queue.clone()), &who).await?;
     if !changed {
         exists(&state, &queue).await?;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    access::Role,
     broker::{Broker, Event},
     results::{FailureFilter, Page, Rate, ReplayRow, ReplayState},
 };
@@ -18,7 +19,10 @@ use spinor_executors::State as JobState;
 use uuid::Uuid;
 
 use super::{
-    Answer, ApiState, Problem, check_cursor, clip, dead,
+    Answer, ApiState, Problem,
+    caller::Caller,
+    check_cursor, clip,
+    dead::{self, none_left},
     failures::{fingerprint_of, past},
     id_of, query_of, steer,
 };
@@ -66,6 +70,20 @@ pub struct Matched {
     /// So many; not known when they are too many to count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
+    /// So many more match that the caller may not start anew.
+    #[serde(default, skip_serializing_if = "none_left")]
+    pub left: u64,
+}
+
+/// An order that was taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrderedReplay {
+    /// It.
+    #[serde(flatten)]
+    pub row: ReplayRow,
+    /// So many more match that the caller may not start anew.
+    #[serde(default, skip_serializing_if = "none_left")]
+    pub left: u64,
 }
 
 /// Which page of the list.
@@ -94,6 +112,7 @@ impl NewReplays {
             states: self.states.iter().map(state).collect::<Result<_, _>>()?,
             since: time("since", &self.since)?,
             until: time("until", &self.until)?,
+            within: Vec::new(),
         };
         if filter.is_all() && !self.all {
             return Err(Problem::field("all", "nothing says which jobs; name some, or set `all` to true"));
@@ -117,16 +136,20 @@ fn rate(text: &str) -> Result<Rate, Problem> {
 /// `POST /replays`.
 pub(super) async fn order(
     State(state): State<ApiState>,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let new: NewReplays = steer::read(body, &state)?;
     let at = Timestamp::now();
-    let filter = new.filter(at)?;
+    let mut filter = new.filter(at)?;
     let rate = new.rate.as_deref().map(rate).transpose()?;
-    let by = dead::who(new.by)?;
-    let total = state.results.matching(&filter, at).await?;
+    let by = dead::who(&caller, new.by)?;
+    let all = state.results.matching(&filter, at).await?;
+    filter.within = caller.bounds(Role::Operator);
+    let total = if filter.within.is_empty() { all } else { state.results.matching(&filter, at).await? };
+    let left = all.zip(total).map_or(0, |(all, total)| all.saturating_sub(total));
     if new.dry_run {
-        return Ok(Json(Matched { total }).into_response());
+        return Ok(Json(Matched { total, left }).into_response());
     }
     let id = Uuid::now_v7();
     let running = ReplayState::Running;
@@ -134,7 +157,7 @@ pub(super) async fn order(
         ReplayRow { id, filter, rate, by, at, ended: None, state: running, total, done: 0, failed: 0, error: None };
     state.results.order_replay(&row).await?;
     state.broker.cast(Event::Ordered { replay: id });
-    Ok((StatusCode::CREATED, Json(row)).into_response())
+    Ok((StatusCode::CREATED, Json(OrderedReplay { row, left })).into_response())
 }
 
 /// `GET /replays`.
@@ -161,9 +184,13 @@ pub(super) async fn show(
 /// `POST /replays/{id}/stop`: what is published already stays; one that has ended stays as it is.
 pub(super) async fn stop(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<ReplayRow> {
     let id = id_of(path)?;
+    if !caller.has_everywhere(Role::Operator) && known(&state, id).await?.by != caller.name() {
+        caller.everywhere(Role::Operator)?;
+    }
     if state.results.stop_replay(id).await? {
         state.broker.cast(Event::Ordered { replay: id });
     }

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    access::Role,
     broker::{Broker as _, BrokerError, Outgoing, PublishError, is_reserved},
     message::MAX_BODY,
     next::{self, Again, Member, Next},
@@ -28,7 +29,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Answer, ApiState, Problem, cancel, check_cursor, id_of, jobs, new_run, query_of, steer};
+use super::{Answer, ApiState, Problem, caller::Caller, cancel, check_cursor, id_of, jobs, new_run, query_of, steer};
 use crate::config::{self, keys};
 
 /// Plans that belong together, one for each node.
@@ -98,13 +99,28 @@ pub(super) async fn list(
 /// `GET /runs/{id}`.
 pub(super) async fn show(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Answer<RunRecord> {
     let id = id_of(path)?;
+    check(&state, &caller, Role::Viewer, id).await?;
     let mut record = known(&state, id).await?.ok_or_else(|| unknown(id))?;
     cancel::show_run(&state, &mut record.row);
     record.jobs.iter_mut().for_each(|(_, job)| cancel::show(&state, job));
     Ok(Json(record))
+}
+
+/// Refuses a run unless the caller has this role for each of its jobs. Who has it everywhere is asked nothing.
+pub(super) async fn check(state: &ApiState, caller: &Caller, role: Role, id: Uuid) -> Result<(), Problem> {
+    if caller.has_everywhere(role) {
+        return Ok(());
+    }
+    let record = known(state, id).await?.ok_or_else(|| unknown(id))?;
+    // Members that nobody has published yet have no queue here.
+    if record.jobs.is_empty() || record.jobs.len() < record.member_list.len() {
+        caller.everywhere(role)?;
+    }
+    record.jobs.iter().try_for_each(|(_, job)| caller.may(role, &job.queue, &job.kind))
 }
 
 /// The record of a run; waits up to two seconds for one that is on its way to the record.
@@ -132,11 +148,14 @@ pub(super) fn unknown(id: Uuid) -> Problem {
 /// `GET /runs/{id}/steps`.
 pub(super) async fn steps(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<StepQuery>, QueryRejection>,
 ) -> Answer<Vec<StepReport>> {
     let StepQuery { node, outputs, problems, limit } = query_of(query)?;
-    let filter = StepFilter { run: id_of(path)?, node, outputs, problems, limit };
+    let run = id_of(path)?;
+    check(&state, &caller, Role::Viewer, run).await?;
+    let filter = StepFilter { run, node, outputs, problems, limit };
     Ok(Json(state.results.steps(&filter).await?))
 }
 
@@ -149,15 +168,18 @@ pub(super) async fn nodes(State(state): State<ApiState>) -> Answer<Vec<String>> 
 /// `POST /runs`: of jobs, or of plans; for these it answers once the run is announced and they are with the broker.
 pub(super) async fn submit(
     State(state): State<ApiState>,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let body = jobs::body_of(body, &state)?;
     if new_run::is_one(&body) {
-        return publish(&state, new_run::read(&body)?.check(Timestamp::now())?).await;
+        return publish(&state, &caller, new_run::read(&body)?.check(Timestamp::now())?).await;
     }
     let new: NewRun =
         serde_json::from_slice(&body).map_err(|error| Problem::new(422, "Not a run", error.to_string()))?;
-    let order = check(new)?;
+    // Plans run whatever they say on nodes that are nobody's alone.
+    caller.everywhere(Role::Publisher)?;
+    let order = checked(new)?;
     let run = order.id;
     let driving = state.runs.start(order, state.shutdown.clone());
     driving.await.map_err(|why| Problem::new(503, "The run was not started", why))?;
@@ -165,8 +187,9 @@ pub(super) async fn submit(
 }
 
 /// Answers once the broker has the run: then it is driven, whoever dies.
-async fn publish(state: &ApiState, new: next::NewRun) -> Result<Response, Problem> {
+async fn publish(state: &ApiState, caller: &Caller, new: next::NewRun) -> Result<Response, Problem> {
     let run = new.run;
+    may_publish(caller, &new)?;
     known_queues(state, &new).await?;
     state.schemas.check_run(&new).await?;
     let outgoing = Next::Run(Box::new(new)).outgoing();
@@ -177,6 +200,19 @@ async fn publish(state: &ApiState, new: next::NewRun) -> Result<Response, Proble
     }
     send(state, outgoing).await?;
     Ok((StatusCode::CREATED, Json(SubmittedRun { run })).into_response())
+}
+
+/// Refuses a run for whose members the caller may not publish; what undoes one is a member, too.
+fn may_publish(caller: &Caller, new: &next::NewRun) -> Result<(), Problem> {
+    let members = new.members.iter().enumerate().map(|(place, member)| (format!("members[{place}]"), member));
+    let closing = [("then", &new.then), ("finally", &new.finally)];
+    let closing = closing.into_iter().filter_map(|(name, member)| Some((name.to_owned(), member.as_deref()?)));
+    for (place, member) in members.chain(closing) {
+        for member in [Some(member), member.compensate.as_deref()].into_iter().flatten() {
+            jobs::may_publish(caller, &member.job).map_err(|problem| problem.within(&place))?;
+        }
+    }
+    Ok(())
 }
 
 async fn send(state: &ApiState, outgoing: Outgoing) -> Result<(), Problem> {
@@ -220,11 +256,13 @@ pub struct RetriedRun {
 /// `POST /runs/{id}/retry`: 202 once the broker has the order.
 pub(super) async fn retry(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let id = id_of(path)?;
-    let who = steer::read::<steer::Asked>(body, &state)?.check()?;
+    let who = steer::read::<steer::Asked>(body, &state)?.check(&caller)?;
+    check(&state, &caller, Role::Operator, id).await?;
     let record = known(&state, id).await?.ok_or_else(|| unknown(id))?;
     let refused = |why: &str| Problem::new(409, "It cannot be retried", format!("run {id} {why}"));
     if record.member_list.is_empty() {
@@ -250,7 +288,7 @@ pub(super) async fn retry(
     Ok((StatusCode::ACCEPTED, Json(RetriedRun { run: id, replay })).into_response())
 }
 
-fn check(new: NewRun) -> Result<RunOrder, Problem> {
+fn checked(new: NewRun) -> Result<RunOrder, Problem> {
     if new.plans.is_empty() {
         return Err(Problem::field("plans", "is empty; a run has at least one plan"));
     }

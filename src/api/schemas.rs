@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use spinor_consumers::{
     consumer::Served,
+    hidden::{Hidden, MASK},
     marks::{Marks, StateCell},
     next::{Member, NewRun, inputs},
     state::{Kind, Subject},
@@ -43,6 +44,7 @@ const OWN: &str = env!("CARGO_PKG_VERSION");
 #[derive(Default)]
 pub struct Schemas {
     marks: Arc<Marks>,
+    hidden: Arc<Hidden>,
     state: StateCell,
     known: Mutex<Known>,
     /// Of the kinds that come with Spinor.
@@ -80,7 +82,22 @@ impl Schemas {
     /// Those that these marks tell; State says who is alive.
     pub fn new(marks: Arc<Marks>, state: StateCell) -> Self {
         let kinds = BUILTIN_KINDS.into_iter().filter_map(|kind| Some((kind, builtin_form(kind)?)));
-        Self { marks, state, builtin: kinds.collect(), ..Self::default() }
+        let hidden = Arc::new(Hidden::new(Arc::clone(&marks)));
+        Self { marks, hidden, state, builtin: kinds.collect(), ..Self::default() }
+    }
+
+    /// What is shown of args to nobody.
+    pub fn hidden(&self) -> &Arc<Hidden> {
+        &self.hidden
+    }
+
+    /// Refuses args that hold what is shown in the place of a secret.
+    pub(super) fn check_secrets(&self, kind: &str, args: &Json) -> Result<(), Problem> {
+        if self.hidden.is_given_back(kind, args) {
+            let why = format!("`{MASK}` stands for a secret that is shown to nobody; give the secret itself");
+            return Err(Problem::field("args", why));
+        }
+        Ok(())
     }
 
     /// Checks jobs one after the other; those that are alike cost one check.
@@ -112,6 +129,7 @@ impl Schemas {
     }
 
     async fn check(&self, job: &Job) -> Result<(), Problem> {
+        self.check_secrets(&job.kind, &job.args)?;
         let Some(refused) = self.refused(job) else { return Ok(()) };
         let alive = self.alive().await;
         let alive = alive.as_ref().and_then(|alive| alive.get(&job.kind));

@@ -229,6 +229,12 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> Response {
         "The reports that wait to be recorded, about; absent when the broker does not answer.",
         &backlog.ok().and_then(Result::ok).map_or_else(Vec::new, |backlog| one(backlog.bytes)),
     );
+    line(
+        "spinor_results_bound_bytes",
+        "gauge",
+        "Beyond so many bytes of reports that wait consumers with this configuration take no more jobs.",
+        &one(state.config.results_bound()),
+    );
     let rows = within(Duration::from_secs(2), queues::rows(&state)).await.unwrap_or_default();
     let each = |value: &dyn Fn(&QueueRow) -> Option<u64>| -> Vec<(String, u64)> {
         rows.iter()

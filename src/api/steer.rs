@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
+    RequestExt as _,
     body::Bytes,
     extract::{
         FromRequest, FromRequestParts, Path, Request,
@@ -24,7 +25,7 @@ use spinor_consumers::{
     state::{State, StateError, Subject, Wish},
 };
 
-use super::{ApiState, Problem, clip, jobs};
+use super::{ApiState, Problem, caller::Caller, clip, jobs};
 use crate::config::keys;
 
 /// Who wants it when nobody says so.
@@ -52,8 +53,8 @@ pub(super) struct Who {
 }
 
 impl Asked {
-    pub(super) fn check(self) -> Result<Who, Problem> {
-        let by = one_line("by", self.by, LONGEST_NAME)?.unwrap_or_else(|| NOBODY.to_owned());
+    pub(super) fn check(self, caller: &Caller) -> Result<Who, Problem> {
+        let by = caller.acts_as(one_line("by", self.by, LONGEST_NAME)?).unwrap_or_else(|| NOBODY.to_owned());
         Ok(Who { by, why: one_line("why", self.why, LONGEST_REASON)? })
     }
 }
@@ -117,8 +118,9 @@ pub(super) fn read_text<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T,
 impl FromRequest<ApiState> for Who {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
-        read::<Asked>(Bytes::from_request(request, state).await, state)?.check()
+    async fn from_request(mut request: Request, state: &ApiState) -> Result<Self, Problem> {
+        let caller = request.extract_parts::<Caller>().await?;
+        read::<Asked>(Bytes::from_request(request, state).await, state)?.check(&caller)
     }
 }
 

@@ -3,6 +3,8 @@
 //! Owns how orders are read and answered. Refuses to fire: the part `trigger` does, within a second of the
 //! order; and to change what the configuration file says.
 
+mod secrets;
+
 use axum::{
     Json,
     body::Bytes,
@@ -14,11 +16,20 @@ use axum::{
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use spinor_consumers::results::{Backfill, Backfilled, By, Change, Given, Leader, NotDone, TickRow, TriggerRow};
+use spinor_consumers::{
+    access::Role,
+    results::{Backfill, Backfilled, By, Change, Given, Leader, NotDone, TickRow, TriggerRow},
+    trigger,
+};
 use uuid::Uuid;
 
+use secrets::{hide_in, shown};
+
 use super::{
-    Answer, ApiState, Problem, bad_query, new_job,
+    Answer, ApiState, Problem, bad_query,
+    caller::Caller,
+    new_job,
+    new_source::NewItems,
     new_trigger::{self, NewTrigger},
     query_of,
     steer::{self, Asked, Name, Who},
@@ -90,14 +101,17 @@ impl From<NotDone> for Problem {
 }
 
 /// `GET /triggers`.
-pub(super) async fn list(State(state): State<ApiState>) -> Answer<Triggers> {
-    let (triggers, leader) = (state.results.triggers().await?, state.results.leader().await?);
+pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Answer<Triggers> {
+    let (mut triggers, leader) = (state.results.triggers().await?, state.results.leader().await?);
+    triggers.retain(|row| may(&caller, Role::Viewer, row).is_ok());
+    triggers.iter_mut().for_each(|row| hide_in(&state, &mut row.asked));
     Ok(Json(Triggers { triggers, leader }))
 }
 
 /// `GET /triggers/{name}`: with its coming and its last instants, `limit` of each.
 pub(super) async fn show(
     State(state): State<ApiState>,
+    caller: Caller,
     Name(name): Name,
     query: Result<Query<Shown>, QueryRejection>,
 ) -> Answer<TriggerShown> {
@@ -106,10 +120,35 @@ pub(super) async fn show(
         return Err(bad_query("limit", &format!("is {limit}, expected at most {MOST}")));
     }
     let Some(row) = state.results.trigger(&name).await? else { return Err(unknown(&state, name).await?) };
+    may(&caller, Role::Viewer, &row)?;
     let coming = coming(&row, limit as usize)?;
     let (ticks, leader) = (state.results.ticks(row.id, limit).await?, state.results.leader().await?);
-    let changes = state.results.trigger_changes(&row.name, limit).await?;
-    Ok(Json(TriggerShown { trigger: row, coming, ticks, changes, leader }))
+    let mut changes = state.results.trigger_changes(&row.name, limit).await?;
+    for was in changes.iter_mut().flat_map(|change| [&mut change.old, &mut change.new]).flatten() {
+        hide_in(&state, &mut was.asked);
+    }
+    Ok(Json(TriggerShown { trigger: shown(&state, row), coming, ticks, changes, leader }))
+}
+
+/// Refuses a trigger for whose job the caller has not this role.
+fn may(caller: &Caller, role: Role, row: &TriggerRow) -> Result<(), Problem> {
+    if caller.has_everywhere(role) {
+        return Ok(());
+    }
+    let asked: NewTrigger = row.asked.read().map_err(|error| Problem::new(500, "No trigger", error.to_string()))?;
+    let job = asked.check()?.job;
+    caller.may(role, &job.queue, &job.kind)
+}
+
+/// The same for one by name; who names one that is not there is told so by what follows.
+async fn may_named(state: &ApiState, caller: &Caller, name: &str) -> Result<(), Problem> {
+    if caller.has_everywhere(Role::Operator) {
+        return Ok(());
+    }
+    match state.results.trigger(name).await? {
+        Some(row) => may(caller, Role::Operator, &row),
+        None => Ok(()),
+    }
 }
 
 /// There is none: those there are are named.
@@ -133,10 +172,19 @@ fn coming(row: &TriggerRow, limit: usize) -> Result<Vec<Timestamp>, Problem> {
     Ok(std::iter::successors(Some(first), |at| schedule.coming(*at)).take(most).collect())
 }
 
-fn given(name: String, new: &NewTrigger) -> Result<(Given, Who), Problem> {
+async fn given(state: &ApiState, caller: &Caller, name: String, new: &NewTrigger) -> Result<(Given, Who), Problem> {
     new_job::name("name", &name)?;
-    let who = Asked { by: new.by.clone(), why: new.why.clone() }.check()?;
+    let who = Asked { by: new.by.clone(), why: new.why.clone() }.check(caller)?;
+    if matches!(new.items()?, NewItems::Asked(_)) {
+        let why = "is a list here: only the configuration file may say `sql` or `command`, which its consumers run";
+        return Err(Problem::field("each", why));
+    }
     let spec = new.check()?;
+    caller.may(Role::Operator, &spec.job.queue, &spec.job.kind)?;
+    state.schemas.check_secrets(&spec.job.kind, &spec.job.args).map_err(|problem| problem.within("job"))?;
+    if !trigger::has_words(&spec.job.args) {
+        state.schemas.checking().check(&spec.job).await.map_err(|problem| problem.within("job"))?;
+    }
     if let (Some(at), Ok(schedule)) = (&new.at, spec.schedule())
         && schedule.next(Timestamp::now()).is_none()
     {
@@ -153,18 +201,23 @@ fn by(who: &Who) -> By<'_> {
 }
 
 /// `POST /triggers`.
-pub(super) async fn add(State(state): State<ApiState>, body: Result<Bytes, BytesRejection>) -> Answer<TriggerRow> {
+pub(super) async fn add(
+    State(state): State<ApiState>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<TriggerRow> {
     let new: NewTrigger = steer::read(body, &state)?;
     let name = new.name.clone().ok_or_else(|| Problem::field("name", "is missing"))?;
-    let (given, who) = given(name, &new)?;
+    let (given, who) = given(&state, &caller, name, &new).await?;
     let row = state.results.put_trigger(&given, false, by(&who)).await?;
     tracing::info!(trigger = given.name, by = who.by, why = who.why, "A trigger was added by a command.");
-    Ok(Json(row))
+    Ok(Json(shown(&state, row)))
 }
 
 /// `PUT /triggers/{name}`: this in the place of what it was.
 pub(super) async fn edit(
     State(state): State<ApiState>,
+    caller: Caller,
     Name(name): Name,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<TriggerRow> {
@@ -175,17 +228,24 @@ pub(super) async fn edit(
             format!("`{}` is another one; a trigger keeps its name", super::clip(other)),
         ));
     }
-    let (given, who) = given(name, &new)?;
+    let (given, who) = given(&state, &caller, name, &new).await?;
+    may_named(&state, &caller, &given.name).await?;
     let row = state.results.put_trigger(&given, true, by(&who)).await?;
     tracing::info!(trigger = given.name, by = who.by, why = who.why, "A trigger was edited by a command.");
-    Ok(Json(row))
+    Ok(Json(shown(&state, row)))
 }
 
 /// `POST /triggers/{name}/pause`.
-pub(super) async fn pause(State(state): State<ApiState>, Name(name): Name, who: Who) -> Answer<TriggerRow> {
+pub(super) async fn pause(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Name(name): Name,
+    who: Who,
+) -> Answer<TriggerRow> {
+    may_named(&state, &caller, &name).await?;
     let row = state.results.pause_trigger(&name, by(&who)).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is paused by a command.");
-    Ok(Json(row))
+    Ok(Json(shown(&state, row)))
 }
 
 /// What `resume` forgets.
@@ -199,18 +259,26 @@ pub(super) struct Resume {
 /// `POST /triggers/{name}/resume`: from now on.
 pub(super) async fn resume(
     State(state): State<ApiState>,
+    caller: Caller,
     Name(name): Name,
     query: Result<Query<Resume>, QueryRejection>,
     who: Who,
 ) -> Answer<TriggerRow> {
     let Resume { free } = query_of(query)?;
+    may_named(&state, &caller, &name).await?;
     let row = state.results.resume_trigger(&name, free, by(&who)).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is resumed by a command.");
-    Ok(Json(row))
+    Ok(Json(shown(&state, row)))
 }
 
 /// `POST /triggers/{name}/fire`: now, beside its schedule.
-pub(super) async fn fire(State(state): State<ApiState>, Name(name): Name, who: Who) -> Answer<FiredTick> {
+pub(super) async fn fire(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Name(name): Name,
+    who: Who,
+) -> Answer<FiredTick> {
+    may_named(&state, &caller, &name).await?;
     let tick = state.results.fire_trigger(&name, by(&who)).await?;
     tracing::info!(trigger = name, job = %tick.job, by = who.by, why = who.why, "A trigger is fired by a command.");
     Ok(Json(FiredTick { trigger: tick.name, instant: tick.instant, job: tick.job }))
@@ -224,7 +292,7 @@ pub struct NewBackfill {
     pub from: Option<String>,
     /// Up to this one (RFC 3339).
     pub to: Option<String>,
-    /// So many instants are looked at, at most 1000.
+    /// So many instants are looked at, at most 1000; at most 100 of those that fire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Nothing fires; the instants are told.
@@ -240,6 +308,7 @@ pub struct NewBackfill {
 /// `POST /triggers/{name}/backfill`: a step of it; whoever asks goes on from `next`.
 pub(super) async fn backfill(
     State(state): State<ApiState>,
+    caller: Caller,
     Name(name): Name,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<Backfilled> {
@@ -255,8 +324,9 @@ pub(super) async fn backfill(
     if !(1..=1000).contains(&limit) {
         return Err(Problem::field("limit", format!("is {limit}, expected 1 to 1000")));
     }
-    let who = Asked { by: new.by.clone(), why: new.why.clone() }.check()?;
+    let who = Asked { by: new.by.clone(), why: new.why.clone() }.check(&caller)?;
     let asked = Backfill { from, to, limit, dry_run: new.dry_run };
+    may_named(&state, &caller, &name).await?;
     let done = match state.results.backfill_trigger(&name, asked, by(&who)).await {
         Err(NotDone::Unknown(name)) => return Err(unknown(&state, name).await?),
         done => done?,
@@ -268,10 +338,16 @@ pub(super) async fn backfill(
 }
 
 /// `DELETE /triggers/{name}`: with its history; jobs that it fired go on.
-pub(super) async fn remove(State(state): State<ApiState>, Name(name): Name, who: Who) -> Answer<TriggerRow> {
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Name(name): Name,
+    who: Who,
+) -> Answer<TriggerRow> {
+    may_named(&state, &caller, &name).await?;
     let row = state.results.remove_trigger(&name, by(&who)).await?;
     tracing::info!(trigger = name, by = who.by, why = who.why, "A trigger is removed by a command.");
-    Ok(Json(row))
+    Ok(Json(shown(&state, row)))
 }
 
 /// A metric: its name, kind, help, and samples with their labels.

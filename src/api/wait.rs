@@ -20,6 +20,7 @@ use axum::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    access::Role,
     broker::{Broker, Event, Events, Topic},
     results::ResultsError,
 };
@@ -27,7 +28,7 @@ use spinor_executors::{Report, State as JobState};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
-use super::{Answer, ApiState, Problem, id_of, jobs, large, query_of};
+use super::{Answer, ApiState, Problem, caller::Caller, id_of, jobs, large, query_of};
 use crate::config;
 
 /// The first look at the record that nobody asked for; each next one is twice as late.
@@ -109,12 +110,14 @@ fn end_of(timeout: Option<&str>) -> Result<Instant, Problem> {
 /// `GET /jobs/{id}/wait`: 200 with the report, or 202 when the time is over.
 pub(super) async fn wait(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<WaitQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let id = id_of(path)?;
     let query = query_of(query)?;
     let end = end_of(query.timeout.as_deref())?;
+    jobs::check(&state, &caller, Role::Viewer, id).await?;
     let watching = state.watches.watch(&[id]);
     let mut events = None;
     let unknown_from = Instant::now() + Duration::from_secs(2);
@@ -161,6 +164,7 @@ pub(super) async fn wait(
 /// `POST /jobs/wait`: those that have ended, once all have or the time is over.
 pub(super) async fn wait_many(
     State(state): State<ApiState>,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<WaitedMany> {
     let body = jobs::body_of(body, &state)?;
@@ -195,8 +199,8 @@ pub(super) async fn wait_many(
             if let Some(error) = unanswered {
                 return Err(error.into());
             }
-            if reports {
-                report(&state, &mut waited).await?;
+            if reports || !caller.has_everywhere(Role::Viewer) {
+                report(&state, &caller, &mut waited, reports).await?;
             }
             return Ok(Json(waited));
         }
@@ -212,13 +216,21 @@ pub(super) async fn wait_many(
     }
 }
 
-/// Puts the reports to those that have ended.
-async fn report(state: &ApiState, waited: &mut WaitedMany) -> Result<(), ResultsError> {
+/// Puts the reports to those that have ended, and leaves out what the caller may not read.
+async fn report(state: &ApiState, caller: &Caller, waited: &mut WaitedMany, reports: bool) -> Result<(), ResultsError> {
     let jobs: Vec<Uuid> = waited.ended.iter().map(|end| end.id).collect();
     let asking = tokio::time::timeout(Duration::from_secs(10), state.results.endings(&jobs)).await;
     let mut found: HashMap<Uuid, Report> = asking.unwrap_or_else(|_| Err(no_answer()))?.into_iter().collect();
     for end in &mut waited.ended {
         end.report = found.remove(&end.id).map(Box::new);
+        end.report.iter_mut().for_each(|report| jobs::hide_in(state, report));
+    }
+    if !caller.has_everywhere(Role::Viewer) {
+        let seen = |report: &Report| caller.sees(&report.queue, &report.kind);
+        waited.ended.retain(|end| end.report.as_deref().is_some_and(seen));
+    }
+    if !reports {
+        waited.ended.iter_mut().for_each(|end| end.report = None);
     }
     Ok(())
 }
@@ -258,6 +270,7 @@ async fn final_report(events: &mut Option<Events>, seen: &mut bool) -> Report {
 }
 
 async fn ended(state: &ApiState, mut report: Report) -> Response {
+    jobs::hide_in(state, &mut report);
     let unread = large::fill(&state.blobs, &mut report).await;
     Json(Waited { ended: true, report: Some(Box::new(report)), unread }).into_response()
 }

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
+    access::Role,
     broker::{Broker, Link, QueueStats},
     recorder::RecorderHealth,
     results::{JobRecord, JobRow},
@@ -24,6 +25,7 @@ use uuid::Uuid;
 
 use super::{
     Answer, ApiState,
+    caller::Caller,
     consumers::{self, ConsumerRow},
     delayed, id_of, jobs,
     locks::{self, Counted},
@@ -65,8 +67,13 @@ struct Seen {
 }
 
 /// `GET /jobs/{id}/why`.
-pub(super) async fn why(State(state): State<ApiState>, path: Result<Path<String>, PathRejection>) -> Answer<Why> {
+pub(super) async fn why(
+    State(state): State<ApiState>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<Why> {
     let id = id_of(path)?;
+    jobs::check(&state, &caller, Role::Viewer, id).await?;
     let record = jobs::known(&state, id).await?;
     let behind = state.recorder.as_ref().and_then(|recorder| match &*recorder.health().borrow() {
         RecorderHealth::Waiting { why } => Some(why.clone()),

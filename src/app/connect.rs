@@ -195,7 +195,8 @@ async fn prepare(blobs: &Blobs) -> Result<(), Failure> {
     })
 }
 
-fn target(config: &Config, kept: &Path) -> ResultsTarget {
+/// The results database; `kept` is where it is when it is a file.
+pub fn target(config: &Config, kept: &Path) -> ResultsTarget {
     match &config.results {
         ResultsChoice::Sqlite => ResultsTarget::Sqlite(kept.join("results.db")),
         ResultsChoice::MySql(endpoint) => ResultsTarget::MySql(mysql(config, endpoint).reveal().to_owned()),

@@ -6,13 +6,15 @@ use spinor_consumers::{
     blobs::Blobs,
     broker::{AnyBroker, QueueSpec},
     consumer::{Agreed, Consumer, ConsumerSettings, KindSettings, QueueSettings, Record},
+    results::ResultsTarget,
+    trigger::{Asked, FAN_OUT_KIND, FanOut, ItemSource},
 };
 use spinor_executors::{Bounds, KindPattern, Node, Origin, Registry, builtin, guardian::Guardian, plan::PLAN_KIND};
 use uuid::Uuid;
 
-use super::{Own, Role, programs};
+use super::{Own, Role, connect, programs};
 use crate::{
-    config::{Config, SearchChoice},
+    config::{AskedConfig, Config, ItemsConfig, OtherDatabase, SearchChoice},
     orchestrations::drive::node_queue,
     scaling::MakeConsumer,
 };
@@ -86,12 +88,32 @@ fn jobs(config: &Config, own: Option<&Own>) -> anyhow::Result<(Arc<ConsumerSetti
         registry.add(kind, Arc::clone(executor))?;
     }
     programs::register(config, &mut registry)?;
+    if !config.items.is_empty() {
+        let sources = config.items.iter().map(|(name, items)| (name.clone(), source(config, items)));
+        registry.add(FAN_OUT_KIND, Arc::new(FanOut::new(sources.collect())))?;
+    }
     if let Some(patterns) = &config.consumer.kinds {
         registry.allow(patterns);
     }
     let queues = config.consumer.queues.iter().map(|name| queue(config, name)).collect();
     let settings = settings(config, config.consumer.slots, queues, None);
     Ok((Arc::new(settings), Arc::new(registry)))
+}
+
+/// Who tells the items of a trigger.
+fn source(config: &Config, items: &ItemsConfig) -> ItemSource {
+    let asked = match &items.asked {
+        AskedConfig::Command(argv) => Asked::Command(argv.clone()),
+        AskedConfig::Sql(database, sql) => {
+            let database = match database {
+                None => connect::target(config, &config.data),
+                Some(OtherDatabase::Sqlite(path)) => ResultsTarget::Sqlite(path.clone()),
+                Some(OtherDatabase::MySql(endpoint)) => ResultsTarget::MySql(endpoint.reveal().to_owned()),
+            };
+            Asked::Sql { database, sql: sql.clone() }
+        }
+    };
+    ItemSource { asked, limit: items.limit }
 }
 
 fn queue(config: &Config, name: &str) -> QueueSettings {

@@ -12,19 +12,19 @@ use crate::{
         Schemas,
         new_job::{self, Checked},
     },
-    config::{Config, Journal, OutboxDatabase},
+    config::{Config, Journal, OtherDatabase},
 };
 
 /// What the relays need, one for each database.
 pub fn settings(config: &Config) -> Vec<OutboxSettings> {
     let table = &config.outbox.table;
-    let one = |database: &OutboxDatabase| {
+    let one = |database: &OtherDatabase| {
         let (target, whose) = match database {
-            OutboxDatabase::Sqlite(path) => {
+            OtherDatabase::Sqlite(path) => {
                 // The same path on two machines is two files.
                 (OutboxTarget::Sqlite(path.clone()), format!("{}:{}", consumers::host(), path.display()))
             }
-            OutboxDatabase::MySql(endpoint) => {
+            OtherDatabase::MySql(endpoint) => {
                 (OutboxTarget::MySql(endpoint.reveal().to_owned()), endpoint.place().to_owned())
             }
         };

@@ -79,7 +79,7 @@ fn what(request: &Request, place: &Place, jobs: usize) -> String {
 /// The floors that this workload has here, each run once.
 async fn floor_round(request: &Request, place: &Place, jobs: usize) -> Result<Vec<(&'static str, Sample)>> {
     let (count, payload) = (jobs.to_string(), request.payload.to_string());
-    let packed = packed(request, place, jobs).await?;
+    let packed = broker_loop(request, place, jobs, &[]).await?;
     if place.embedded() {
         return Ok(vec![("the same statements raw", packed)]);
     }
@@ -105,12 +105,8 @@ async fn floor_round(request: &Request, place: &Place, jobs: usize) -> Result<Ve
     Ok(round)
 }
 
-/// The first floor of all: the broker's work with packed reports, by hand.
-pub async fn packed(request: &Request, place: &Place, jobs: usize) -> Result<Sample> {
-    broker_loop(request, place, jobs, &[]).await
-}
-
-async fn broker_loop(request: &Request, place: &Place, jobs: usize, more: &[&str]) -> Result<Sample> {
+/// The first floor of all: the broker's work with packed reports, by hand, and what `more` asks of it.
+pub async fn broker_loop(request: &Request, place: &Place, jobs: usize, more: &[&str]) -> Result<Sample> {
     let (count, payload) = (jobs.to_string(), request.payload.to_string());
     let dir = place.scratch.join("statements");
     let dir_text = dir.to_string_lossy().into_owned();

@@ -1,7 +1,7 @@
 //! Jobs that do nothing, run by a program in Python that is up already: what the consumer adds to it.
 //!
-//! Owns the program and the two floors: the same frames sent to the same program and back over the same
-//! kind of socket, and that after the raw loop on the broker.
+//! Owns the program and the floors: the raw loop on RabbitMQ whose every delivery goes to the same program and
+//! back before it is reported, and the two halves of that, each with the machine to itself, added up.
 
 use std::path::{Path, PathBuf};
 
@@ -30,11 +30,15 @@ pub fn write(dir: &Path) -> Result<PathBuf> {
 pub async fn run(request: &Request, place: &Place) -> Result<Summary> {
     let jobs = request.jobs.unwrap_or(JOBS);
     let side = |name: &str| Side { name: name.to_owned(), samples: Vec::new() };
-    let (mut product, mut both, mut ping) = (side("product"), side("loop + ping-pong"), side("ping-pong"));
+    let mut product = side("product");
+    let [mut raw, mut both, mut ping] = ["raw consumer", "loop + ping-pong", "ping-pong"].map(side);
     for _ in 0..request.rounds {
         if floors::program().is_some() {
+            if !place.embedded() {
+                raw.samples.push(raw_consumer(request, place, jobs).await?);
+            }
             let pinged = ping_pong(request, place, jobs).await?;
-            let looped = noop::packed(request, place, jobs).await?;
+            let looped = noop::broker_loop(request, place, jobs, &[]).await?;
             both.samples.push(Sample {
                 seconds: looped.seconds + pinged.seconds,
                 cpu_seconds: looped.cpu_seconds.zip(pinged.cpu_seconds).map(|(one, other)| one + other),
@@ -50,7 +54,7 @@ pub async fn run(request: &Request, place: &Place) -> Result<Summary> {
         product.samples.push(sample);
     }
     let mut notes = vec!["checked in every round: each job took effect exactly once".to_owned()];
-    notes.extend([&product, &both, &ping].into_iter().filter_map(cpu));
+    notes.extend([&product, &raw, &both, &ping].into_iter().filter_map(cpu));
     if place.embedded() {
         notes.push("the product's CPU is that of publisher, broker and consumer together".to_owned());
     }
@@ -58,7 +62,7 @@ pub async fn run(request: &Request, place: &Place) -> Result<Summary> {
     if ping.samples.is_empty() {
         notes.push("no floors: `spinor-floor` is not beside this program".to_owned());
     }
-    let sides = [product, both, ping].into_iter().filter(|side| !side.samples.is_empty()).collect();
+    let sides = [product, raw, both, ping].into_iter().filter(|side| !side.samples.is_empty()).collect();
     Ok(Summary::new(what(request, place, jobs), Measure::Rate, sides, notes))
 }
 
@@ -77,6 +81,11 @@ fn what(request: &Request, place: &Place, jobs: usize) -> String {
     let mode = if request.preloaded { "preloaded" } else { "live" };
     let (payload, slots) = (request.payload, request.slots);
     format!("{jobs} jobs of {payload} bytes in {slots} warm processes of Python, {broker}, not recorded, {mode}")
+}
+
+async fn raw_consumer(request: &Request, place: &Place, jobs: usize) -> Result<Sample> {
+    let program = write(&place.scratch)?.to_string_lossy().into_owned();
+    noop::broker_loop(request, place, jobs, &["--program", &program, "--processes", &request.slots.to_string()]).await
 }
 
 async fn ping_pong(request: &Request, place: &Place, jobs: usize) -> Result<Sample> {

@@ -185,7 +185,7 @@ impl Rm {
         if let Some(id) = id {
             if dry_run {
                 client.letter(id).await?;
-                return output.value(&Removed { letters: 1, more: false, dry_run, until: None }, removed_text);
+                return output.value(&Removed { letters: 1, left: 0, more: false, dry_run, until: None }, removed_text);
             }
             return output.value(&client.remove_letter(id).await?, removed_text);
         }
@@ -207,10 +207,14 @@ impl Rm {
 fn removed_text(removed: &Removed) -> String {
     let (count, more) = (removed.letters, if removed.more { " or more" } else { "" });
     let letters = if count == 1 { "dead letter" } else { "dead letters" };
+    let left = match removed.left {
+        0 => String::new(),
+        left => format!("; {left} more match, which you may not remove"),
+    };
     if removed.dry_run {
-        format!("{count}{more} {letters} would be removed; --yes removes them")
+        format!("{count}{more} {letters} would be removed; --yes removes them{left}")
     } else {
-        format!("{count} {letters} removed")
+        format!("{count} {letters} removed{left}")
     }
 }
 

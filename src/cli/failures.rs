@@ -21,7 +21,7 @@ use super::{
     table::{Table, clean, maybe, moment},
 };
 use crate::{
-    api::{FailureQuery, FailureRecord, Matched, NewReplays},
+    api::{FailureQuery, FailureRecord, Matched, NewReplays, OrderedReplay},
     client::Client,
     signals::Signals,
 };
@@ -164,16 +164,28 @@ impl Replay {
         let new = NewReplays { kind, queue, fingerprint, states: state, since, until, all, rate, by, dry_run };
         if dry_run {
             let matched = client.count_replays(&new).await?;
-            return output.value(&matched, |Matched { total }| match total {
-                Some(1) => "1 job would start anew".to_owned(),
-                Some(total) => format!("{total} jobs would start anew"),
-                None => "more than a million jobs would start anew".to_owned(),
-            });
+            return output.value(&matched, matched_text);
         }
-        let ordered = client.order_replay(&new).await?;
+        let OrderedReplay { row: ordered, left } = client.order_replay(&new).await?;
+        if left > 0 {
+            note(&left_text(left));
+        }
         note(&format!("replay {}; `spinor failures stop {}` stops it", ordered.id, ordered.id));
         follow(client, ordered, output).await
     }
+}
+
+fn matched_text(Matched { total, left }: &Matched) -> String {
+    let text = match total {
+        Some(1) => "1 job would start anew".to_owned(),
+        Some(total) => format!("{total} jobs would start anew"),
+        None => "more than a million jobs would start anew".to_owned(),
+    };
+    if *left == 0 { text } else { format!("{text}; {}", left_text(*left)) }
+}
+
+fn left_text(left: u64) -> String {
+    format!("{left} more match, which you may not start anew")
 }
 
 /// Tells how far it has come until it has ended, or until the user leaves.

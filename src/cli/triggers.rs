@@ -190,7 +190,7 @@ impl Flags {
         new.job = job.or(new.job);
         if let Some(text) = &self.each {
             let why = |error| Failure::usage(format!("--each: is no list: {error}"));
-            new.each = serde_json::from_str(text).map_err(why)?;
+            new.each = Some(Json::new(text.clone()).map_err(why)?);
         }
         new.misfire = word(self.misfire, &[("skip", Misfire::Skip), ("once", Misfire::Once), ("all", Misfire::All)])
             .or(new.misfire);

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::{Client, ClientError, TAKEN};
 use crate::api::{
-    DeadRecord, FailureQuery, FailureRecord, Letters, Matched, NewReplay, NewReplays, Removed, ReplayedJob,
+    DeadRecord, FailureQuery, FailureRecord, Letters, Matched, NewReplay, NewReplays, OrderedReplay, Removed,
+    ReplayedJob,
 };
 
 impl Client {
@@ -58,7 +59,7 @@ impl Client {
     }
 
     /// Orders a replay of all that match; it goes on by itself.
-    pub async fn order_replay(&self, new: &NewReplays) -> Result<ReplayRow, ClientError> {
+    pub async fn order_replay(&self, new: &NewReplays) -> Result<OrderedReplay, ClientError> {
         self.post("/replays", &NewReplays { dry_run: false, ..new.clone() }).await
     }
 

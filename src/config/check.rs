@@ -6,7 +6,7 @@
 use config::{Value, ValueKind};
 
 use super::{
-    Config, Endpoint, Problem, Shown,
+    Config, Endpoint, Problem, Shown, each,
     keys::{self, Form, KEYS},
     layers::{Layer, Leaf},
     secrets::Secrets,
@@ -65,6 +65,7 @@ fn found(value: &ValueKind, form: Form) -> String {
         (ValueKind::String(text), Form::Databases) => {
             format!("{:?}", clipped(&Endpoint::new(text.as_str()).to_string()).trim_start_matches("://"))
         }
+        (ValueKind::String(text), Form::Items) => clipped(&format!("{:?}", each::masked(text))),
         (value, _) => clipped(&text_of(value)),
     }
 }
@@ -132,6 +133,10 @@ pub(super) fn shown(config: &Config, merged: Vec<Leaf>, secrets: &Secrets) -> Ve
                 Some(form @ (Form::Broker | Form::Results | Form::State | Form::Search | Form::Databases)) => {
                     found(&leaf.value, form)
                 }
+                Some(Form::Items) => match &leaf.value {
+                    ValueKind::String(text) => format!("{:?}", each::masked(text)),
+                    other => text_of(other),
+                },
                 _ => text_of(&leaf.value),
             };
             Shown { key: dotted(&leaf.path), value, origin: leaf.origin }

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{KEYS, Key, SECRETS};
+use super::{
+    keys::{KEYS, Key},
+    secrets::SECRETS,
+};
 
 const HEAD: &str = "\
 # The configuration of Spinor. Everything here is optional; what is commented out shows the default
@@ -83,6 +86,7 @@ fn named(table: &str) -> String {
         .replace("queues.*", "queues.images")
         .replace("limits.*", "limits.mail")
         .replace("triggers.*", "triggers.nightly")
+        .replace("notify.*", "notify.ops")
         .replace("kinds.*", "kinds.\"image.*\"")
 }
 
@@ -90,6 +94,7 @@ fn shown(path: &str) -> String {
     path.replace("queues.*", "queues.NAME")
         .replace("limits.*", "limits.NAME")
         .replace("triggers.*", "triggers.NAME")
+        .replace("notify.*", "notify.NAME")
         .replace("kinds.*", "kinds.\"PATTERN\"")
         .replace("env.*", "env.NAME")
 }

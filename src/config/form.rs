@@ -52,11 +52,13 @@ pub enum Form {
     Listen,
     /// Text that is never shown.
     Secret,
+    /// A duration of at least so many milliseconds, however long.
+    Period(u64),
     /// A list of windows in which nothing fires.
     Blackouts,
     /// A moment with its offset.
     Moment,
-    /// A list of anything, as JSON.
+    /// A list of anything, or who tells one, as JSON.
     Items,
     /// A job, as JSON.
     Job,
@@ -74,6 +76,8 @@ impl Form {
             Self::Number(low, high) => format!("a number from {low} to {high}"),
             Self::Duration(0) => "a duration such as \"250ms\", \"60s\" or \"5m\", at most 7d".to_owned(),
             Self::Duration(low) => format!("a duration such as \"250ms\", \"60s\" or \"5m\", from {low}ms to 7d"),
+            Self::Period(0) => "a duration such as \"30s\", \"5m\" or \"8d\"".to_owned(),
+            Self::Period(low) => format!("a duration such as \"30s\", \"5m\" or \"8d\", at least {low}ms"),
             Self::Rate => "so many in each such time, such as \"100/1m\"".to_owned(),
             Self::Size(high) => format!("a size such as \"64KiB\" or \"8MiB\", at most {}", bound(high)),
             Self::Names => "a list of names, such as [\"default\", \"images\"]".to_owned(),
@@ -90,7 +94,7 @@ impl Form {
             Self::Listen => "an address and port, such as \"127.0.0.1:7070\"".to_owned(),
             Self::Blackouts => "a list of windows, such as [\"22:00-06:00\", \"sat,sun 00:00-24:00\"]".to_owned(),
             Self::Moment => "a moment with its offset, such as 2030-01-31T12:00:00Z".to_owned(),
-            Self::Items => "a list of items, such as [\"north\", \"south\"]".to_owned(),
+            Self::Items => "a list of items, such as [\"north\", \"south\"], or a table such as { sql = \"SELECT name FROM sites\" } or { command = [\"list-sites\"] }".to_owned(),
             Self::Job => "a job, such as { kind = \"image.sweep\", queue = \"images\", args = { older = \"7d\" } }".to_owned(),
         }
     }
@@ -127,6 +131,7 @@ impl Form {
             Self::Word(words) => words.contains(&text),
             Self::Duration(low) => measure::duration(text)
                 .is_some_and(|time| time.as_millis() >= low.into() && time.as_secs() <= 7 * 86_400),
+            Self::Period(low) => measure::duration(text).is_some_and(|time| time.as_millis() >= low.into()),
             Self::Rate => measure::rate(text).is_some(),
             Self::Size(high) => measure::size(text).is_some_and(|size| size > 0 && size <= high),
             Self::Broker => text == "embedded" || endpoint::is(text, &["amqp", "amqps"]),
@@ -137,6 +142,8 @@ impl Form {
             Self::Search => text == "off" || endpoint::is(text, &["http", "https"]),
             Self::Listen => text.parse::<std::net::SocketAddr>().is_ok(),
             Self::Moment => text.parse::<jiff::Timestamp>().is_ok(),
+            // What is wrong with a table is told by the rules of the trigger.
+            Self::Items if text.starts_with('{') => spinor_executors::Json::new(text.to_owned()).is_ok(),
             Self::Items => {
                 serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text).is_ok_and(|items| !items.is_empty())
             }

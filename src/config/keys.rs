@@ -3,32 +3,11 @@
 //! The table is what checks a value, what fills in defaults, what `config init` and
 //! `docs/config.md` are written from. A key that is not here is refused.
 
+mod key;
+
 pub use super::form::{Form, is_name};
-
-/// One key. A `*` in its path stands for a name of the user's.
-#[derive(Debug)]
-pub struct Key {
-    /// Dotted path.
-    pub path: &'static str,
-    /// What its value must be.
-    pub form: Form,
-    /// As TOML; empty when there is none.
-    pub default: &'static str,
-    /// What is shown in place of a default that is worked out or absent.
-    pub example: &'static str,
-    /// What it does, in a sentence or two.
-    pub meaning: &'static str,
-}
-
-const fn key(
-    path: &'static str,
-    form: Form,
-    default: &'static str,
-    example: &'static str,
-    meaning: &'static str,
-) -> Key {
-    Key { path, form, default, example, meaning }
-}
+use key::key;
+pub use key::{Key, find};
 
 /// The table, in the order of the written file.
 pub const KEYS: &[Key] = &[
@@ -330,7 +309,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "triggers.*.every",
-        Form::Duration(1000),
+        Form::Period(1000),
         "",
         r#""5m""#,
         "It fires at each multiple of this since 1970, or so long after each job.",
@@ -355,7 +334,7 @@ pub const KEYS: &[Key] = &[
         Form::Items,
         "",
         r#"["north", "south"]"#,
-        "A job for each of these items, in one run; `{\"$item\": \".\"}` in its args is the item, `{\"$item\": \"a.b\"}` a field of it.",
+        "A job for each of these items, in one run; `{\"$item\": \".\"}` in its args is the item, `{\"$item\": \"a.b\"}` a field of it. Or who tells the items, asked by a job of the kind `spinor.each`: `{ sql = \"..\", database = \"mysql://..\" }` or `{ command = [..] }`, with `timeout`, `limit` and `queue`; see `docs/triggers.md`.",
     ),
     key(
         "triggers.*.misfire",
@@ -382,13 +361,43 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "triggers.*.jitter",
-        Form::Duration(0),
+        Form::Period(0),
         "",
         r#""30s""#,
         "Each instant is put off by up to this long, drawn once for each.",
     ),
     key("triggers.*.max_runs", Form::Count(1, 1 << 40), "", "10", "It ends after so many jobs."),
     key("triggers.*.paused", Form::Flag, "", "true", "It begins paused."),
+    key(
+        "notify.*.url",
+        Form::Secret,
+        "",
+        r#""https://chat/hooks/1234""#,
+        "The address of a web-hook, `https://` or `http://`: what ended badly is posted there as JSON, see `docs/operations.md`.",
+    ),
+    key(
+        "notify.*.on",
+        Form::Names,
+        "",
+        r#"["failed", "dead"]"#,
+        "Which ends are told: failed, dead, discarded, expired, lost. Unset: the first two.",
+    ),
+    key("notify.*.kinds", Form::Patterns, "", r#"["image.*"]"#, "Only of these kinds. Unset: of all."),
+    key("notify.*.queues", Form::Names, "", r#"["images"]"#, "Only of jobs of these queues. Unset: of all."),
+    key(
+        "notify.*.groups",
+        Form::Names,
+        "",
+        r#"["images"]"#,
+        "Only of jobs that consumers of these groups ran; dead letters name no group. Unset: of all.",
+    ),
+    key(
+        "notify.*.window",
+        Form::Duration(1000),
+        "",
+        r#""15m""#,
+        "What is alike, by its fingerprint, is told once in each such time. Unset: 15m.",
+    ),
     key(
         "keep.succeeded",
         Form::Keep,
@@ -402,12 +411,20 @@ pub const KEYS: &[Key] = &[
     key("keep.expired", Form::Keep, r#""90d""#, "", "The same for jobs that did not start in time."),
     key("keep.dead", Form::Keep, r#""90d""#, "", "The same for jobs that could not be handled, and for dead letters."),
     key("keep.lost", Form::Keep, r#""90d""#, "", "The same for at-most-once jobs that may have run."),
+    key("keep.audit", Form::Keep, r#""365d""#, "", "How long it is kept who did what."),
     key(
         "api.listen",
         Form::Listen,
         "",
         r#""127.0.0.1:7070""#,
-        "A TCP address for the API beside its Unix socket. Only this machine's own addresses are taken.",
+        "A TCP address for the API beside its Unix socket. Beyond this machine it needs `api.tls`.",
+    ),
+    key(
+        "api.hosts",
+        Form::Names,
+        "",
+        r#"["spinor.example.org"]"#,
+        "The names that the API answers to, besides those of this machine and, beyond it, addresses.",
     ),
     key(
         "api.token",
@@ -424,6 +441,14 @@ pub const KEYS: &[Key] = &[
         "With no `api.listen`, `spinor up` with all parts listens for the page on 127.0.0.1:7070 or, when that is taken, on another port; its token is made once and kept in the data directory. `false`: no TCP at all.",
     ),
     key("api.max_body", Form::Size(1 << 30), r#""65MiB""#, "", "The largest request the API takes."),
+    key(
+        "api.tls.cert",
+        Form::Path,
+        "",
+        r#""/etc/spinor/cert.pem""#,
+        "The certificate that the API shows, and those between it and its authority, as PEM; read again when the file changes.",
+    ),
+    key("api.tls.key", Form::Path, "", r#""/etc/spinor/key.pem""#, "Its private key, as PEM."),
     key(
         "recorder.batch",
         Form::Count(1, 100_000),
@@ -460,36 +485,3 @@ pub const KEYS: &[Key] = &[
         "The least severe level that is written. Also `SPINOR_LOG`.",
     ),
 ];
-
-/// The keys of the secrets file, and where each goes.
-pub const SECRETS: &[(&str, &str)] = &[
-    ("broker_password", "into the address of `broker`"),
-    ("results_password", "into the address of `results`"),
-    ("state_password", "into the address of `state`"),
-    ("blobs_access_key", "the key of the bucket in `blobs`, in place of `AWS_ACCESS_KEY_ID`"),
-    ("blobs_secret_key", "its secret, in place of `AWS_SECRET_ACCESS_KEY`"),
-    ("blobs_session_token", "the token of keys that are valid for a while, in place of `AWS_SESSION_TOKEN`"),
-    ("outbox_password", "into the addresses of `outbox.databases` that name a user and no password"),
-    ("search_password", "into the address of `search`"),
-    ("search_api_key", "the API key of `search`, instead of a user and a password"),
-    ("api_token", "in place of `api.token`"),
-];
-
-impl Key {
-    /// Is this the key at a path?
-    pub fn is_at(&self, path: &[String]) -> bool {
-        let parts: Vec<&str> = self.path.split('.').collect();
-        parts.len() == path.len() && parts.iter().zip(path).all(|(part, name)| *part == "*" || part == name)
-    }
-
-    /// Does a table at this path hold the key?
-    pub fn is_below(&self, path: &[String]) -> bool {
-        let parts: Vec<&str> = self.path.split('.').collect();
-        parts.len() > path.len() && parts.iter().zip(path).all(|(part, name)| *part == "*" || part == name)
-    }
-}
-
-/// The key at a path.
-pub fn find(path: &[String]) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.is_at(path))
-}

@@ -129,7 +129,7 @@ fn walk(table: &DeTable<'_>, path: &mut Vec<String>, found: &mut dyn FnMut(&[Str
                 found(path, ValueKind::String(json(list).to_string()), name.span().start);
             }
             // What is fired has args of any form: it is one value, as JSON.
-            job @ DeValue::Table(_) if is_job(path) => {
+            job @ DeValue::Table(_) if is_job(path) || is_each(path) => {
                 found(path, ValueKind::String(json(job).to_string()), name.span().start);
             }
             DeValue::Table(below) if !below.is_empty() => walk(below, path, found),
@@ -144,7 +144,7 @@ fn is_job(path: &[String]) -> bool {
     matches!(path, [triggers, _, job] if triggers == "triggers" && job == "job")
 }
 
-/// Is it the list of items of a trigger? They may have any form, too.
+/// Is it the items of a trigger, or who tells them? They may have any form, too.
 fn is_each(path: &[String]) -> bool {
     matches!(path, [triggers, _, each] if triggers == "triggers" && each == "each")
 }

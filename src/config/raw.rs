@@ -13,10 +13,13 @@ use spinor_consumers::{
 use spinor_executors::{KindPattern, RetryPolicy, Timeout};
 
 use super::{
-    ApiConfig, Ask, BlobsChoice, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KeepConfig, KindConfig,
-    LogConfig, Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice, Written, blobs,
+    Ask, BlobsChoice, BrokerChoice, Config, ConsumerConfig, Endpoint, Journal, KeepConfig, KindConfig, LogConfig,
+    Problem, QueueConfig, RecorderConfig, ResultsChoice, SearchChoice, StateChoice, Written,
+    api::RawApi,
+    blobs,
     layers::{Layer, Leaf},
     measure,
+    notify::RawNotify,
     outbox::RawOutbox,
     programs::RawProcesses,
     secrets::Secrets,
@@ -54,6 +57,8 @@ pub(super) struct Raw {
     limits: BTreeMap<String, RawLimit>,
     #[serde(default)]
     triggers: BTreeMap<String, RawTrigger>,
+    #[serde(default)]
+    notify: BTreeMap<String, RawNotify>,
     api: RawApi,
     recorder: RawRecorder,
     outbox: RawOutbox,
@@ -132,16 +137,6 @@ struct RawRetry {
     jitter: Option<f64>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawApi {
-    listen: Option<std::net::SocketAddr>,
-    token: Option<String>,
-    page: bool,
-    #[serde(deserialize_with = "measure::read_size")]
-    max_body: u64,
-}
-
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawKeep {
@@ -152,6 +147,7 @@ struct RawKeep {
     expired: String,
     dead: String,
     lost: String,
+    audit: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -212,6 +208,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
     });
     let plain = matches!(&blobs, BlobsChoice::S3 { address, .. } if address.is_plain());
     let blobs_ca = rules.authority("blobs", if plain { "http://" } else { &raw.blobs }, raw.blobs_ca);
+    let (triggers, items) = rules.triggers(raw.triggers, secrets);
     let config = Config {
         broker,
         broker_ca,
@@ -247,7 +244,9 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         queues: raw.queues.into_iter().map(|(name, queue)| (name, queue.into())).collect(),
         kinds,
         limits,
-        triggers: rules.triggers(raw.triggers),
+        triggers,
+        items,
+        notify: rules.notify(raw.notify),
         written: Written::default(),
         api: rules.api(raw.api, secrets),
         recorder: RecorderConfig { batch: raw.recorder.batch },
@@ -406,23 +405,6 @@ impl Rules<'_> {
             }
         }
     }
-
-    fn api(&mut self, raw: RawApi, secrets: &Secrets) -> ApiConfig {
-        let token = secrets.api_token.clone().or(raw.token);
-        if let Some(listen) = raw.listen {
-            if !listen.ip().is_loopback() {
-                self.add(
-                    "api.listen",
-                    format_args!("{listen} can be reached from other machines, which needs TLS; use 127.0.0.1, and a proxy with TLS before it"),
-                );
-            }
-            if token.is_none() {
-                self.add("api.listen", "needs a token: set `api_token` in the secrets file");
-            }
-        }
-        let max_body = usize::try_from(raw.max_body).unwrap_or(usize::MAX);
-        ApiConfig { listen: raw.listen, token, page: raw.page, any_port: false, max_body }
-    }
 }
 
 impl From<RawQueue> for QueueConfig {
@@ -444,6 +426,7 @@ impl From<RawKeep> for KeepConfig {
             expired: time(&raw.expired),
             dead: time(&raw.dead),
             lost: time(&raw.lost),
+            audit: time(&raw.audit),
         }
     }
 }

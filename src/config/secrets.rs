@@ -9,7 +9,22 @@ use std::{
 
 use config::ValueKind;
 
-use super::{Problem, keys::SECRETS, layers};
+use super::{Problem, layers};
+
+/// The keys of the secrets file, and where each goes.
+pub const SECRETS: &[(&str, &str)] = &[
+    ("broker_password", "into the address of `broker`"),
+    ("results_password", "into the address of `results`"),
+    ("state_password", "into the address of `state`"),
+    ("blobs_access_key", "the key of the bucket in `blobs`, in place of `AWS_ACCESS_KEY_ID`"),
+    ("blobs_secret_key", "its secret, in place of `AWS_SECRET_ACCESS_KEY`"),
+    ("blobs_session_token", "the token of keys that are valid for a while, in place of `AWS_SESSION_TOKEN`"),
+    ("outbox_password", "into the addresses of `outbox.databases` that name a user and no password"),
+    ("each_password", "into each `database` of `triggers.*.each` that names a user and no password"),
+    ("search_password", "into the address of `search`"),
+    ("search_api_key", "the API key of `search`, instead of a user and a password"),
+    ("api_token", "in place of `api.token`"),
+];
 
 /// What the file said.
 #[derive(Clone, Default)]
@@ -22,6 +37,7 @@ pub(super) struct Secrets {
     pub(super) blobs_secret_key: Option<String>,
     pub(super) blobs_session_token: Option<String>,
     pub(super) outbox_password: Option<String>,
+    pub(super) each_password: Option<String>,
     pub(super) search_password: Option<String>,
     pub(super) search_api_key: Option<String>,
     pub(super) api_token: Option<String>,
@@ -37,6 +53,7 @@ impl Secrets {
             "blobs_secret_key" => &mut self.blobs_secret_key,
             "blobs_session_token" => &mut self.blobs_session_token,
             "outbox_password" => &mut self.outbox_password,
+            "each_password" => &mut self.each_password,
             "search_password" => &mut self.search_password,
             "search_api_key" => &mut self.search_api_key,
             "api_token" => &mut self.api_token,

@@ -6,8 +6,11 @@ use serde::Deserialize;
 use spinor_consumers::schedule::{Misfire, Overlap, Spec};
 use spinor_executors::Json;
 
-use super::raw::Rules;
-use crate::api::{NewTrigger, new_trigger::CountsFrom};
+use super::{ItemsConfig, each, raw::Rules, secrets::Secrets};
+use crate::api::{
+    NewTrigger,
+    new_trigger::{self, CountsFrom},
+};
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,10 +35,15 @@ pub(super) struct RawTrigger {
 }
 
 impl Rules<'_> {
-    /// The triggers of the file, each once its rules hold.
-    pub(super) fn triggers(&mut self, raw: BTreeMap<String, RawTrigger>) -> BTreeMap<String, Spec> {
-        let mut triggers = BTreeMap::new();
+    /// The triggers of the file, each once its rules hold, and who tells the items of some.
+    pub(super) fn triggers(
+        &mut self,
+        raw: BTreeMap<String, RawTrigger>,
+        secrets: &Secrets,
+    ) -> (BTreeMap<String, Spec>, BTreeMap<String, ItemsConfig>) {
+        let (mut triggers, mut items) = (BTreeMap::new(), BTreeMap::new());
         for (name, raw) in raw {
+            let source = raw.each.as_deref().and_then(each::read);
             let new = NewTrigger {
                 name: None,
                 cron: raw.cron,
@@ -44,7 +52,8 @@ impl Rules<'_> {
                 from: raw.from,
                 at: raw.at,
                 job: raw.job.and_then(|text| Json::new(text).ok()),
-                each: raw.each.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+                // Without a password: this is stored, and shown.
+                each: raw.each.and_then(|text| Json::new(each::masked(&text)).ok()),
                 misfire: raw.misfire,
                 overlap: raw.overlap,
                 start: raw.start,
@@ -56,8 +65,12 @@ impl Rules<'_> {
                 by: None,
                 why: None,
             };
-            match new.check() {
-                Ok(spec) => _ = triggers.insert(name, spec),
+            match new.check().and_then(|spec| new_trigger::check_args(&spec).map(|()| spec)) {
+                Ok(spec) => {
+                    let source = source.and_then(|source| each::items(source, secrets.each_password.as_deref()));
+                    items.extend(source.map(|source| (name.clone(), source)));
+                    triggers.insert(name, spec);
+                }
                 Err(problem) => {
                     let field = problem.field.as_deref().unwrap_or("job");
                     let known = match problem.known.as_slice() {
@@ -72,6 +85,6 @@ impl Rules<'_> {
                 }
             }
         }
-        triggers
+        (triggers, items)
     }
 }

@@ -356,6 +356,27 @@ pub async fn an_at_most_once_job_of_a_lost_consumer_is_lost_and_runs_no_second_t
     second.drain().await;
 }
 
+pub async fn an_at_most_once_job_that_was_given_up_as_lost_stays_lost_when_it_ends_after_all<F: Fixture>() {
+    let once = ConsumerSettings { kinds: vec![KindSettings { at_most_once: true, ..every_kind() }], ..settings(2) };
+    let turnstile = Turnstile::default();
+    let (_fixture, _pact, mut stage) = open::<F>(once, turnstile.cast().noop()).await;
+    let slow = job("turn");
+    stage.publish(std::slice::from_ref(&slow)).await;
+    turnstile.holds(1).await;
+    // What the broker hands out again when a link is lost behind a job that runs on.
+    let mut copy = message::encode(&slow, true);
+    copy.properties.headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
+    stage.broker.publish(vec![must(work(QUEUE), copy)]).await.remove(0).expect("published");
+    let report = stage.report().await;
+    assert_eq!((report.job, report.state), (slow.id, JobState::Lost));
+    turnstile.let_go();
+    for after in [job("noop"), job("noop")] {
+        stage.publish(std::slice::from_ref(&after)).await;
+        assert_eq!(stage.report().await.job, after.id, "nobody reports a second end");
+    }
+    stage.drain().await;
+}
+
 pub async fn an_at_most_once_job_that_comes_back_while_state_is_away_is_lost_and_not_forgotten<F: Fixture>() {
     let pattern = KindPattern::new("turn").expect("a pattern");
     let kind = KindSettings { pattern, at_most_once: true, ..every_kind() };

@@ -73,7 +73,7 @@ async fn killed_in_the_middle(spinor: &Spinor, mut process: Process, restart: &[
     let process = spinor.start(restart);
     process.says("spinor is up", PATIENCE).await;
     let row = eventually_some("the replay to be done", PATIENCE, async || {
-        client.replay_row(ordered.id).await.ok().filter(|row| row.state != ReplayState::Running)
+        client.replay_row(ordered.row.id).await.ok().filter(|row| row.state != ReplayState::Running)
     })
     .await;
     assert_eq!((row.state, row.done, row.failed, row.error), (ReplayState::Done, JOBS as u64, 0, None));

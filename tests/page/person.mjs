@@ -123,10 +123,31 @@ try {
   await page.getByRole("dialog", { name: "Keys" }).waitFor();
   await page.keyboard.press("Escape");
 
-  say("Nothing of weight is wrong for who cannot see or point, in both themes");
   const job = page.url().split("#/")[1];
+  say("Adds a user, who logs in by name; what was done is listed");
+  await page.goto(`${base}/#/settings`);
+  await page.getByRole("button", { name: "Add a user" }).click();
+  await page.getByLabel("Name", { exact: true }).fill("ann");
+  await page.getByLabel("Password", { exact: true }).fill("correct horse");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await see("addUser");
+  const place = page.url();
+  await context.clearCookies();
+  await page.goto(`${base}/?ann`);
+  await page.getByLabel("User, if you have one").fill("ann");
+  await page.getByLabel("Token or password").fill("correct horse");
+  await page.getByRole("button", { name: "Enter" }).click();
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+  await page.goto(`${base}/?ann#/settings`);
+  await see("You are ann");
+  await context.clearCookies();
+  await page.goto(`${base}/?admin#token=${token}`);
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+  await page.goto(place);
+
+  say("Nothing of weight is wrong for who cannot see or point, in both themes");
   const fingerprint = (await api("GET", "/failures")).groups[0].fingerprint;
-  const views = ["overview", "jobs", job, "failures", `failures/${fingerprint}`, "queues", "consumers", "triggers", "triggers/nightly", "runs", "history", "kinds", "publish?kind=command", "broker"];
+  const views = ["overview", "jobs", job, "failures", `failures/${fingerprint}`, "queues", "consumers", "triggers", "triggers/nightly", "runs", "history", "kinds", "publish?kind=command", "broker", "settings"];
   // The policy lets no script in but the page's own: the driver gives it to the page by its own way.
   const source = (await import("node:fs")).readFileSync(axe, "utf8");
   for (const theme of ["dark", "light"]) {

@@ -268,6 +268,7 @@ pub fn run(on_failure: OnFailure, members: Vec<Member>) -> NewRun {
         members,
         then: closing("then"),
         finally: closing("finally"),
+        note: None,
     }
 }
 

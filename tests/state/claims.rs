@@ -1,6 +1,6 @@
 //! Claims: one execution for each attempt.
 
-use spinor_consumers::state::Claimed;
+use spinor_consumers::state::{Claimed, LOST, ended};
 use uuid::Uuid;
 
 use super::{Site, race};
@@ -44,4 +44,17 @@ pub async fn of_fifty_who_want_one_claim_exactly_one_has_it(site: &Site) {
     assert_eq!(winners.len(), 1);
     let by = winners[0].0;
     assert!(got.iter().all(|(execution, claimed)| *execution == by || *claimed == Claimed::Taken { by }));
+}
+
+pub async fn a_claim_is_passed_on_once_by_who_has_it_and_by_nobody_else(site: &Site) {
+    let (state, other) = (site.open().await, site.open().await);
+    let key = (Uuid::now_v7(), 0, 1);
+    let execution = Uuid::now_v7();
+    assert_eq!(state.pass_claim(key, execution, LOST).await, Ok(false), "nobody has it");
+    assert_eq!(state.claim(key, execution, false).await, Ok(Claimed::Yes));
+    assert_eq!(other.pass_claim(key, execution, LOST).await, Ok(true));
+    // Asked again, because the answer was lost.
+    assert_eq!(other.pass_claim(key, execution, LOST).await, Ok(true));
+    assert_eq!(state.pass_claim(key, execution, ended(execution)).await, Ok(false));
+    assert_eq!(state.claim(key, Uuid::now_v7(), false).await, Ok(Claimed::Taken { by: LOST }));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 use spinor::{
-    api::{ApiState, DriveRuns, Info, RunOrder, Schemas, Watches, listen},
+    api::{Access, ApiState, DriveRuns, Info, RunOrder, Schemas, Spool, Watches, listen},
     client::Client,
     config::Ask,
 };
@@ -89,6 +89,8 @@ impl Front {
             runs: Arc::new(NoRuns),
             watches: Watches::start(broker.clone(), &tracker, shutdown.clone()),
             config: Arc::clone(&config),
+            access: Arc::new(Access::new(results.clone())),
+            audit: Arc::new(Spool::new(&config.data)),
             info: Arc::new(Info::here(vec!["api".to_owned()])),
             counters: Arc::default(),
             tasks: tracker,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -14,7 +15,7 @@ use crate::support::{eventually, process::Spinor};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-async fn metrics(spinor: &Spinor) -> String {
+pub async fn metrics(spinor: &Spinor) -> String {
     let mut stream = UnixStream::connect(spinor.join("data/spinor.sock")).await.expect("the socket");
     let ask = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(ask).await.expect("it is sent");
@@ -83,4 +84,47 @@ async fn a_backfill_fires_what_did_not_fire_once_and_one_at_a_time_where_jobs_mu
     assert!(text.contains("edited: overlap skip -> queue") && text.contains("it shall wait"), "{text}");
     ask(&spinor, &["triggers", "rm", "after"]).await;
     refused(&spinor, &["triggers", "show", "after"], 2, "removed it at").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backfill_makes_a_run_of_each_instant_knows_what_fired_beyond_the_history_and_what_is_too_late_expires() {
+    let spinor = Spinor::new("data = 'data'\n[consumer]\nslots = 4\n");
+    let process = spinor.start(&["up"]);
+    process.says("spinor is up", PATIENCE).await;
+    let hour = Timestamp::now().as_second() / 3600;
+    let at = |hours: i64| Timestamp::from_second((hour - hours) * 3600).expect("a moment").to_string();
+    let (from, to) = (at(2), at(1));
+    let list = "[\"a\", \"b\"]";
+    let add = ["triggers", "add", "runs", "--every", "1h", "--overlap", "allow", "--kind", "noop", "--each", list];
+    ask(&spinor, &add).await;
+    ask(&spinor, &["triggers", "add", "jobs", "--every", "1h", "--overlap", "allow", "--kind", "noop"]).await;
+    for name in ["runs", "jobs"] {
+        let backfill = ["triggers", "backfill", name, "--from", &from, "--to", &to];
+        assert_eq!(ask(&spinor, &backfill).await, json!({"fired": 2, "fired_before": 0, "blackout": 0}));
+        eventually("both instants to have ended", PATIENCE, async || {
+            let shown = ask(&spinor, &["triggers", "show", name]).await;
+            let ticks = shown["ticks"].as_array().expect("ticks");
+            ticks.len() == 2 && ticks.iter().all(|tick| tick["state"] == "succeeded")
+        })
+        .await;
+    }
+    for id in ask(&spinor, &["triggers", "show", "jobs"]).await["ticks"].as_array().expect("ticks") {
+        ask(&spinor, &["jobs", "wait", id["job"].as_str().expect("an id")]).await;
+    }
+    let file = SqliteConnectOptions::new().filename(spinor.join("data/results.db")).busy_timeout(PATIENCE);
+    let mut record = SqliteConnection::connect_with(&file).await.expect("SQLite opens");
+    record.execute("DELETE FROM ticks").await.expect("the history is forgotten");
+    for name in ["runs", "jobs"] {
+        let backfill = ["triggers", "backfill", name, "--from", &from, "--to", &to];
+        assert_eq!(ask(&spinor, &backfill).await, json!({"fired": 0, "fired_before": 2, "blackout": 0}), "{name}");
+    }
+
+    let job = r#"{"kind": "noop", "expires": "1m"}"#;
+    ask(&spinor, &["triggers", "add", "late", "--every", "1h", "--job", job, "--each", list]).await;
+    ask(&spinor, &["triggers", "backfill", "late", "--from", &to, "--to", &to]).await;
+    eventually("the jobs of an instant that is long past to have expired", PATIENCE, async || {
+        let shown = ask(&spinor, &["triggers", "show", "late"]).await;
+        shown["ticks"][0]["state"] == "failed" && shown["trigger"]["previous"]["value"] == json!({"expired": 2})
+    })
+    .await;
 }

@@ -91,6 +91,11 @@ async fn a_trigger_is_added_edited_paused_fired_and_removed_and_one_of_the_file_
     refused(&spinor, &past, 2, "is past").await;
     let wrong = ["triggers", "add", "wrong", "--every", "1h", "--job", r#"{"kind": "noop", "delay": "5m"}"#];
     refused(&spinor, &wrong, 2, "job.delay").await;
+    let wrong = ["triggers", "add", "wrong", "--every", "8d", "--kind", "command", "--args", r#"{"argv": 7}"#];
+    refused(&spinor, &wrong, 2, "job.args.argv").await;
+    let wrong = ["triggers", "add", "wrong", "--every", "99y", "--kind", "noop"];
+    refused(&spinor, &wrong, 2, "its units are ms, s, m, h and d").await;
+    refused(&spinor, &["publish", "noop", "--in", "99y"], 2, "its units are ms, s, m, h and d").await;
 
     let soon = Timestamp::now() + SignedDuration::from_secs(3);
     ask(&spinor, &["triggers", "add", "once", "--at", &soon.to_string(), "--kind", "noop"]).await;

@@ -5,6 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// No pattern is longer.
@@ -42,8 +43,9 @@ impl Role {
 }
 
 /// A role and what it is given for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Grant {
     role: Role,
     queues: String,
@@ -111,7 +113,7 @@ impl fmt::Display for Grant {
 }
 
 /// All that somebody was given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Grants(Vec<Grant>);
 
@@ -164,6 +166,11 @@ impl fmt::Display for Grants {
         let words: Vec<String> = self.0.iter().map(Grant::to_string).collect();
         to.write_str(&words.join(", "))
     }
+}
+
+/// Does one of these fit? All do when there is none.
+pub(crate) fn any_fits(bounds: &[Grant], queue: &str, kind: &str) -> bool {
+    bounds.is_empty() || bounds.iter().any(|grant| grant.fits(queue, kind))
 }
 
 /// `*` stands for any text, also for none.

@@ -1,4 +1,5 @@
-//! How much may be in hand. Pure: credit follows speed (P3).
+//! How much may be in hand. Pure: credit follows speed (P3), up at once and down after a while: RabbitMQ
+//! lowers it by starting over, and what is on its way in that moment comes back as a redelivery.
 
 use std::collections::VecDeque;
 
@@ -6,6 +7,8 @@ use tokio::time::{Duration, Instant};
 
 /// Finished within this long counts as the consumer's speed.
 const WINDOW: Duration = Duration::from_millis(250);
+/// Speed has to be gone for this long before credit falls.
+const CALM: Duration = Duration::from_secs(1);
 /// No more than this waits for a slot, and no more than this waits for its settle.
 pub const BOUND: usize = 500;
 
@@ -49,9 +52,40 @@ impl Speed {
     }
 }
 
-/// Is the difference worth a change of credit, which costs the broker a round trip?
-pub fn worth_changing(now: u32, wanted: u32) -> bool {
-    now != wanted && (wanted == 0 || now == 0 || wanted >= now + now / 2 || wanted <= now / 2)
+/// The credit that the broker was told.
+#[derive(Debug, Default)]
+pub struct Credit {
+    told: u32,
+    slower: Option<Instant>,
+}
+
+impl Credit {
+    /// So much, from the start.
+    pub const fn new(told: u32) -> Self {
+        Self { told, slower: None }
+    }
+
+    /// What the broker was told last.
+    pub const fn told(&self) -> u32 {
+        self.told
+    }
+
+    /// What it is told now, if the difference is worth a round trip.
+    pub fn change(&mut self, wanted: u32) -> Option<u32> {
+        let now = self.told;
+        let raised = wanted >= now + now / 2 && wanted > now;
+        let lowered = wanted <= now / 2 && wanted < now;
+        if !lowered {
+            self.slower = None;
+        }
+        // Nothing at all is wanted for a reason.
+        let calm = |since: &mut Option<Instant>| since.get_or_insert_with(Instant::now).elapsed() >= CALM;
+        if !(raised || lowered && (wanted == 0 || calm(&mut self.slower))) {
+            return None;
+        }
+        *self = Self::new(wanted);
+        Some(wanted)
+    }
 }
 
 #[cfg(test)]
@@ -80,9 +114,17 @@ mod tests {
         assert_eq!(speed.credit(4), 4);
     }
 
-    #[test]
-    fn small_differences_change_nothing() {
-        assert!(!worth_changing(100, 100) && !worth_changing(100, 120) && !worth_changing(100, 60));
-        assert!(worth_changing(100, 150) && worth_changing(100, 50) && worth_changing(0, 1) && worth_changing(1, 0));
+    #[tokio::test(start_paused = true)]
+    async fn credit_rises_at_once_and_falls_when_speed_stays_away() {
+        let mut credit = Credit::new(100);
+        assert_eq!([100, 120, 60].map(|wanted| credit.change(wanted)), [None; 3], "small differences change nothing");
+        assert_eq!((credit.change(150), credit.change(10)), (Some(150), None));
+        tokio::time::advance(CALM / 2).await;
+        assert_eq!((credit.change(140), credit.change(10)), (None, None), "it was back in between");
+        tokio::time::advance(CALM / 2).await;
+        assert_eq!(credit.change(10), None);
+        tokio::time::advance(CALM / 2).await;
+        assert_eq!((credit.change(10), credit.told()), (Some(10), 10));
+        assert_eq!((credit.change(0), credit.change(0), credit.change(1)), (Some(0), None, Some(1)));
     }
 }

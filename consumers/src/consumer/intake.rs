@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    credit::{BOUND, Speed, worth_changing},
+    credit::{BOUND, Credit, Speed},
     holders::Holders,
 };
 use crate::{
@@ -117,7 +117,7 @@ impl Intake {
             intake: Arc::clone(self),
             broker: broker.clone(),
             subscription,
-            credit: first,
+            credit: Credit::new(first),
             speed: Speed::default(),
             queue: queue.name.clone(),
         };
@@ -344,7 +344,7 @@ struct Forwarder {
     intake: Arc<Intake>,
     broker: AnyBroker,
     subscription: Subscription,
-    credit: u32,
+    credit: Credit,
     speed: Speed,
     queue: String,
 }
@@ -356,7 +356,7 @@ impl Forwarder {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // At rest nothing ticks: an idle consumer costs no wake-ups.
-            let busy = self.credit as usize > self.intake.slots() || !self.intake.is_empty();
+            let busy = self.credit.told() as usize > self.intake.slots() || !self.intake.is_empty();
             let moved = self.intake.moved.notified();
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -388,9 +388,8 @@ impl Forwarder {
             true => 0,
             false => self.speed.credit(self.intake.slots()).saturating_add(aside),
         };
-        if worth_changing(self.credit, wanted) {
-            self.credit = wanted;
-            self.subscription.credit(wanted);
+        if let Some(credit) = self.credit.change(wanted) {
+            self.subscription.credit(credit);
         }
     }
 

@@ -39,8 +39,9 @@ use crate::{
     broker::{Address, AnyBroker, Broker, Delivery, Outgoing, Receipt, Settlement, Verdict},
     entry::Entry,
     message::{self, Decoded, Past, header},
-    next::End,
+    next::{End, NewRun, Next},
     state::WaitingJob,
+    trigger::FAN_OUT_KIND,
 };
 
 mod agreement;
@@ -226,8 +227,11 @@ impl Slots {
     pub(super) async fn tell_again(&self, key: &AttemptKey, delivery: Delivery) -> Option<Delivery> {
         let mut publish = Vec::new();
         if delivery.message.properties.headers.contains_key(header::NEXT) {
+            // A fan-out that succeeded is followed by its run, which may not have been begun: it is asked for again.
+            let fan_out = message::kind_of(&delivery.message.properties) == Some(FAN_OUT_KIND);
             let Some(results) = self.record.get() else { return Some(delivery) };
             match timeout(LOOK_UP, results.ending(key.0)).await {
+                Ok(Ok(Some(report))) if fan_out && report.state == State::Succeeded => return Some(delivery),
                 Ok(Ok(Some(report))) if report.replay == key.1 => publish.push(End::reported(&report).outgoing()),
                 // A later attempt or replay tells its own end.
                 Ok(Ok(_)) => {}
@@ -288,7 +292,8 @@ impl Slots {
         // What it was granted is given back when this execution has its answer.
         let Some((delivery, _agreement)) = agreed else { return };
         // What runs at most once has a claim that nobody had before.
-        let maybe_rerun = delivery.started && self.kind(&job.kind).is_none_or(|kind| !kind.at_most_once);
+        let once = self.runs_once(&job);
+        let maybe_rerun = delivery.started && !once;
         let (mut delivery, mut past, mut permit) = (delivery, Past::default(), None);
         if delivery.started {
             let Some(suspect) = self.suspect(&job, journaled, delivery).await else { return };
@@ -312,7 +317,7 @@ impl Slots {
         let context = context.with_drafts(self.drafts.clone());
         context.bring(ready);
         if let Err(copy) = self.running.start(key, delivery, context.canceller()) {
-            tracing::warn!(job = %job.id, attempt = job.attempt, "Two of one attempt came here at once; one of them runs.");
+            tracing::warn!(job = %job.id, queue = job.queue, attempt = job.attempt, "Two of one attempt came here at once; one of them runs.");
             // The one that runs may have lost its link, and this be what came again: it answers for both.
             if let Some(ended) = self.intake.unless_running(&self.broker, copy) {
                 give_back(&self.broker, &self.holding.holders, ended);
@@ -352,6 +357,9 @@ impl Slots {
         if is_cut_by_drain(&context, &outcome) {
             return give_back(&self.broker, &self.holding.holders, delivery);
         }
+        if once && !self.may_answer(&job, execution).await {
+            return self.settle(delivery, Settlement::default());
+        }
         let mut report = self.blank(&job, journaled, execution, now);
         report.maybe_rerun = maybe_rerun;
         report.value_ref = value_ref;
@@ -384,10 +392,17 @@ impl Slots {
         (report.stdout, report.stderr, report.exit, report.usage) = (kept.stdout, kept.stderr, kept.exit, kept.usage);
         let crashed = matches!(&outcome, Outcome::Failed(failure) if failure.cause == Cause::Crash);
         let again = verdict::decide(&mut report, outcome, self.policy(job), draw());
+        // What its success begins tells its own end, and this one's is none.
+        let begins = kept.begins.and_then(|begins| begins.downcast::<NewRun>().ok());
+        let begins = begins.filter(|_| report.state == State::Succeeded);
         let mut settlement = match again.filter(|_| crashed) {
             Some(after) => self.after_a_crash(&mut report, job, after, journaled, &delivery),
+            None if begins.is_some() => {
+                verdict::settlement_of(&mut report, &Job { next: false, ..job.clone() }, None, journaled, None)
+            }
             None => verdict::settlement_of(&mut report, job, again, journaled, whole.as_ref()),
         };
+        settlement.publish.extend(begins.map(|run| Next::Run(run).outgoing()));
         if report.state == State::Succeeded {
             publish_with(&mut settlement, kept.publish);
         }

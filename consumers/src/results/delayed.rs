@@ -19,7 +19,7 @@ use super::{
     change::clip,
     database::{Column, Sql, Value},
     read::{cursor, json, padded, page, place_of, rows_asked},
-    write::is_tried_again,
+    write::anew,
 };
 use crate::state::Wish;
 
@@ -35,6 +35,8 @@ mod state {
 /// Rows to a statement, and statements to a transaction.
 const ROWS: usize = 50;
 const STATEMENTS: usize = 10;
+/// So many are cancelled in one transaction.
+const AT_ONCE: usize = 500;
 /// About so many bytes of jobs to a statement.
 const BYTES: usize = 1 << 20;
 /// Who asked for the end of a job tells of it at once; a leader that finds it later than this does.
@@ -109,13 +111,7 @@ impl Results {
         let ended: HashSet<Uuid> = self.ended(&ids).await?.into_iter().map(|(id, _)| id).collect();
         let jobs: Vec<&Job> = jobs.iter().filter(|job| !ended.contains(&job.id)).copied().collect();
         for some in jobs.chunks(ROWS * STATEMENTS) {
-            let mut tries = 1;
-            loop {
-                let end = self.0.keep_delayed(some, who).await;
-                if !is_tried_again(end.as_ref().err(), &mut tries).await {
-                    break end?;
-                }
-            }
+            anew(|| self.0.keep_delayed(some, who)).await?;
         }
         self.0.nudge.notify_one();
         Ok(())
@@ -210,21 +206,30 @@ impl Results {
         self.delayed_job(id).await
     }
 
-    /// The same for all of a run; the leader tells of them.
+    /// The same for all of a run, some at a time; the leader tells of them.
     pub async fn cancel_delayed_of(&self, run: Uuid, by: &str, why: Option<&str>) -> Result<u64, ResultsError> {
-        let sql = format!(
-            "UPDATE timers SET state = {}, fire_at = {{now}}, changed = {{now}}, changed_by = ?, why = ? \
-             WHERE run = ? AND state = {}",
-            state::CANCELLED,
-            state::WAITS
-        );
         let why = why.map(|why| clip(why, 1000));
-        let values = vec![Value::Text(clip(by, 200)), Value::MaybeText(why), Value::Id(run)];
-        let count = self.0.change_delayed(&sql, values).await?;
-        if count > 0 {
-            self.0.nudge.notify_one();
+        let mut sum = 0;
+        loop {
+            let sql = format!("SELECT job FROM timers WHERE run = ? AND state = {} LIMIT {AT_ONCE}", state::WAITS);
+            let rows = self.0.database.ask(sql, vec![Value::Id(run)]).await?;
+            let some = rows.iter().map(|row| row.id(0)).collect::<Result<Vec<_>, _>>()?;
+            if !some.is_empty() {
+                let (holes, ids) = padded(&some);
+                let sql = format!(
+                    "UPDATE timers SET state = {}, fire_at = {{now}}, changed = {{now}}, changed_by = ?, why = ? \
+                     WHERE job IN ({holes}) AND state = {}",
+                    state::CANCELLED,
+                    state::WAITS
+                );
+                let values = [Value::Text(clip(by, 200)), Value::MaybeText(why.clone())].into_iter().chain(ids);
+                sum += self.0.change_delayed(&sql, values.collect()).await?;
+                self.0.nudge.notify_one();
+            }
+            if some.len() < AT_ONCE {
+                return Ok(sum);
+            }
         }
-        Ok(count)
     }
 }
 
@@ -272,18 +277,12 @@ impl Store {
 
     async fn change_delayed(&self, sql: &str, values: Vec<Value>) -> Result<u64, ResultsError> {
         let sql = self.words(sql);
-        let mut tries = 1;
-        loop {
-            let end = async {
-                let mut writing = self.database.begin().await?;
-                let count = writing.run(&sql, values.clone()).await?;
-                writing.commit().await.map(|()| count)
-            };
-            let end = end.await;
-            if !is_tried_again(end.as_ref().err(), &mut tries).await {
-                return end;
-            }
-        }
+        anew(|| async {
+            let mut writing = self.database.begin().await?;
+            let count = writing.run(&sql, values.clone()).await?;
+            writing.commit().await.map(|()| count)
+        })
+        .await
     }
 }
 

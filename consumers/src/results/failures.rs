@@ -17,6 +17,7 @@ use super::{
     database::{Column, Value},
     read::{Where, foreign, json, small, time},
 };
+use crate::access::{Grant, any_fits};
 
 /// Of each state the newest so many failures are grouped.
 const GROUPED: u64 = 20_000;
@@ -52,6 +53,9 @@ pub struct FailureFilter {
     /// Ended at this time or earlier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// Of these, and no others: what whoever asks may touch. Empty: of all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<Grant>,
 }
 
 impl FailureFilter {
@@ -65,8 +69,12 @@ impl FailureFilter {
     }
 
     /// Does every row of a stretch of the index match, but for a few?
-    const fn is_wide(&self) -> bool {
-        self.kind.is_none() && self.queue.is_none() && self.since.is_none() && self.until.is_none()
+    fn is_wide(&self) -> bool {
+        self.kind.is_none()
+            && self.queue.is_none()
+            && self.since.is_none()
+            && self.until.is_none()
+            && self.within.is_empty()
     }
 
     fn fits(&self, row: &Looked) -> bool {
@@ -77,6 +85,7 @@ impl FailureFilter {
             && same(&self.queue, &row.queue)
             && self.fingerprint.as_ref().is_none_or(print)
             && self.states().contains(&row.state)
+            && any_fits(&self.within, &row.queue, &row.kind)
             && self.since.is_none_or(|since| row.ended >= Some(since))
             && self.until.is_none_or(|until| row.ended.is_some_and(|ended| ended <= until))
     }
@@ -198,6 +207,10 @@ impl Store {
             );
             let mut looked_at = 0;
             for row in self.database.ask(sql, asked.values).await? {
+                if !any_fits(&filter.within, &row.text(2)?, &row.text(1)?) {
+                    looked_at += u64::try_from(row.int(5)?).unwrap_or(0);
+                    continue;
+                }
                 looked_at += add(&mut groups, &row, *state)?;
             }
             capped |= looked_at >= GROUPED;

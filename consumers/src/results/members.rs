@@ -19,8 +19,8 @@ use uuid::Uuid;
 use super::{
     Results, ResultsError, Store,
     database::{Sql, Value, Writing, holes},
-    schedules::ended,
-    write::is_tried_again,
+    schedules::{ended, noted},
+    write::anew,
 };
 use crate::{
     entry::RunReport,
@@ -124,13 +124,7 @@ pub type IsCancelled<'a> = &'a (dyn Fn(Uuid) -> Option<String> + Sync);
 impl Results {
     /// Stores what these messages say, in one transaction, idempotently; tells what is to be done then.
     pub async fn follow(&self, said: &[Next], cancelled: IsCancelled<'_>) -> Result<Followed, ResultsError> {
-        let mut tries = 1;
-        loop {
-            let end = self.0.follow_once(said, cancelled).await;
-            if !is_tried_again(end.as_ref().err(), &mut tries).await {
-                return end;
-            }
-        }
+        anew(|| self.0.follow_once(said, cancelled)).await
     }
 
     /// Writes down that these members, by run, job and replay, are with the broker.
@@ -190,7 +184,7 @@ impl Store {
         }
         let mut followed = Followed::default();
         let mut writing = self.database.begin().await?;
-        ended(&mut writing, self.database.flavour(), &alone).await?;
+        ended(&mut writing, self.database.flavour(), &alone, false).await?;
         for (run, said) in by_run {
             let new = said.iter().find_map(|next| if let Next::Run(new) = next { Some(&**new) } else { None });
             let Some(mut step) = Step::open(&mut writing, self.database.flavour(), run, new, self.clock()).await?
@@ -211,10 +205,13 @@ impl Store {
             }
             step.ends(&ends).await?;
             step.close(&mut followed).await?;
+            if let Some(note) = new.and_then(|new| new.note.as_deref()) {
+                noted(&mut writing, self.database.flavour(), run, note).await?;
+            }
         }
         // A run may be that of an instant.
         let over: Vec<End> = followed.tell.iter().filter_map(|(report, _)| End::of_run(report)).collect();
-        ended(&mut writing, self.database.flavour(), &over.iter().collect::<Vec<_>>()).await?;
+        ended(&mut writing, self.database.flavour(), &over.iter().collect::<Vec<_>>(), true).await?;
         writing.commit().await?;
         Ok(followed)
     }

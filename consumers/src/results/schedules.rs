@@ -30,7 +30,7 @@ use crate::schedule::Spec;
 pub use backfill::{Backfill, Backfilled, Filled, Instant};
 pub use changes::{By, Change, Was};
 pub use counts::{Counted, TickCounts};
-pub(super) use ended::ended;
+pub(super) use ended::{ended, noted};
 pub use lead::{Lead, Looked, Turn};
 pub use orders::{Given, NotDone};
 
@@ -51,7 +51,7 @@ mod word {
 }
 
 /// An instant whose job is to be published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tick {
     /// The trigger.
     pub schedule: Uuid,
@@ -60,6 +60,7 @@ pub struct Tick {
     /// The planned instant.
     pub instant: Timestamp,
     /// When it was to be published; none when somebody wanted it now, or it waited for an end.
+    #[serde(default)]
     pub time: Option<Timestamp>,
     /// The job's id.
     pub job: Uuid,

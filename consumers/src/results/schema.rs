@@ -17,6 +17,7 @@ const SCHEMA: Schema = Schema {
         include_str!("schema/sqlite_0006.sql"),
         include_str!("schema/sqlite_0007.sql"),
         include_str!("schema/sqlite_0008.sql"),
+        include_str!("schema/sqlite_0009.sql"),
     ],
     mysql: &[
         include_str!("schema/mysql_0001.sql"),
@@ -27,6 +28,7 @@ const SCHEMA: Schema = Schema {
         include_str!("schema/mysql_0006.sql"),
         include_str!("schema/mysql_0007.sql"),
         include_str!("schema/mysql_0008.sql"),
+        include_str!("schema/mysql_0009.sql"),
     ],
 };
 

@@ -60,6 +60,9 @@ const DEAD_COLUMNS: [&str; 12] = [
     "properties",
     "body",
 ];
+/// The key first; what is not here is the sender's.
+const NOTICE_COLUMNS: [&str; 10] =
+    ["name", "state", "fingerprint", "since", "kind", "queue", "job", "at", "error", "times"];
 const FIGURE_COLUMNS: [&str; 6] = ["minute", "kind", "what", "bucket", "shard", "times"];
 
 /// A table that is written.
@@ -77,9 +80,12 @@ pub enum Table {
     Dead,
     /// One row a count, which grows.
     Figures,
+    /// One row for what is alike within a window, which counts.
+    Notices,
 }
 
-const TABLES: [Table; 6] = [Table::Jobs, Table::Attempts, Table::Steps, Table::Runs, Table::Dead, Table::Figures];
+const TABLES: [Table; 7] =
+    [Table::Jobs, Table::Attempts, Table::Steps, Table::Runs, Table::Dead, Table::Figures, Table::Notices];
 
 impl Table {
     const fn name(self) -> &'static str {
@@ -90,6 +96,7 @@ impl Table {
             Self::Runs => "runs",
             Self::Dead => "dead",
             Self::Figures => "figures",
+            Self::Notices => "notices",
         }
     }
 
@@ -101,6 +108,7 @@ impl Table {
             Self::Runs => &RUN_COLUMNS,
             Self::Dead => &DEAD_COLUMNS,
             Self::Figures => &FIGURE_COLUMNS,
+            Self::Notices => &NOTICE_COLUMNS,
         }
     }
 
@@ -111,6 +119,7 @@ impl Table {
             Self::Steps => "job, step",
             Self::Dead => "job, replay, attempt",
             Self::Figures => "minute, kind, what, bucket, shard",
+            Self::Notices => "name, state, fingerprint, since",
         }
     }
 }
@@ -212,9 +221,9 @@ fn conflict(flavour: Flavour, table: Table) -> String {
             // Assigning a column to itself changes nothing; IGNORE would hide refused content.
             _ => format!("attempt = {name}.attempt"),
         },
-        Table::Figures => {
+        Table::Figures | Table::Notices => {
             let set = if flavour == Flavour::Sqlite { "UPDATE SET " } else { "" };
-            format!("{set}times = figures.times + {}", new("times"))
+            format!("{set}times = {name}.times + {}", new("times"))
         }
         Table::Steps => {
             let guard = format!("{} > steps.started", new("started"));

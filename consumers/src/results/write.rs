@@ -91,6 +91,12 @@ impl Rows {
         Self { jobs: merge(changes), others: vec![(Table::Dead, dead)], edited: Vec::new() }
     }
 
+    /// With what somebody wants to hear of them.
+    pub fn noticed(mut self, notices: Vec<Vec<Value>>) -> Self {
+        self.others.push((Table::Notices, notices));
+        self
+    }
+
     /// With what they add to the figures.
     pub fn counted(mut self, figures: Vec<Vec<Value>>) -> Self {
         // Last: others wait for these rows until the commit.
@@ -103,13 +109,7 @@ impl Store {
     /// Writes a batch in one transaction; a deadlock is tried again, with the rows made anew, so
     /// that they move into the statements instead of being copied.
     pub async fn write(&self, rows: impl Fn() -> Rows) -> Result<(), ResultsError> {
-        let mut tries = 1;
-        loop {
-            let end = self.write_once(rows()).await;
-            if !is_tried_again(end.as_ref().err(), &mut tries).await {
-                return end;
-            }
-        }
+        anew(|| self.write_once(rows())).await
     }
 
     async fn write_once(&self, rows: Rows) -> Result<(), ResultsError> {
@@ -172,14 +172,29 @@ impl Store {
     }
 }
 
-/// Waits a little when a transaction met another one and nothing of it is there, and tells whether it did.
-pub async fn is_tried_again(error: Option<&ResultsError>, tries: &mut u32) -> bool {
-    let met = error.is_some_and(is_deadlock) && *tries < DEADLOCK_TRIES;
-    if met {
-        tokio::time::sleep(Duration::from_millis(u64::from(10 * *tries + jitter(20)))).await;
-        *tries += 1;
+/// An error that may be that of a transaction.
+pub trait OfResults {
+    /// What the database said.
+    fn said(&self) -> Option<&ResultsError>;
+}
+
+impl OfResults for ResultsError {
+    fn said(&self) -> Option<&ResultsError> {
+        Some(self)
     }
-    met
+}
+
+/// Does a transaction, and does it anew, a little later, when it met another one and nothing of it is there.
+pub async fn anew<T, E: OfResults, F: Future<Output = Result<T, E>>>(work: impl Fn() -> F) -> Result<T, E> {
+    for tries in 1..DEADLOCK_TRIES {
+        match work().await {
+            Err(error) if error.said().is_some_and(is_deadlock) => {
+                tokio::time::sleep(Duration::from_millis(u64::from(10 * tries + jitter(20)))).await;
+            }
+            end => return end,
+        }
+    }
+    work().await
 }
 
 /// Up to `limit`, drawn from the random bits of a fresh id.

@@ -110,11 +110,23 @@ pub struct Spec {
     /// A job for each of these, in a run of the instant's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub each: Vec<Json>,
+    /// Or for each item that a job asks for, by what the configuration file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<Asks>,
     /// The job expires so long after its instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<u64>,
     /// The whole as it was asked for, for people.
     pub asked: Json,
+}
+
+/// The job that asks for the items of an instant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asks {
+    /// Its queue.
+    pub queue: String,
+    /// For how long it may ask, in milliseconds.
+    pub timeout_ms: u64,
 }
 
 /// What is wrong with a trigger.
@@ -196,6 +208,7 @@ impl Spec {
             paused: false,
             job,
             each: Vec::new(),
+            asks: None,
             expires_ms: None,
             asked: Json::null(),
         }

@@ -163,13 +163,13 @@ mod tests {
     use spinor_executors::{Job, Json};
 
     use super::*;
-    use crate::entry::Entry;
+    use crate::{entry::Entry, hidden::Hidden};
 
     fn documents(count: usize) -> Vec<Document> {
         let mut documents = Vec::new();
         for _ in 0..count {
             let job = Job::new("k", "q", Json::new(r#"{"a":1}"#).unwrap());
-            super::super::document::read(&Entry::Queued(Box::new(job)).line(), &mut documents);
+            super::super::document::read(&Entry::Queued(Box::new(job)).line(), &Hidden::default(), &mut documents);
         }
         documents
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     entry::Entry,
+    hidden::Hidden,
     results::{Tracked, cause, clip, place},
 };
 
@@ -57,9 +58,9 @@ pub struct Document {
 
 /// Adds the documents of a pack. A line that is no entry is the recorder's to bury: it has the
 /// same pack.
-pub fn read(pack: &[u8], into: &mut Vec<Document>) {
+pub fn read(pack: &[u8], hidden: &Hidden, into: &mut Vec<Document>) {
     let entries = pack.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-    into.extend(entries.filter_map(Document::of));
+    into.extend(entries.filter_map(|entry| Document::of(entry, hidden)));
 }
 
 /// One document a job: the newest.
@@ -78,10 +79,16 @@ pub fn merge(documents: Vec<Document>) -> Vec<Document> {
 }
 
 impl Document {
-    fn of(entry: Entry) -> Option<Self> {
+    fn of(entry: Entry, hidden: &Hidden) -> Option<Self> {
         match entry {
-            Entry::Queued(job) => Some(Self::queued(&job)),
-            Entry::Report(report) => Some(Self::reported(&report)),
+            Entry::Queued(mut job) => {
+                hidden.hide_in(&mut job);
+                Some(Self::queued(&job))
+            }
+            Entry::Report(mut report) => {
+                report.whole.iter_mut().for_each(|job| hidden.hide_in(job));
+                Some(Self::reported(&report))
+            }
             Entry::Edited(_) | Entry::Step(_) | Entry::Run(_) => None,
         }
     }
@@ -135,8 +142,9 @@ impl Document {
     }
 
     /// Out of the record.
-    pub fn tracked(tracked: Tracked) -> Self {
-        let Tracked { row, job, report, .. } = tracked;
+    pub fn tracked(tracked: Tracked, hidden: &Hidden) -> Self {
+        let Tracked { row, mut job, report, .. } = tracked;
+        job.iter_mut().for_each(|job| hidden.hide_in(job));
         let from_report = report.as_ref().map(Self::reported);
         Self {
             id: row.id,

@@ -79,6 +79,19 @@ impl RedisState {
         })
     }
 
+    pub async fn pass_claim(
+        &self,
+        (job, replay, attempt): AttemptKey,
+        from: Uuid,
+        to: Uuid,
+    ) -> Result<bool, StateError> {
+        let key = format!("{job}:{replay}:{attempt}");
+        let kept = i64::try_from(CLAIM_KEPT.as_millis()).unwrap_or(i64::MAX);
+        let passed: i64 =
+            self.call(Script::PassClaim, arguments((key, from.to_string(), to.to_string(), kept))).await?;
+        Ok(passed == 1)
+    }
+
     pub async fn set_mark(
         &self,
         subject: &Subject,

@@ -43,6 +43,7 @@ pub const SCHEMA_VERSION: i64 = SCHEMA.version();
 /// Something to do within a transaction. May be done again.
 pub(super) enum Operation {
     Claim { key: AttemptKey, execution: Uuid, taking_over: bool },
+    PassClaim { key: AttemptKey, from: Uuid, to: Uuid },
     SetMark { subject: String, kind: Kind, body: String },
     ClearMark { subject: String, body: String },
     TakeKey { name: String, job: Uuid, lasting: i64, on_taken: OnTaken },
@@ -61,6 +62,7 @@ pub(super) enum Operation {
 pub(super) enum Answer {
     Done,
     Claimed(Claimed),
+    Passed(bool),
     Version(Option<u64>),
     Taken(KeyTaken),
     Freed(bool),
@@ -82,6 +84,7 @@ impl Step<'_> {
             Operation::Claim { key, execution, taking_over } => {
                 Answer::Claimed(self.claim(*key, *execution, *taking_over).await?)
             }
+            Operation::PassClaim { key, from, to } => Answer::Passed(self.pass_claim(*key, *from, *to).await?),
             Operation::SetMark { subject, kind, body } => {
                 Answer::Version(Some(self.set_mark(subject, *kind, body).await?))
             }
@@ -145,6 +148,10 @@ impl SqlState {
 
     pub async fn claim(&self, key: AttemptKey, execution: Uuid, taking_over: bool) -> Result<Claimed, StateError> {
         answer!(self, Operation::Claim { key, execution, taking_over }, Answer::Claimed)
+    }
+
+    pub async fn pass_claim(&self, key: AttemptKey, from: Uuid, to: Uuid) -> Result<bool, StateError> {
+        answer!(self, Operation::PassClaim { key, from, to }, Answer::Passed)
     }
 
     pub async fn set_mark(

@@ -56,6 +56,11 @@ pub fn fill(args: &Json, tick: &Tick, item: Option<&Json>) -> Result<Json, Strin
     Json::new(text).map_err(|error| error.to_string())
 }
 
+/// Do these args ask for something that an instant has?
+pub fn has_words(args: &Json) -> bool {
+    mentions(args.text())
+}
+
 fn mentions(text: &str) -> bool {
     text.contains("\"$trigger\"") || text.contains("\"$item\"")
 }

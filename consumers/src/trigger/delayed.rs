@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use spinor_executors::{Cause, Job, Origin, Report, State as JobState};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Said, fire::claimed};
+use super::{
+    Said,
+    fire::work,
+    looking::{Look, PAUSE, look},
+};
 use crate::{
-    broker::{Address, Broker, Link, Outgoing, PublishError},
+    broker::{Broker, Link, Outgoing, PublishError},
     consumer::verdict,
     entry::Entry,
     marks::StateCell,
@@ -24,8 +28,6 @@ use crate::{
     state::Wish,
 };
 
-/// No longer between two looks: another process may have stored something.
-const PAUSE: Duration = Duration::from_secs(1);
 /// So many ends are told of at a time, and again after this when they could not be.
 const AT_ONCE: usize = 32;
 const AGAIN: Duration = Duration::from_secs(5);
@@ -40,7 +42,6 @@ pub struct Delays<B> {
     /// As [`crate::results::Lead`] names this process.
     owner: Uuid,
     origin: Origin,
-    away: Said,
     unsent: Said,
     /// Published, and still in the table.
     done: Vec<Uuid>,
@@ -51,39 +52,13 @@ pub struct Delays<B> {
 impl<B: Broker> Delays<B> {
     /// Publishes over `broker` what is due in `results`, while `owner` leads; `who` is that, for people.
     pub fn new(broker: B, results: Results, state: StateCell, owner: Uuid, who: &str) -> Self {
-        let (away, unsent) = (Said::default(), Said::default());
-        Self { broker, results, state, owner, origin: origin(who), away, unsent, done: Vec::new(), untold: None }
+        let unsent = Said::default();
+        Self { broker, results, state, owner, origin: origin(who), unsent, done: Vec::new(), untold: None }
     }
 
     /// Publishes until `stop`. Waits for a database that does not answer.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut epoch = None;
-        loop {
-            let pause = match self.turn(&mut epoch).await {
-                Ok(pause) => {
-                    if self.away.is_over() {
-                        tracing::info!("Delayed jobs go on: the database that holds them answers again.");
-                    }
-                    pause
-                }
-                Err(error) => {
-                    epoch = None;
-                    if self.away.begins() {
-                        tracing::warn!(%error, "Delayed jobs wait: the database that holds them does not answer.");
-                    }
-                    PAUSE
-                }
-            };
-            let waited = async {
-                tokio::select! {
-                    () = sleep(pause) => {}
-                    () = self.results.delayed_changed(), if pause > Duration::ZERO => {}
-                }
-            };
-            if stop.run_until_cancelled(waited).await.is_none() {
-                break;
-            }
-        }
+        look(&mut self, &stop).await;
         // Else the next one publishes these again, in vain.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.forget()).await;
     }
@@ -93,47 +68,6 @@ impl<B: Broker> Delays<B> {
         self.results.forget_delayed(&self.done).await?;
         self.done.clear();
         Ok(())
-    }
-
-    /// One look, and what is to be done after it; tells how long to wait.
-    async fn turn(&mut self, epoch: &mut Option<i64>) -> Result<Duration, ResultsError> {
-        let look = self.results.look_at_delayed(self.owner).await?;
-        let fresh = look.epoch.is_some() && look.epoch != *epoch;
-        *epoch = look.epoch;
-        let busy = look.wait == Some(Duration::ZERO) && !fresh && !look.overdue;
-        if look.epoch.is_none() || !busy {
-            self.forget().await?;
-        }
-        if look.epoch.is_none() {
-            return Ok(PAUSE);
-        }
-        if fresh || look.overdue {
-            // What the last leader took and may not have published.
-            let left = self.results.left_delayed(fresh).await?;
-            let (gone, due): (Vec<_>, Vec<_>) = left.into_iter().partition(|one| one.cancelled.is_some());
-            let late = self.finish(due, Instant::now()).await;
-            self.forget().await?;
-            self.tell(&gone).await?;
-            if !late.is_empty() {
-                // One queue that takes nothing is no reason for others to wait.
-                self.results.put_off_delayed(&late).await?;
-                if !matches!(*self.broker.link().borrow(), Link::Up) {
-                    return Ok(PAUSE);
-                }
-            }
-        }
-        match look.wait {
-            Some(Duration::ZERO) => {
-                let asked = Instant::now();
-                // What was published goes with what is taken: one commit for both.
-                let due = self.results.take_delayed(self.owner, &self.done).await?;
-                self.done.clear();
-                Ok(if self.finish(due, asked).await.is_empty() { Duration::ZERO } else { PAUSE })
-            }
-            // A millisecond on: the clock of the database decides, and a look must not come too early.
-            Some(wait) => Ok((wait + Duration::from_millis(1)).min(PAUSE)),
-            None => Ok(PAUSE),
-        }
     }
 
     /// Publishes what is due; tells what is left.
@@ -184,16 +118,15 @@ impl<B: Broker> Delays<B> {
     }
 
     async fn publish(&self, due: Vec<Delayed>, done: &mut Vec<Uuid>, late: &mut Vec<(Uuid, String)>) {
-        let outgoing = |job: &Job| claimed(Address::Work(job.queue.clone()), job);
         let struck = |one: &Delayed| one.row.id.as_u128().is_multiple_of(3);
         let (lost, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|one| planted(Fault::LostTick) && struck(one));
         done.extend(lost.iter().map(|one| one.row.id));
         if planted(Fault::DoubleTick) {
             let copies = due.iter().filter(|one| struck(one));
-            let copies = copies.map(|one| outgoing(&Job { id: Uuid::now_v7(), ..one.job.clone() }));
+            let copies = copies.map(|one| work(&Job { id: Uuid::now_v7(), ..one.job.clone() }));
             drop(self.broker.publish(copies.collect()).await);
         }
-        let batch = due.iter().map(|one| outgoing(&one.job)).collect();
+        let batch = due.iter().map(|one| work(&one.job)).collect();
         let mut lines = Vec::new();
         let mut letters = Vec::new();
         for (one, sent) in due.into_iter().zip(self.broker.publish(batch).await) {
@@ -223,6 +156,54 @@ impl<B: Broker> Delays<B> {
                 Err(error) => late.push((id, error.to_string())),
             }
         }
+    }
+}
+
+impl<B: Broker> Look for Delays<B> {
+    const WHAT: &str = "Delayed jobs";
+
+    async fn turn(&mut self, epoch: &mut Option<i64>) -> Result<Duration, ResultsError> {
+        let look = self.results.look_at_delayed(self.owner).await?;
+        let fresh = look.epoch.is_some() && look.epoch != *epoch;
+        *epoch = look.epoch;
+        let busy = look.wait == Some(Duration::ZERO) && !fresh && !look.overdue;
+        if look.epoch.is_none() || !busy {
+            self.forget().await?;
+        }
+        if look.epoch.is_none() {
+            return Ok(PAUSE);
+        }
+        if fresh || look.overdue {
+            // What the last leader took and may not have published.
+            let left = self.results.left_delayed(fresh).await?;
+            let (gone, due): (Vec<_>, Vec<_>) = left.into_iter().partition(|one| one.cancelled.is_some());
+            let late = self.finish(due, Instant::now()).await;
+            self.forget().await?;
+            self.tell(&gone).await?;
+            if !late.is_empty() {
+                // One queue that takes nothing is no reason for others to wait.
+                self.results.put_off_delayed(&late).await?;
+                if !matches!(*self.broker.link().borrow(), Link::Up) {
+                    return Ok(PAUSE);
+                }
+            }
+        }
+        match look.wait {
+            Some(Duration::ZERO) => {
+                let asked = Instant::now();
+                // What was published goes with what is taken: one commit for both.
+                let due = self.results.take_delayed(self.owner, &self.done).await?;
+                self.done.clear();
+                Ok(if self.finish(due, asked).await.is_empty() { Duration::ZERO } else { PAUSE })
+            }
+            // A millisecond on: the clock of the database decides, and a look must not come too early.
+            Some(wait) => Ok((wait + Duration::from_millis(1)).min(PAUSE)),
+            None => Ok(PAUSE),
+        }
+    }
+
+    async fn woken(&self) {
+        self.results.delayed_changed().await;
     }
 }
 

@@ -11,19 +11,19 @@ use uuid::Uuid;
 use super::{args, fire::expire};
 use crate::{
     message::MAX_BODY,
-    next::{Member, NewRun, Next, OnFailure},
+    next::{Member, NewRun, OnFailure},
     results::Tick,
 };
 
 /// The longest text that names its item as it is.
 const LONGEST_NAME: usize = 100;
 
-/// The run of an instant.
-pub fn run(tick: &Tick) -> Result<Next, String> {
+/// The run of an instant, with a note of why it has fewer items than there are.
+pub fn run(tick: &Tick, items: &[Json], note: Option<String>) -> Result<NewRun, String> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    let mut members = Vec::with_capacity(tick.spec.each.len());
+    let mut members = Vec::with_capacity(items.len());
     let mut bytes = 0;
-    for item in &tick.spec.each {
+    for item in items {
         let name = name(item);
         let count = counts.entry(name.clone()).and_modify(|count| *count += 1).or_insert(1);
         let name = if *count == 1 { name } else { format!("{name}#{count}") };
@@ -47,7 +47,7 @@ pub fn run(tick: &Tick) -> Result<Next, String> {
             compensate: None,
         });
     }
-    Ok(Next::Run(Box::new(NewRun {
+    Ok(NewRun {
         run: tick.job,
         name: format!("{} {}", tick.name, tick.instant),
         on_failure: OnFailure::GoOn,
@@ -55,7 +55,8 @@ pub fn run(tick: &Tick) -> Result<Next, String> {
         members,
         then: None,
         finally: None,
-    })))
+        note,
+    })
 }
 
 /// Short text names itself, everything else is named by its digest.

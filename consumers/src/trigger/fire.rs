@@ -188,6 +188,11 @@ pub(super) fn claimed(to: Address, job: &Job) -> Outgoing {
     Outgoing { to, message: message::encode_claimed(job, true), must: true }
 }
 
+/// The same, on its way to its queue.
+pub(super) fn work(job: &Job) -> Outgoing {
+    claimed(Address::Work(job.queue.clone()), job)
+}
+
 /// Counts from the job's creation.
 pub(super) fn expire(job: &mut Job, millis: Option<u64>) {
     if let Some(millis) = millis {

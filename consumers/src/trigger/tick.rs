@@ -12,20 +12,19 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Said, args, each,
-    fire::{Unready, claimed, dead, expire},
+    Said, args, each, fan_out,
+    fire::{Unready, dead, expire, work},
+    looking::{Look, PAUSE, look},
 };
 use crate::{
     blobs::Blobs,
-    broker::{Address, Broker, Outgoing, PublishError},
+    broker::{Broker, Link, PublishError},
     entry::Entry,
     next::Next,
     planted::{Fault, planted},
     results::{Given, Lead, Results, ResultsError, Tick},
 };
 
-/// No longer between two looks: another process may have changed something.
-const PAUSE: Duration = Duration::from_secs(1);
 /// What was decided longer ago than this may be another leader's by now.
 const FRESH: Duration = Duration::from_secs(4);
 /// A file that cannot be registered is tried again after this.
@@ -39,8 +38,6 @@ pub struct Ticker<B> {
     lead: Lead,
     given: Vec<Given>,
     stamp: i64,
-    /// The database does not answer.
-    away: Said,
     /// What is due could not be published.
     unsent: Said,
 }
@@ -48,37 +45,15 @@ pub struct Ticker<B> {
 impl<B: Broker> Ticker<B> {
     /// Fires over `broker` what `results` holds, and what was `given` by a file written at `stamp`.
     pub fn new(broker: B, results: Results, blobs: Blobs, lead: Lead, (given, stamp): (Vec<Given>, i64)) -> Self {
-        let (away, unsent) = (Said::default(), Said::default());
-        Self { broker, results, blobs, lead, given, stamp, away, unsent }
+        Self { broker, results, blobs, lead, given, stamp, unsent: Said::default() }
     }
 
     /// Fires until `stop`. Waits for a database that does not answer.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         if !self.register(&stop).await {
             return;
         }
-        let mut epoch = None;
-        loop {
-            let pause = match self.turn(&mut epoch).await {
-                Ok(pause) => {
-                    if self.away.is_over() {
-                        tracing::info!("Triggers go on: the database with their instants answers again.");
-                    }
-                    pause
-                }
-                Err(error) => {
-                    epoch = None;
-                    if self.away.begins() {
-                        tracing::warn!(%error, "Triggers wait: the database with their instants does not answer.");
-                    }
-                    PAUSE
-                }
-            };
-            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
-                break;
-            }
-        }
-        if epoch.is_some() {
+        if look(&mut self, &stop).await.is_some() {
             // Else the next one waits for the end of the lease.
             let _ = tokio::time::timeout(Duration::from_secs(2), self.results.give_up_lead(self.lead.owner)).await;
         }
@@ -102,8 +77,101 @@ impl<B: Broker> Ticker<B> {
         }
     }
 
-    /// One look, and what is to be done after it; tells how long to wait.
-    async fn turn(&self, epoch: &mut Option<i64>) -> Result<Duration, ResultsError> {
+    /// Publishes the jobs of these instants, and marks them.
+    async fn publish(&self, ticks: Vec<Tick>, decided: Instant) -> Result<(), ResultsError> {
+        if ticks.is_empty() {
+            return Ok(());
+        }
+        let (mut batch, mut jobs, mut ends, mut done) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut late = Vec::new();
+        for tick in ticks {
+            if planted(Fault::LostTick) && tick.instant.as_second() % 3 == 0 {
+                done.push((tick.schedule, tick.instant.as_microsecond(), tick.time));
+                continue;
+            }
+            let message = if tick.spec.each.is_empty() {
+                self.job(&tick).await.map(|job| (work(&job), Some(job)))
+            } else {
+                let run = each::run(&tick, &tick.spec.each, None).map(|run| Next::Run(Box::new(run)));
+                run.map(|run| (run.outgoing(), None)).map_err(Unready::Never)
+            };
+            match message {
+                Ok((message, job)) => {
+                    batch.push(message);
+                    jobs.push((tick, job));
+                }
+                Err(Unready::Later(why)) => late.push((tick, why)),
+                Err(Unready::Never(why)) => ends.push(never(&tick, why)),
+            }
+        }
+        if decided.elapsed() > FRESH {
+            tracing::warn!("What was to be fired was decided a while ago; whoever leads now fires it.");
+            return Ok(());
+        }
+        if planted(Fault::DoubleTick) {
+            let copies = jobs.iter().filter(|(tick, _)| tick.instant.as_second() % 3 == 0);
+            let copies =
+                copies.filter_map(|(_, job)| job.as_ref()).map(|job| work(&Job { id: Uuid::now_v7(), ..job.clone() }));
+            drop(self.broker.publish(copies.collect()).await);
+        }
+        let mut lines = Vec::new();
+        for ((tick, job), sent) in jobs.into_iter().zip(self.broker.publish(batch).await) {
+            match sent {
+                Ok(()) => {
+                    done.push((tick.schedule, tick.instant.as_microsecond(), tick.time));
+                    // A run tells of its jobs itself.
+                    lines.extend(job.map(|job| Entry::Queued(Box::new(job)).line()));
+                }
+                Err(error @ (PublishError::Unroutable { .. } | PublishError::TooLarge { .. })) => {
+                    ends.push(never(&tick, error.to_string()));
+                }
+                Err(error) => late.push((tick, error.to_string())),
+            }
+        }
+        match late.first() {
+            Some((tick, why)) if self.unsent.begins() => tracing::warn!(
+                count = late.len(), trigger = tick.name, instant = %tick.instant, why,
+                "Jobs of instants cannot be published now; they are tried again."
+            ),
+            None if self.unsent.is_over() => tracing::info!("Jobs of instants are published again."),
+            _ => {}
+        }
+        // One queue that takes nothing is no reason for others to wait.
+        let late: Vec<_> = late.iter().map(|(tick, _)| (tick.schedule, tick.instant.as_microsecond())).collect();
+        if matches!(*self.broker.link().borrow(), Link::Up) {
+            self.results.put_off_ticks(&late).await?;
+        }
+        if !lines.is_empty() {
+            // Beside the work: their own reports would show these jobs, too.
+            drop(self.broker.report(lines));
+        }
+        let late = self.results.ticks_published(&done).await?;
+        if !late.is_zero() {
+            tracing::warn!(count = done.len(), latest = ?late, "Instants of triggers were fired late.");
+        }
+        if !ends.is_empty() {
+            self.results.follow(&ends, &|_| None).await?;
+        }
+        Ok(())
+    }
+
+    async fn job(&self, tick: &Tick) -> Result<Job, Unready> {
+        let job = match &tick.spec.asks {
+            Some(asks) => fan_out::job(tick, asks),
+            None => args::fill(&tick.spec.job.args, tick, None).map(|args| Job { args, ..tick.spec.job.clone() }),
+        };
+        let mut job = job.map_err(Unready::Never)?;
+        (job.id, job.created, job.next) = (tick.job, tick.instant, true);
+        expire(&mut job, tick.spec.expires_ms);
+        self.blobs.put_args(&mut job).await?;
+        Ok(job)
+    }
+}
+
+impl<B: Broker> Look for Ticker<B> {
+    const WHAT: &str = "Triggers";
+
+    async fn turn(&mut self, epoch: &mut Option<i64>) -> Result<Duration, ResultsError> {
         let looked = self.results.look_to_fire(&self.lead).await?;
         if looked.led {
             *epoch = None;
@@ -137,96 +205,10 @@ impl<B: Broker> Ticker<B> {
         // A millisecond on: the clock of the database decides, and its look must not come too early.
         Ok((wait + Duration::from_millis(1)).min(PAUSE))
     }
-
-    /// Publishes the jobs of these instants, and marks them.
-    async fn publish(&self, ticks: Vec<Tick>, decided: Instant) -> Result<(), ResultsError> {
-        if ticks.is_empty() {
-            return Ok(());
-        }
-        let (mut batch, mut jobs, mut ends, mut done) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut late = Vec::new();
-        for tick in ticks {
-            if planted(Fault::LostTick) && tick.instant.as_second() % 3 == 0 {
-                done.push((tick.schedule, tick.instant.as_microsecond(), tick.time));
-                continue;
-            }
-            let message = if tick.spec.each.is_empty() {
-                self.job(&tick).await.map(|job| (outgoing(&job), Some(job)))
-            } else {
-                each::run(&tick).map(|run| (run.outgoing(), None)).map_err(Unready::Never)
-            };
-            match message {
-                Ok((message, job)) => {
-                    batch.push(message);
-                    jobs.push((tick, job));
-                }
-                Err(Unready::Later(why)) => late.push((tick, why)),
-                Err(Unready::Never(why)) => ends.push(never(&tick, why)),
-            }
-        }
-        if decided.elapsed() > FRESH {
-            tracing::warn!("What was to be fired was decided a while ago; whoever leads now fires it.");
-            return Ok(());
-        }
-        if planted(Fault::DoubleTick) {
-            let copies = jobs.iter().filter(|(tick, _)| tick.instant.as_second() % 3 == 0);
-            let copies = copies
-                .filter_map(|(_, job)| job.as_ref())
-                .map(|job| outgoing(&Job { id: Uuid::now_v7(), ..job.clone() }));
-            drop(self.broker.publish(copies.collect()).await);
-        }
-        let mut lines = Vec::new();
-        for ((tick, job), sent) in jobs.into_iter().zip(self.broker.publish(batch).await) {
-            match sent {
-                Ok(()) => {
-                    done.push((tick.schedule, tick.instant.as_microsecond(), tick.time));
-                    // A run tells of its jobs itself.
-                    lines.extend(job.map(|job| Entry::Queued(Box::new(job)).line()));
-                }
-                Err(error @ (PublishError::Unroutable { .. } | PublishError::TooLarge { .. })) => {
-                    ends.push(never(&tick, error.to_string()));
-                }
-                Err(error) => late.push((tick, error.to_string())),
-            }
-        }
-        match late.first() {
-            Some((tick, why)) if self.unsent.begins() => tracing::warn!(
-                count = late.len(), trigger = tick.name, instant = %tick.instant, why,
-                "Jobs of instants cannot be published now; they are tried again."
-            ),
-            None if self.unsent.is_over() => tracing::info!("Jobs of instants are published again."),
-            _ => {}
-        }
-        if !lines.is_empty() {
-            // Beside the work: their own reports would show these jobs, too.
-            drop(self.broker.report(lines));
-        }
-        let late = self.results.ticks_published(&done).await?;
-        if !late.is_zero() {
-            tracing::warn!(count = done.len(), latest = ?late, "Instants of triggers were fired late.");
-        }
-        if !ends.is_empty() {
-            self.results.follow(&ends, &|_| None).await?;
-        }
-        Ok(())
-    }
-
-    async fn job(&self, tick: &Tick) -> Result<Job, Unready> {
-        let mut job = tick.spec.job.clone();
-        (job.id, job.created, job.next) = (tick.job, tick.instant, true);
-        expire(&mut job, tick.spec.expires_ms);
-        job.args = args::fill(&job.args, tick, None).map_err(Unready::Never)?;
-        self.blobs.put_args(&mut job).await?;
-        Ok(job)
-    }
 }
 
 /// An instant whose job cannot be published has ended.
 fn never(tick: &Tick, why: String) -> Next {
     tracing::error!(trigger = tick.name, instant = %tick.instant, why, "The job of an instant cannot be published.");
     Next::End(Box::new(dead(None, tick.job, 0, why)))
-}
-
-fn outgoing(job: &Job) -> Outgoing {
-    claimed(Address::Work(job.queue.clone()), job)
 }

@@ -218,7 +218,10 @@ fn short(field: &str, text: Option<String>) -> Result<Option<String>, Problem> {
 
 fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
     config::duration(text).ok_or_else(|| {
-        Problem::field(field, format!("`{}` is no duration; write \"250ms\", \"60s\" or \"5m\"", clip(text)))
+        Problem::field(
+            field,
+            format!("`{}` is no duration; its units are ms, s, m, h and d: \"250ms\", \"1h30m\", \"3d\"", clip(text)),
+        )
     })
 }
 

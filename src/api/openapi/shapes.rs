@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use spinor_consumers::{
     backup::Manifest,
     results::{
-        Backfilled, DeadLetter, DelayedFilter, Failures, JobRecord, JobRow, Page, ReplayRow, RunRecord, RunRow,
-        TriggerRow, Waiting,
+        AuditFilter, AuditRow, Backfilled, DeadLetter, DelayedFilter, Failures, JobRecord, JobRow, Page, ReplayRow,
+        RunRecord, RunRow, TokenRow, TriggerRow, UserRow, Waiting,
     },
 };
 use spinor_executors::StepReport;
@@ -17,10 +17,10 @@ use spinor_executors::StepReport;
 use crate::api::{
     Accepted, Asked, BackUp, BatchAnswer, CancelRequested, ConsumerRow, ConsumersMarked, DeadRecord, EditJob,
     EventFilter, FailureQuery, FailureRecord, Figures, FiguresQuery, FiredTick, GroupRow, KeyRow, KindRow, Letters,
-    LimitRow, LockFilter, Locks, Matched, NewBackfill, NewLimit, NewReplay, NewReplays, NewRun, NewScale, NewSlots,
-    NewTrigger, Prune, PrunedSlice, QueuePause, QueueRow, Removed, ReplayedJob, RetriedRun, Status, SubmittedRun,
-    TriggerShown, Triggers, WaitMany, Waited, WaitedMany, Why, jobs, new_job::NewJob, new_run::NewJobRun, replays,
-    runs, session, triggers, wait,
+    LimitRow, LockFilter, Locks, MadeToken, Matched, NewBackfill, NewLimit, NewPassword, NewReplay, NewReplays,
+    NewRoles, NewRun, NewScale, NewSlots, NewToken, NewTrigger, NewUser, Prune, PrunedSlice, QueuePause, QueueRow,
+    Removed, RemovedName, ReplayedJob, RetriedRun, Status, SubmittedRun, TriggerShown, Triggers, WaitMany, Waited,
+    WaitedMany, Why, jobs, new_job::NewJob, new_run::NewJobRun, replays, runs, session, triggers, wait,
 };
 
 /// Makes the schema of a type, with those it refers to.
@@ -113,6 +113,7 @@ pub fn shape(method: &str, path: &str) -> Option<Shape> {
         .or_else(|| of_consumers(method, path))
         .or_else(|| of_runs(method, path))
         .or_else(|| of_triggers(method, path))
+        .or_else(|| of_access(method, path))
         .or_else(|| of_the_rest(method, path))
 }
 
@@ -207,6 +208,23 @@ fn of_triggers(method: &str, path: &str) -> Option<Shape> {
     })
 }
 
+fn of_access(method: &str, path: &str) -> Option<Shape> {
+    Some(match (method, path) {
+        ("GET", "/users") => Shape::of::<Vec<UserRow>>(),
+        ("POST", "/users") => Shape::made::<UserRow>().takes::<NewUser>().conflicts(),
+        ("PUT", "/users/{name}/password") => Shape::of::<UserRow>().takes::<NewPassword>(),
+        ("PUT", "/users/{name}/roles") => Shape::of::<UserRow>().takes::<NewRoles>(),
+        ("DELETE", "/users/{name}" | "/tokens/{name}") => Shape::of::<RemovedName>().may_take::<Asked>(),
+        ("GET", "/tokens") => Shape::of::<Vec<TokenRow>>(),
+        ("POST", "/tokens") => Shape::made::<MadeToken>().takes::<NewToken>().conflicts(),
+        ("GET", "/audit") => Shape::of::<Page<AuditRow>>().asked::<AuditFilter>(),
+        ("GET", "/session") => Shape::of::<session::Oneself>(),
+        ("POST", "/session") => Shape::made::<session::LoggedIn>().takes::<session::Login>(),
+        ("DELETE", "/session") => Shape::new(204, Content::Nothing),
+        _ => return None,
+    })
+}
+
 fn of_the_rest(method: &str, path: &str) -> Option<Shape> {
     Some(match (method, path) {
         ("POST", "/data/prune") => Shape::of::<PrunedSlice>().takes::<Prune>(),
@@ -215,8 +233,6 @@ fn of_the_rest(method: &str, path: &str) -> Option<Shape> {
         ("GET", "/pulse") => Shape::new(200, Content::Text("text/event-stream")),
         ("GET", "/openapi.json") => Shape::of::<Map<String, Value>>(),
         ("GET", "/status") => Shape::of::<Status>(),
-        ("POST", "/session") => Shape::made::<session::LoggedIn>().takes::<session::Shown>(),
-        ("DELETE", "/session") => Shape::new(204, Content::Nothing),
         ("GET", "/healthz" | "/readyz" | "/metrics") => Shape::new(200, Content::Text("text/plain")),
         _ => return None,
     })

@@ -1,14 +1,15 @@
 //! Jobs that do nothing over raw AMQP: publish, consume, report, ack after the confirm.
 //!
 //! Reports travel one a message (what a worker written by hand would do) or packed, as the
-//! product's; with the journal a `queued` line for each job goes out once the job is confirmed.
+//! product's; with the journal a `queued` line for each job goes out once the job is confirmed. With a
+//! program each job is run by one of its processes before it is reported.
 //! Live: publisher and consumer run side by side. Preloaded: only the consuming half is timed.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, path::PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use lapin::{
     BasicProperties, Channel, Consumer, PublisherConfirm, message::Delivery, options::BasicAckOptions,
     types::ShortString,
@@ -22,6 +23,7 @@ use crate::{
     amqp::{self, PACK, Parcel, WINDOW},
     bytes::{self, Template},
     measure::Stopwatch,
+    players::Players,
 };
 
 /// Deliveries in hand.
@@ -56,6 +58,12 @@ pub struct Args {
     /// Threads of the runtime; the client adds one for each connection.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// A program in Python that runs each job.
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// Its processes.
+    #[arg(long, default_value_t = 4)]
+    processes: usize,
 }
 
 /// How reports travel.
@@ -113,16 +121,20 @@ async fn measured(args: &Args) -> Result<Value> {
     amqp::declare(&jobs, plan.work.as_str()).await?;
     amqp::declare(&jobs, plan.results.as_str()).await?;
 
+    let players = args.program.as_ref().map(|program| Players::start(program, args.processes, job.args.text()));
+    let players = players.transpose()?;
+
     let (line, messages) = if args.preloaded {
         publish(&plan, &jobs, &reports).await?;
         let watch = Stopwatch::start()?;
         let deliveries = amqp::consume(&intake, plan.work.as_str(), PREFETCH).await?;
-        let messages = work(&plan, deliveries, &reports).await?;
+        let messages = work(&plan, through(deliveries, players), &reports).await?;
         (watch, messages)
     } else {
         let deliveries = amqp::consume(&intake, plan.work.as_str(), PREFETCH).await?;
         let watch = Stopwatch::start()?;
-        let (_, messages) = tokio::try_join!(publish(&plan, &jobs, &reports), work(&plan, deliveries, &reports))?;
+        let (_, messages) =
+            tokio::try_join!(publish(&plan, &jobs, &reports), work(&plan, through(deliveries, players), &reports))?;
         (watch, messages)
     };
     let mut line = line.stop("amqp-noop", args.jobs as u64, &json!({ "report_messages": messages }))?;
@@ -185,18 +197,28 @@ fn pack<'a>(template: &Template, ids: impl ExactSizeIterator<Item = &'a str>) ->
     Parcel { properties, body }
 }
 
+/// What comes from the queue, or from the program that ran it.
+fn through(deliveries: Consumer, players: Option<Players>) -> Done {
+    match players {
+        Some(players) => Box::new(players.through(deliveries, PREFETCH)),
+        None => Box::new(deliveries.map_err(anyhow::Error::from)),
+    }
+}
+
+type Done = Box<dyn Stream<Item = Result<Delivery>> + Unpin>;
+
 /// A flight of reports and the last delivery they answer.
 type Flight = (Vec<PublisherConfirm>, Delivery);
 
 /// Takes what is at hand, reports it, and acks it once that is confirmed. Returns how many
 /// messages carried the reports.
-async fn work(plan: &Plan, deliveries: Consumer, reports: &Channel) -> Result<u64> {
+async fn work(plan: &Plan, deliveries: Done, reports: &Channel) -> Result<u64> {
     let (sender, receiver) = mpsc::channel(plan.flights.max(1));
     let (messages, ()) = tokio::try_join!(report(plan, deliveries, reports, sender), ack(receiver))?;
     Ok(messages)
 }
 
-async fn report(plan: &Plan, mut from: Consumer, reports: &Channel, flights: mpsc::Sender<Flight>) -> Result<u64> {
+async fn report(plan: &Plan, mut from: Done, reports: &Channel, flights: mpsc::Sender<Flight>) -> Result<u64> {
     let (mut done, mut messages) = (0, 0);
     while done < plan.jobs {
         // Room first: what arrives while the flights are under way joins the next one.

@@ -15,6 +15,7 @@ mod bytes;
 mod insert;
 mod measure;
 mod ping_pong;
+mod players;
 mod rows;
 mod spawn;
 mod statements;

@@ -6,7 +6,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Barrier,
@@ -40,14 +40,16 @@ pub struct Args {
 }
 
 /// A process that said hello.
-struct Player {
+pub struct Player {
     child: Child,
     socket: BufReader<UnixStream>,
+    frame: Vec<u8>,
+    answer: Vec<u8>,
 }
 
 /// Runs the floor.
 pub fn run(args: &Args) -> Result<Value> {
-    let players = (0..args.processes.max(1)).map(|_| Player::start(args)).collect::<Result<Vec<_>>>()?;
+    let players = (0..args.processes.max(1)).map(|_| Player::start(&args.program)).collect::<Result<Vec<_>>>()?;
     let (taken, ready) = (AtomicUsize::new(0), Barrier::new(players.len() + 1));
     let job = Job::new("bench.echo", "bench", bytes::payload(args.payload)?);
     let (line, players) = thread::scope(|scope| {
@@ -63,57 +65,68 @@ pub fn run(args: &Args) -> Result<Value> {
         let line = watch.stop("ping-pong", args.jobs as u64, &json!({ "processes": players.len() }))?;
         anyhow::Ok((line, players))
     })?;
-    for Player { mut child, socket } in players {
-        drop(socket);
-        child.wait()?;
-    }
+    players.into_iter().try_for_each(Player::end)?;
     Ok(line)
 }
 
 impl Player {
-    fn start(args: &Args) -> Result<Self> {
+    /// Starts one of this program.
+    pub fn start(program: &Path) -> Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new("python3")
-            .arg(&args.program)
+            .arg(program)
             .env("SPINOR_EXECUTOR_FD", "0")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()
             .context("python3")?;
-        let mut player = Self { child, socket: BufReader::with_capacity(64 * 1024, ours) };
-        let mut body = Vec::new();
-        player.hear(&mut body)?;
+        let socket = BufReader::with_capacity(64 * 1024, ours);
+        let mut player = Self { child, socket, frame: Vec::new(), answer: Vec::new() };
+        player.hear()?;
         Ok(player)
     }
 
-    fn hear(&mut self, body: &mut Vec<u8>) -> Result<()> {
+    /// Has it run the job of this id, and checks what it answers.
+    pub fn turn(&mut self, id: &str, args: &str, created: Timestamp) -> Result<()> {
+        let execution = Uuid::now_v7();
+        let body = format!(
+            r#"{{"type":"run","execution":"{execution}","job":{{"id":"{id}","kind":"bench.echo","queue":"bench","args":{args},"attempt":1,"replay":0,"created":"{created}","headers":{{}}}},"last_attempt":true,"maybe_rerun":false,"soft_seconds":3300.0,"hard_seconds":3600.0}}"#
+        );
+        self.frame.clear();
+        write!(self.frame, "{}\n{body}", body.len())?;
+        self.socket.get_mut().write_all(&self.frame)?;
+        self.hear()?;
+        let answer: Value = serde_json::from_slice(&self.answer)?;
+        if answer["execution"] != execution.to_string() || answer["outcome"] != "succeeded" {
+            bail!("the program answered {answer}");
+        }
+        Ok(())
+    }
+
+    /// Lets it go.
+    pub fn end(self) -> Result<()> {
+        let Self { mut child, socket, .. } = self;
+        drop(socket);
+        child.wait()?;
+        Ok(())
+    }
+
+    fn hear(&mut self) -> Result<()> {
         let mut length = String::new();
         if self.socket.read_line(&mut length)? == 0 {
             bail!("the program ended");
         }
-        body.resize(length.trim_end().parse()?, 0);
-        Ok(self.socket.read_exact(body)?)
+        self.answer.resize(length.trim_end().parse()?, 0);
+        Ok(self.socket.read_exact(&mut self.answer)?)
     }
 }
 
 fn play(mut player: Player, jobs: usize, job: &Job, taken: &AtomicUsize, ready: &Barrier) -> Result<Player> {
     let created = Timestamp::now();
     let args = job.args.text();
-    let (mut frame, mut answer) = (Vec::new(), Vec::new());
     ready.wait();
     while taken.fetch_add(1, Ordering::Relaxed) < jobs {
-        let (execution, id) = (Uuid::now_v7(), Uuid::now_v7());
-        let body = format!(
-            r#"{{"type":"run","execution":"{execution}","job":{{"id":"{id}","kind":"bench.echo","queue":"bench","args":{args},"attempt":1,"replay":0,"created":"{created}","headers":{{}}}},"last_attempt":true,"maybe_rerun":false,"soft_seconds":3300.0,"hard_seconds":3600.0}}"#
-        );
-        frame.clear();
-        write!(frame, "{}\n{body}", body.len())?;
-        player.socket.get_mut().write_all(&frame)?;
-        player.hear(&mut answer)?;
-        let answer: Value = serde_json::from_slice(&answer)?;
-        if answer["execution"] != execution.to_string() || answer["outcome"] != "succeeded" {
-            bail!("the program answered {answer}");
-        }
+        player.turn(&Uuid::now_v7().to_string(), args, created)?;
     }
     Ok(player)
 }

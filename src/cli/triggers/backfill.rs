@@ -74,17 +74,21 @@ impl BackfillCommand {
         }
         let mut done = Done::default();
         let work = async {
+            // Of this second.
+            let mut fired = 0;
             loop {
+                step.limit = Some(limit - fired);
                 let some = client.backfill_trigger(&self.name, &step).await?;
-                let fired = done.add(&some);
+                fired += done.add(&some);
                 let at = some.instants.last().map_or_else(|| "-".to_owned(), |last| last.instant.to_string());
                 if !some.instants.is_empty() {
                     eprintln!("{at}: {}", done.text());
                 }
                 let Some(next) = some.next else { return Ok(()) };
                 step.from = Some(next.to_string());
-                if fired > 0 || some.waits.is_some() {
+                if fired >= limit || some.waits.is_some() {
                     tokio::time::sleep(Duration::from_secs(1)).await;
+                    fired = 0;
                 }
             }
         };

@@ -11,6 +11,7 @@ use crate::{
     api::{
         NewTrigger, TriggerShown, Triggers,
         new_job::{self, NewJob},
+        new_source::NewItems,
         new_trigger::CountsFrom,
     },
     cli::table::{Table, clean, maybe, moment},
@@ -118,7 +119,7 @@ pub fn shown(shown: &TriggerShown) -> String {
         "misfire {}, overlap {}{}",
         format!("{:?}", asked.misfire.unwrap_or_default()).to_lowercase(),
         format!("{:?}", asked.overlap.unwrap_or_default()).to_lowercase(),
-        asked.jitter.map(|jitter| format!(", jitter {jitter}")).unwrap_or_default()
+        asked.jitter.as_ref().map(|jitter| format!(", jitter {jitter}")).unwrap_or_default()
     );
     let _ = writeln!(
         text,
@@ -128,8 +129,19 @@ pub fn shown(shown: &TriggerShown) -> String {
         moment(row.changed),
         clean(&row.changed_by)
     );
-    if !asked.each.is_empty() {
-        let _ = writeln!(text, "a run with a job for each of {} items", asked.each.len());
+    match asked.items() {
+        Ok(NewItems::List(items)) if !items.is_empty() => {
+            let _ = writeln!(text, "a run with a job for each of {} items", items.len());
+        }
+        Ok(NewItems::Asked(source)) => {
+            let whom = source.database.as_deref().unwrap_or("the results database");
+            let of = match (&source.sql, &source.command) {
+                (Some(sql), _) => format!("row that {whom} has for `{}`", clean(sql)),
+                (None, command) => format!("line of `{}`", clean(&command.as_deref().unwrap_or_default().join(" "))),
+            };
+            let _ = writeln!(text, "a run with a job for each {of}, at most {}", source.most());
+        }
+        _ => {}
     }
     if !asked.blackout.is_empty() {
         let zone = asked.zone.as_deref().unwrap_or("UTC");

@@ -12,6 +12,7 @@ const PATHS: Record<string, string> = {
   kinds: "M2.5 8.5V2.5h6l5 5-6 6-5-5ZM5.5 5.5v.1",
   publish: "M14 2 7 9m7-7-4.5 12L7 9 2 6.5 14 2Z",
   broker: "M2.5 3h11v4h-11zM2.5 9h11v4h-11zM5 5v.1M5 11v.1",
+  settings: "M2 4.5h7m4 0h1M2 11.5h1m4 0h7M11 6.5a2 2 0 1 0 0-4 2 2 0 0 0 0 4ZM5 13.5a2 2 0 1 0 0-4 2 2 0 0 0 0 4Z",
   search: "M7 12A5 5 0 1 0 7 2a5 5 0 0 0 0 10Zm3.6-1.4L14 14",
   pause: "M5 3v10M11 3v10", play: "M4.5 2.8v10.4L13 8 4.5 2.8Z", sun: "M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6Zm0-10v1.4m0 11.2V15M1 8h1.4m11.2 0H15M3 3l1 1m8 8 1 1m0-10-1 1m-8 8-1 1",
   moon: "M13.5 9.5A6 6 0 0 1 6.5 2.5a6 6 0 1 0 7 7Z", close: "M4 4l8 8m0-8-8 8", check: "M3 8.5 6.5 12 13 4.5", copy: "M5.5 5.5h8v8h-8zM10.5 5V2.5h-8v8H5",

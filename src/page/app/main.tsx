@@ -21,13 +21,14 @@ import { Overview } from "./views/overview";
 import { Publish } from "./views/publish";
 import { Queues, pauseQueue, resumeQueue } from "./views/queues";
 import { Run, Runs } from "./views/runs";
+import { Settings } from "./views/settings";
 import { Trigger, Triggers } from "./views/triggers";
 import "uplot/dist/uPlot.min.css";
 import "./app.css";
 
 const PLACES: [string, string, string][] = [
   ["overview", "Overview", "o"], ["jobs", "Jobs", "j"], ["failures", "Failures", "f"], ["queues", "Queues", "q"], ["consumers", "Consumers", "c"], ["triggers", "Triggers", "t"],
-  ["runs", "Runs", "r"], ["history", "History", "h"], ["kinds", "Kinds", "k"], ["publish", "Publish", "p"], ["broker", "Broker", "b"],
+  ["runs", "Runs", "r"], ["history", "History", "h"], ["kinds", "Kinds", "k"], ["publish", "Publish", "p"], ["broker", "Broker", "b"], ["settings", "Settings", "s"],
 ];
 
 type Theme = "dark" | "light";
@@ -60,6 +61,7 @@ function View({ route, theme }: { route: Route; theme: Theme }) {
     case "history": return <History route={route} theme={theme} />;
     case "kinds": return name ? <Kind key={name} name={name} /> : <Kinds />;
     case "publish": return <Publish route={route} />;
+    case "settings": return <Settings />;
     case "broker": return <BrokerView />;
     default: return <Panel><div class="empty"><b>There is no such view</b><p><a href="#/overview">To the overview</a></p></div></Panel>;
   }
@@ -147,16 +149,18 @@ function Frame() {
 }
 
 function Login({ entered, wrong }: { entered: () => void; wrong?: string }) {
+  const [user, setUser] = useState("");
   const [token, set] = useState("");
   const [problem, setProblem] = useState(wrong);
   const enter = async () => {
-    try { await post("/session", { token }); entered(); } catch (error) { setProblem(problemOf(error).detail); }
+    try { await post("/session", user ? { user, password: token } : { token }); entered(); } catch (error) { setProblem(problemOf(error).detail); }
   };
   return (
     <main class="login"><form class="panel" onSubmit={(event) => { event.preventDefault(); void enter(); }}>
       <h1>Spinor</h1>
-      <p>Open the link that <code>spinor up</code> printed, or paste its token here.</p>
-      <div class={`field ${problem ? "wrong-field" : ""}`}><label for="token">Token</label><input id="token" type="password" autocomplete="current-password" value={token} onInput={(event) => set(event.currentTarget.value)} autofocus /></div>
+      <p>Open the link that <code>spinor up</code> printed, paste its token here, or log in as a user.</p>
+      <div class="field"><label for="user">User, if you have one</label><input id="user" autocomplete="username" value={user} onInput={(event) => setUser(event.currentTarget.value)} /></div>
+      <div class={`field ${problem ? "wrong-field" : ""}`}><label for="token">Token or password</label><input id="token" type="password" autocomplete="current-password" value={token} onInput={(event) => set(event.currentTarget.value)} autofocus /></div>
       {problem && <p class="req" role="alert">{problem}</p>}
       <div class="ends"><Button tone="main" type="submit">Enter</Button></div>
     </form></main>

@@ -11,19 +11,20 @@ use std::{
 
 use jiff::Timestamp;
 use spinor_executors::{Cause, HeaderValue, Job, State as JobState};
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 use uuid::Uuid;
 
-use super::{NO_LOOK, Reason, Slots};
+use super::{LOOK_UP, NO_LOOK, Reason, Slots};
 use crate::{
-    broker::{Delivery, Settlement, Verdict},
+    broker::{Backlog, Broker, Delivery, Settlement, Verdict},
     consumer::{
         permits::{LEASE, Permit},
         verdict,
     },
     message::header,
     planted::{Fault, planted},
-    state::{Admission, Claimed, Limit, Mark, State, StateError},
+    state::{Admission, Claimed, LOST, Limit, Mark, State, StateError, ended, ended_of},
+    trigger::FAN_OUT_KIND,
 };
 
 /// How long a job over a limit stays away, by how often it came in vain.
@@ -34,6 +35,8 @@ const LONGEST: Duration = Duration::from_secs(15);
 const PACE: Duration = Duration::from_millis(5);
 /// An at-most-once job that may have run is lost after this long without a report.
 const DOUBT: Duration = Duration::from_secs(15);
+/// The same of one that is known to have ended: its report is out, unless its consumer died that moment.
+const REPORTED: Duration = Duration::from_secs(60);
 /// What needs State comes again after this long while it is away.
 const STATE_AWAY: Duration = Duration::from_secs(5);
 
@@ -116,7 +119,7 @@ impl Slots {
             self.wait_for_state(job, delivery);
             return None;
         }
-        let once = kind.is_some_and(|kind| kind.at_most_once);
+        let once = self.runs_once(job);
         // A job that stayed away was published anew; a death between that and the ack left two of it.
         let copy = (claimed || job.attempt > 1 || delivery.redelivered) && !planted(Fault::SettleTwice);
         if limits.is_empty() && !once && !copy {
@@ -129,6 +132,11 @@ impl Slots {
             (false, false) => delivery,
         };
         Some((delivery, Agreement { _permit: permit }))
+    }
+
+    /// Does it run at most once? A fan-out may ask again: of two runs that it begins the first counts.
+    pub(super) fn runs_once(&self, job: &Job) -> bool {
+        self.kind(&job.kind).is_some_and(|kind| kind.at_most_once) && job.kind != FAN_OUT_KIND
     }
 
     /// The limits of these names as they are now; a name that nobody bounded bounds nothing.
@@ -200,7 +208,7 @@ impl Slots {
         match state.claim(key, execution, was_claimed(&delivery)).await {
             Ok(Claimed::Yes) => Some(delivery),
             Ok(Claimed::Taken { by }) => {
-                tracing::info!(job = %job.id, attempt = job.attempt, %by, "A copy of an attempt that another copy has was dropped.");
+                tracing::info!(job = %job.id, queue = job.queue, attempt = job.attempt, %by, "A copy of an attempt that another copy has was dropped.");
                 self.settle(delivery, Settlement::default());
                 None
             }
@@ -226,28 +234,7 @@ impl Slots {
                 None
             }
             Ok(Claimed::Taken { by }) => {
-                // Whoever claimed it may only have lost its link, and report once that is back.
-                let doubted = delivery.message.properties.headers.contains_key(header::DOUBTED);
-                let key = (job.id, job.replay, job.attempt);
-                match self.is_recorded(&key).await {
-                    Some(true) => {
-                        if let Some(delivery) = self.tell_again(&key, delivery).await {
-                            self.put_off(delivery, STATE_AWAY);
-                        }
-                        return None;
-                    }
-                    Some(false) if doubted => {}
-                    _ => {
-                        self.doubt(job, delivery);
-                        return None;
-                    }
-                }
-                let why = format!("it runs at most once, and may have run: execution {by} left no report");
-                let report = self.blank(job, journaled, Uuid::nil(), Timestamp::now());
-                let mut report = verdict::unrun(report, JobState::Lost, Cause::Crash, why);
-                let settlement = verdict::settlement(&mut report, job, None, journaled);
-                self.settle(delivery, settlement);
-                self.free_key(job);
+                self.doubt(job, journaled, delivery, by).await;
                 None
             }
             Err(error) => {
@@ -259,11 +246,73 @@ impl Slots {
         }
     }
 
-    /// It looks again before it is lost.
-    fn doubt(&self, job: &Job, mut delivery: Delivery) {
-        for name in [header::DOUBTED, header::AGAIN] {
-            delivery.message.properties.headers.insert(name.to_owned(), HeaderValue::Bool(true));
+    /// It may have run: whoever claimed it may only have lost its link, and report once that is back, or its
+    /// report waits to be recorded. It is lost when nothing of that can be any more.
+    async fn doubt(&self, job: &Job, journaled: bool, delivery: Delivery, by: Uuid) {
+        let key = (job.id, job.replay, job.attempt);
+        let doubted = match delivery.message.properties.headers.get(header::DOUBTED) {
+            Some(HeaderValue::Int(since)) => Timestamp::from_microsecond(*since).ok(),
+            _ => None,
+        };
+        let enough = if ended_of(by).is_some() { REPORTED } else { DOUBT };
+        let long = doubted.is_some_and(|since| Timestamp::now().duration_since(since).unsigned_abs() >= enough);
+        match self.is_recorded(&key).await {
+            Some(true) => {
+                if let Some(delivery) = self.tell_again(&key, delivery).await {
+                    self.put_off(delivery, STATE_AWAY);
+                }
+                return;
+            }
+            Some(false) if long && self.has_caught_up().await => {}
+            _ => return self.look_again(job, delivery, doubted),
         }
+        let Some(state) = self.state() else { return self.wait_for_state(job, delivery) };
+        match state.pass_claim(key, by, LOST).await {
+            Ok(true) => {}
+            // It has ended just now, and reports.
+            Ok(false) => return self.look_again(job, delivery, None),
+            Err(error) => {
+                self.is_away(&error);
+                return self.wait_for_state(job, delivery);
+            }
+        }
+        let by = ended_of(by).unwrap_or(by);
+        let why = format!("it runs at most once, and may have run: execution {by} left no report");
+        let report = self.blank(job, journaled, Uuid::nil(), Timestamp::now());
+        let mut report = verdict::unrun(report, JobState::Lost, Cause::Crash, why);
+        let settlement = verdict::settlement(&mut report, job, None, journaled);
+        self.settle(delivery, settlement);
+        self.free_key(job);
+    }
+
+    /// Does no report wait to be recorded? The word of the record is as old as what it has not read.
+    async fn has_caught_up(&self) -> bool {
+        matches!(timeout(LOOK_UP, self.broker.backlog()).await, Ok(Ok(Backlog { packs: 0, .. })))
+    }
+
+    /// An execution of a job that runs at most once may answer for it, unless it was given up as lost
+    /// meanwhile; from now on it is not. Without State it answers: who gives it up needs State, too.
+    pub(super) async fn may_answer(&self, job: &Job, execution: Uuid) -> bool {
+        let Some(state) = self.state() else { return true };
+        match state.pass_claim((job.id, job.replay, job.attempt), execution, ended(execution)).await {
+            Ok(true) => true,
+            Ok(false) => {
+                tracing::warn!(job = %job.id, %execution, "A job that runs at most once was given up as lost before it ended: it stays lost.");
+                false
+            }
+            Err(error) => {
+                self.is_away(&error);
+                true
+            }
+        }
+    }
+
+    /// It looks again before it is lost.
+    fn look_again(&self, job: &Job, mut delivery: Delivery, doubted: Option<Timestamp>) {
+        let since = doubted.unwrap_or_else(Timestamp::now).as_microsecond();
+        let headers = &mut delivery.message.properties.headers;
+        headers.insert(header::DOUBTED.to_owned(), HeaderValue::Int(since));
+        headers.insert(header::AGAIN.to_owned(), HeaderValue::Bool(true));
         let why = "it runs at most once and may have run: it is lost unless its report comes by then";
         self.away.note(job.id, Reason::Doubt, why, DOUBT);
         self.put_off(delivery, DOUBT);

@@ -46,7 +46,7 @@ impl Slots {
             }
             Err(later) => {
                 let why = later.to_string();
-                tracing::warn!(job = %job.id, why, "Args cannot be read now; the job goes back.");
+                tracing::warn!(job = %job.id, queue = job.queue, attempt = job.attempt, why, "Args cannot be read now; the job goes back.");
                 self.away.note(job.id, Reason::Blobs, format!("its args cannot be read: {why}"), LOOK_AGAIN);
                 let mut copy = message::encode(&job, journaled);
                 Past::of(&delivery.message.properties).write(&mut copy.properties.headers);
@@ -78,7 +78,7 @@ impl Slots {
                 Err(_) => "no answer in time".to_owned(),
             };
             if Instant::now() + PAUSE >= end {
-                tracing::warn!(job = %job.id, size, why, "A large value was not put away; its report carries it, if it can.");
+                tracing::warn!(job = %job.id, queue = job.queue, attempt = job.attempt, size, why, "A large value was not put away; its report carries it, if it can.");
                 return (outcome, None);
             }
             sleep(PAUSE).await;

@@ -115,7 +115,7 @@ impl Slots {
         report.state = State::Dead;
         report.retry_at = None;
         report.failure = Some(Failure { cause: Cause::Crash, message: why.clone() });
-        tracing::warn!(job = %job.id, kind = job.kind, why, "A job is parked.");
+        tracing::warn!(job = %job.id, queue = job.queue, attempt = job.attempt, kind = job.kind, why, "A job is parked.");
         let by = &self.settings.origin.consumer;
         let letter = verdict::dead_letter(delivery.message.clone(), &delivery.queue, &why, by);
         let mut settlement = verdict::settlement(report, job, None, journaled);

@@ -84,7 +84,7 @@ impl Slots {
         let goes_on = past.charge();
         let why = (!goes_on).then(|| past.verdict());
         tracing::warn!(
-            job = %job.id, kind = job.kind, %holder, held_by = past.held_by.as_deref(), crashes = past.crashes,
+            job = %job.id, queue = job.queue, attempt = job.attempt, kind = job.kind, %holder, held_by = past.held_by.as_deref(), crashes = past.crashes,
             returns = past.returns, parked = !goes_on, "A job came back from a consumer that died."
         );
         // A dead letter names the last holder.

@@ -6,13 +6,15 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{
-    super::{Results, ResultsError, Store, write::is_tried_again},
+    super::{Results, ResultsError, Store, write::anew},
     COLUMNS, Delayed, OVERDUE, delayed, padded, state,
 };
-use crate::results::database::Value;
+use crate::results::database::{Column, Value};
 
 /// So many are taken, published and removed at a time.
 const SOME: usize = 500;
+/// And about so many bytes of them: each may have args of 256 KiB.
+const BYTES: i64 = 8 << 20;
 
 /// What a look tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,13 +51,7 @@ impl Results {
 
     /// Removes what is `done`, and takes what is due, the longest due first; neither once another process leads.
     pub async fn take_delayed(&self, owner: Uuid, done: &[Uuid]) -> Result<Vec<Delayed>, ResultsError> {
-        let mut tries = 1;
-        loop {
-            let end = self.0.take_delayed(owner, done).await;
-            if !is_tried_again(end.as_ref().err(), &mut tries).await {
-                return end;
-            }
-        }
+        anew(|| self.0.take_delayed(owner, done)).await
     }
 
     /// What was taken and is not known to be published, or cancelled and not known to be told: what is overdue,
@@ -64,12 +60,13 @@ impl Results {
         let mut left = Vec::new();
         for state in [state::TAKEN, state::CANCELLED] {
             let bound = if all && state == state::TAKEN { i64::MAX.to_string() } else { "{now}".to_owned() };
-            let sql = format!(
-                "SELECT {COLUMNS}, spec, state, why FROM timers WHERE state = {state} AND fire_at <= {bound} \
-                 ORDER BY fire_at LIMIT {SOME}"
-            );
-            let sql = self.0.database.flavour().words(&sql);
-            for row in &self.0.database.ask(sql, Vec::new()).await? {
+            let sql = self.0.database.flavour().words(&sizes(state, &bound));
+            let some = no_more(&self.0.database.ask(sql, Vec::new()).await?)?;
+            if some.is_empty() {
+                continue;
+            }
+            let (holes, ids) = padded(&some);
+            for row in &self.0.database.ask(whole(&holes), ids).await? {
                 left.push(delayed(row)?);
             }
         }
@@ -108,6 +105,30 @@ fn forgotten(holes: &str) -> String {
     format!("DELETE FROM timers WHERE job IN ({holes}) AND state <> {}", state::WAITS)
 }
 
+/// The first that are due, each with its size.
+fn sizes(state: i64, bound: &str) -> String {
+    format!(
+        "SELECT job, LENGTH(spec) FROM timers WHERE state = {state} AND fire_at <= {bound} ORDER BY fire_at LIMIT {SOME}"
+    )
+}
+
+/// Of these the first that are not too large together; one at least.
+fn no_more(rows: &[Column]) -> Result<Vec<Uuid>, ResultsError> {
+    let (mut some, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+    for row in rows {
+        bytes += row.int(1)?;
+        if bytes > BYTES && !some.is_empty() {
+            break;
+        }
+        some.push(row.id(0)?);
+    }
+    Ok(some)
+}
+
+fn whole(holes: &str) -> String {
+    format!("SELECT {COLUMNS}, spec, state, why FROM timers WHERE job IN ({holes}) ORDER BY fire_at")
+}
+
 impl Store {
     async fn take_delayed(&self, owner: Uuid, done: &[Uuid]) -> Result<Vec<Delayed>, ResultsError> {
         let mut writing = self.database.begin().await?;
@@ -122,18 +143,14 @@ impl Store {
             let (holes, values) = padded(some);
             writing.run(&self.words(&forgotten(&holes)), values).await?;
         }
-        let sql = format!(
-            "SELECT {COLUMNS}, spec, state, why FROM timers WHERE state = {} AND fire_at <= ? \
-             ORDER BY fire_at LIMIT {SOME}{{lock}}",
-            state::WAITS
-        );
-        let rows = writing.fetch(&self.words(&sql), vec![Value::Int(now)]).await?;
-        let due = rows.iter().map(delayed).collect::<Result<Vec<_>, _>>()?;
-        if due.is_empty() {
-            return writing.commit().await.map(|()| due);
+        let sql = sizes(state::WAITS, "?") + "{lock}";
+        let some = no_more(&writing.fetch(&self.words(&sql), vec![Value::Int(now)]).await?)?;
+        if some.is_empty() {
+            return writing.commit().await.map(|()| Vec::new());
         }
-        let ids: Vec<Uuid> = due.iter().map(|one| one.row.id).collect();
-        let (holes, ids) = padded(&ids);
+        let (holes, ids) = padded(&some);
+        let rows = writing.fetch(&self.words(&whole(&holes)), ids.clone()).await?;
+        let due = rows.iter().map(delayed).collect::<Result<Vec<_>, _>>()?;
         let sql = format!("UPDATE timers SET state = {}, fire_at = ? WHERE job IN ({holes})", state::TAKEN);
         let values = std::iter::once(Value::Int(now + OVERDUE)).chain(ids).collect();
         writing.run(&self.words(&sql), values).await?;

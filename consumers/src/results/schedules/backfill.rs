@@ -15,17 +15,18 @@ use super::{
         Results, ResultsError, Store,
         change::clip,
         database::{Value, Writing, holes},
+        write::anew,
     },
     changes::By,
     instant,
-    orders::{NotDone, find, now, obeyed},
+    orders::{NotDone, find, now},
     row::Row,
     state, word, words,
 };
 use crate::schedule::{Overlap, tick_id};
 
-/// Instants to a step at most.
-pub const STEP: usize = 1000;
+/// Instants to a step at most: of one that fires, whose transaction holds its trigger, and of a dry run.
+const STEPS: (usize, usize) = (100, 1000);
 
 /// What somebody wants to be fired.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,7 @@ pub enum Filled {
 impl Results {
     /// Fires what did not fire of a span, a step of it.
     pub async fn backfill_trigger(&self, name: &str, asked: Backfill, by: By<'_>) -> Result<Backfilled, NotDone> {
-        obeyed(|| self.0.backfill_trigger(name, asked, by)).await
+        anew(|| self.0.backfill_trigger(name, asked, by)).await
     }
 }
 
@@ -177,7 +178,7 @@ fn of_span(row: &Row, asked: Backfill, now: i64) -> Result<(Vec<(Timestamp, bool
     let mut instants = Vec::new();
     let mut at = schedule.next(before);
     while let Some(instant) = at.filter(|at| *at <= asked.to) {
-        if instants.len() == asked.limit.min(STEP) {
+        if instants.len() == asked.limit.min(if asked.dry_run { STEPS.1 } else { STEPS.0 }) {
             return Ok((instants, Some(instant)));
         }
         instants.push((instant, schedule.blackout(instant).is_some()));

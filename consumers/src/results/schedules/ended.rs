@@ -1,4 +1,4 @@
-//! The job of an instant ended: what it held is free, and it is what the next one is told of.
+//! The job of an instant ended, or its run: what it held is free, and it is what the next one is told of.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,9 @@ use super::{
 };
 use crate::next::{CARRIED, End};
 
-/// Writes the ends of jobs down that triggers may have fired; harmless for others, and for what was told before.
-pub async fn ended(writing: &mut Writing, flavour: Flavour, ends: &[&End]) -> Result<(), ResultsError> {
+/// Writes the ends of jobs, or of `runs`, down that triggers may have fired; harmless for others, and for what was
+/// told before.
+pub async fn ended(writing: &mut Writing, flavour: Flavour, ends: &[&End], runs: bool) -> Result<(), ResultsError> {
     // In the order of the triggers, so that two who write ends do not wait for each other.
     let mut ticks: BTreeMap<(Uuid, i64), Vec<&End>> = BTreeMap::new();
     for some in ends.chunks(AT_ONCE) {
@@ -32,10 +33,56 @@ pub async fn ended(writing: &mut Writing, flavour: Flavour, ends: &[&End]) -> Re
     }
     for (tick, ends) in ticks {
         for end in ends {
-            one(writing, flavour, tick, end).await?;
+            if runs {
+                let value = members(writing, end.job).await?;
+                let noted = with(note(writing, end.job).await?, end.error.as_deref());
+                one(writing, flavour, tick, &End { error: noted, ..end.clone() }, Some(value)).await?;
+            } else {
+                one(writing, flavour, tick, end, carried(end)).await?;
+            }
         }
     }
     Ok(())
+}
+
+fn carried(end: &End) -> Option<String> {
+    end.value.as_ref().map(|value| value.text().to_owned()).filter(|text| text.len() <= CARRIED)
+}
+
+/// The value of a run: how many of its jobs ended in which state.
+async fn members(writing: &mut Writing, run: Uuid) -> Result<String, ResultsError> {
+    let sql = "SELECT state, COUNT(*) FROM members WHERE run = ? GROUP BY state ORDER BY state";
+    let rows = writing.fetch(&sql.into(), vec![Value::Id(run)]).await?;
+    let counts = rows.iter().map(|row| Ok((row.text(0)?, row.int(1)?)));
+    let counts = counts.collect::<Result<BTreeMap<_, _>, ResultsError>>()?;
+    serde_json::to_string(&counts).map_err(|error| ResultsError::Refused(error.to_string()))
+}
+
+/// Notes of the instant of a run why it is not all that it could be.
+pub async fn noted(writing: &mut Writing, flavour: Flavour, run: Uuid, why: &str) -> Result<(), ResultsError> {
+    let rows = writing.fetch(&"SELECT schedule FROM ticks WHERE job = ?".into(), vec![Value::Id(run)]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    // Whoever changes instants has the lock of their trigger.
+    let lock = words(flavour, "SELECT id FROM schedules WHERE id = ?{lock}");
+    writing.fetch(&lock, vec![Value::Id(row.id(0)?)]).await?;
+    let text = with(note(writing, run).await?, Some(why));
+    let sql = "UPDATE ticks SET note = ? WHERE job = ?";
+    writing.run(&sql.into(), vec![Value::MaybeText(text), Value::Id(run)]).await.map(drop)
+}
+
+/// What is noted of the instant of a job.
+async fn note(writing: &mut Writing, job: Uuid) -> Result<Option<String>, ResultsError> {
+    let rows = writing.fetch(&"SELECT note FROM ticks WHERE job = ?".into(), vec![Value::Id(job)]).await?;
+    Ok(rows.first().map(|row| row.maybe_text(0)).transpose()?.flatten())
+}
+
+/// Both, each once.
+fn with(note: Option<String>, why: Option<&str>) -> Option<String> {
+    match (note, why) {
+        (Some(note), Some(why)) if !note.contains(why) => Some(clip(&format!("{note}; {why}"), 500)),
+        (Some(note), _) => Some(note),
+        (None, why) => why.map(|why| clip(why, 500)),
+    }
 }
 
 async fn one(
@@ -43,6 +90,7 @@ async fn one(
     flavour: Flavour,
     (schedule, at): (Uuid, i64),
     end: &End,
+    value: Option<String>,
 ) -> Result<(), ResultsError> {
     // Whoever changes instants has the lock of their trigger.
     let sql = words(
@@ -69,11 +117,10 @@ async fn one(
         let sql = words(flavour, "UPDATE schedules SET busy = ?, waiting = NULL WHERE id = ?");
         writing.run(&sql, vec![Value::MaybeId(next), Value::Id(schedule)]).await?;
         if row.int(3)? > 0 {
-            count_on(writing, flavour, schedule, (end.ended.as_microsecond(), row.int(4)?)).await?;
+            count_on(writing, flavour, schedule, row.int(4)?).await?;
         }
     }
     if previous.is_none_or(|previous| previous <= at) {
-        let value = end.value.as_ref().map(|value| value.text().to_owned()).filter(|text| text.len() <= CARRIED);
         let sql = "UPDATE schedules SET prev_instant = ?, prev_state = ?, prev_value = ? WHERE id = ?";
         let state = Value::Text(end.state.word().to_owned());
         writing
@@ -84,16 +131,11 @@ async fn one(
 }
 
 /// The next instant is counted from the end of a job.
-async fn count_on(
-    writing: &mut Writing,
-    flavour: Flavour,
-    schedule: Uuid,
-    (ended, now): (i64, i64),
-) -> Result<(), ResultsError> {
+async fn count_on(writing: &mut Writing, flavour: Flavour, schedule: Uuid, now: i64) -> Result<(), ResultsError> {
     let sql = format!("SELECT {COLUMNS} FROM schedules WHERE id = ?");
     let rows = writing.fetch(&sql.into(), vec![Value::Id(schedule)]).await?;
     let Some(mut row) = rows.first().map(Row::read).transpose()? else { return Ok(()) };
-    match row.count_on(ended, now) {
+    match row.count_on(now) {
         Ok(()) => row.write(writing, flavour, false).await,
         Err(error) => {
             tracing::error!(trigger = row.name, %error, "A trigger cannot be planned by this process.");

@@ -18,11 +18,11 @@ use super::{
 use crate::schedule::{Overlap, Schedule, following_id, tick_id};
 
 /// What is due is published at once; after this long a leader does it again.
-const OVERDUE: i64 = 5_000_000;
+pub const OVERDUE: i64 = 5_000_000;
 /// So many instants of a trigger are kept as its history.
 const KEPT: usize = 1000;
 /// A schedule that cannot be read here is looked at again after this.
-const BROKEN: i64 = 60_000_000;
+pub const BROKEN: i64 = 60_000_000;
 
 impl Store {
     /// Decides what is due of one trigger, writes its instants down, and moves it past them.

@@ -11,12 +11,13 @@ use super::{
     super::{
         Results, ResultsError, Store,
         change::clip,
-        database::{Value, Writing},
+        database::{Column, Value, Writing},
         read::json,
-        write::is_tried_again,
+        write::anew,
     },
     Tick,
     counts::{Counted, Published},
+    fire::{BROKEN, OVERDUE},
     instant,
     row::{COLUMNS, Row, previous},
     word, words,
@@ -88,13 +89,7 @@ impl Results {
 
     /// Takes or renews the lead, and decides what is due, in one transaction.
     pub async fn take_turn(&self, lead: &Lead) -> Result<Turn, ResultsError> {
-        let mut tries = 1;
-        loop {
-            let end = self.0.take_turn(lead).await;
-            if !is_tried_again(end.as_ref().err(), &mut tries).await {
-                return end;
-            }
-        }
+        anew(|| self.0.take_turn(lead)).await
     }
 
     /// What was decided and is not known to be published: all of it, or what is overdue.
@@ -106,7 +101,7 @@ impl Results {
         );
         let sql = words(self.0.database.flavour(), &sql);
         let rows = self.0.database.ask(sql.to_string(), Vec::new()).await?;
-        let tick = |row: &super::super::database::Column| {
+        let tick = |row: &Column| {
             Ok(Tick {
                 instant: instant(row.int(0)?),
                 job: row.id(1)?,
@@ -118,7 +113,42 @@ impl Results {
                 time: (row.int(8)? > 0).then(|| row.int(9).map(instant)).transpose()?,
             })
         };
-        rows.iter().map(tick).collect()
+        let (mut ticks, mut unread) = (Vec::new(), Vec::new());
+        for row in &rows {
+            match tick(row) {
+                Ok(tick) => ticks.push(tick),
+                Err(error @ ResultsError::Unavailable(_)) => return Err(error),
+                Err(error) => {
+                    tracing::error!(trigger = row.text(3)?, %error, "An instant of a trigger cannot be read by this process.");
+                    unread.push((row.id(2)?, row.int(0)?));
+                }
+            }
+        }
+        self.put_off_ticks(&unread).await?;
+        Ok(ticks)
+    }
+
+    /// Instants, by trigger and microsecond, that cannot be published now let others go first.
+    pub async fn put_off_ticks(&self, of: &[(Uuid, i64)]) -> Result<(), ResultsError> {
+        if of.is_empty() {
+            return Ok(());
+        }
+        // What was wanted at once is not late before it is put off. Assignments run from left to right.
+        let sql = format!(
+            "UPDATE ticks SET fire_at = CASE WHEN due > 0 THEN fire_at ELSE {{now}} END, due = {{now}} + {OVERDUE} \
+             WHERE schedule = ? AND instant = ? AND due IS NOT NULL"
+        );
+        let sql = words(self.0.database.flavour(), &sql);
+        let mut sorted = of.to_vec();
+        sorted.sort_unstable();
+        anew(|| async {
+            let mut writing = self.0.database.begin().await?;
+            for (schedule, instant) in &sorted {
+                writing.run(&sql, vec![Value::Id(*schedule), Value::Int(*instant)]).await?;
+            }
+            writing.commit().await
+        })
+        .await
     }
 
     /// Writes down that the jobs of these instants are with the broker.
@@ -127,13 +157,7 @@ impl Results {
         if of.is_empty() {
             return Ok(Duration::ZERO);
         }
-        let mut tries = 1;
-        loop {
-            let end = self.0.ticks_published(of).await;
-            if !is_tried_again(end.as_ref().err(), &mut tries).await {
-                return end;
-            }
-        }
+        anew(|| self.0.ticks_published(of)).await
     }
 
     /// Ends the lead early, so that another process goes on at once.
@@ -175,7 +199,16 @@ impl Store {
         let rows = writing.fetch(&words(flavour, &sql), vec![Value::Int(now)]).await?;
         let mut turn = Turn { epoch: Some(epoch), ..Turn::default() };
         for row in &rows {
-            let mut row = Row::read(row)?;
+            let mut row = match Row::read(row) {
+                Ok(row) => row,
+                Err(error) => {
+                    // It was written by another version: the others do not wait for it.
+                    tracing::error!(trigger = row.text(1)?, %error, "A trigger cannot be read by this process.");
+                    let later = vec![Value::Int(now + BROKEN), Value::Id(row.id(0)?)];
+                    writing.run(&"UPDATE schedules SET fire_at = ? WHERE id = ?".into(), later).await?;
+                    continue;
+                }
+            };
             self.fire(&mut writing, &mut row, now, &mut turn).await?;
             row.write(&mut writing, flavour, false).await?;
         }

@@ -10,7 +10,7 @@ use super::{
         Results, ResultsError, Store,
         change::clip,
         database::{Flavour, Value, Writing},
-        write::is_tried_again,
+        write::{OfResults, anew},
     },
     Tick, TriggerRow,
     changes::{By, Was, note},
@@ -58,55 +58,41 @@ pub enum NotDone {
 impl Results {
     /// Brings what is stored to what a file says that was written at `stamp`; what only older files named is retired.
     pub async fn register_triggers(&self, given: &[Given], stamp: i64, who: &str) -> Result<(), ResultsError> {
-        let mut tries = 1;
-        loop {
-            let end = self.0.register_triggers(given, stamp, who).await;
-            if !is_tried_again(end.as_ref().err(), &mut tries).await {
-                return end;
-            }
-        }
+        anew(|| self.0.register_triggers(given, stamp, who)).await
     }
 
     /// Adds a trigger, or puts another in the place of one (`edit`).
     pub async fn put_trigger(&self, given: &Given, edit: bool, by: By<'_>) -> Result<TriggerRow, NotDone> {
-        obeyed(|| self.0.put_trigger(given, edit, by)).await
+        anew(|| self.0.put_trigger(given, edit, by)).await
     }
 
     /// Lets nothing of a trigger fire.
     pub async fn pause_trigger(&self, name: &str, by: By<'_>) -> Result<TriggerRow, NotDone> {
-        obeyed(|| self.0.turn_trigger(name, (state::ACTIVE, state::PAUSED), false, by)).await
+        anew(|| self.0.turn_trigger(name, (state::ACTIVE, state::PAUSED), false, by)).await
     }
 
     /// Lets it go on from now. `free`: the job that the next one may not overlap is forgotten.
     pub async fn resume_trigger(&self, name: &str, free: bool, by: By<'_>) -> Result<TriggerRow, NotDone> {
-        obeyed(|| self.0.turn_trigger(name, (state::PAUSED, state::ACTIVE), free, by)).await
+        anew(|| self.0.turn_trigger(name, (state::PAUSED, state::ACTIVE), free, by)).await
     }
 
     /// Fires a trigger now, beside its schedule.
     pub async fn fire_trigger(&self, name: &str, by: By<'_>) -> Result<Tick, NotDone> {
-        obeyed(|| self.0.fire_trigger(name, by)).await
+        anew(|| self.0.fire_trigger(name, by)).await
     }
 
     /// Removes a trigger with its history; jobs that it fired go on.
     pub async fn remove_trigger(&self, name: &str, by: By<'_>) -> Result<TriggerRow, NotDone> {
-        obeyed(|| self.0.remove_trigger(name, by)).await
+        anew(|| self.0.remove_trigger(name, by)).await
     }
 }
 
 /// An order that met another transaction is given again: a leader at work is no reason to refuse a person.
-pub(super) async fn obeyed<T, F>(order: impl Fn() -> F) -> Result<T, NotDone>
-where
-    F: Future<Output = Result<T, NotDone>>,
-{
-    let mut tries = 1;
-    loop {
-        let end = order().await;
-        let met = match &end {
-            Err(NotDone::Results(error)) => Some(error),
+impl OfResults for NotDone {
+    fn said(&self) -> Option<&ResultsError> {
+        match self {
+            Self::Results(error) => Some(error),
             _ => None,
-        };
-        if !is_tried_again(met, &mut tries).await {
-            return end;
         }
     }
 }
@@ -195,7 +181,7 @@ impl Store {
         if free {
             what = what.or(row.busy.map(|_| "freed"));
             row.busy = release(&mut writing, flavour, row.id, row.waiting.take()).await?;
-            row.count_on(now, now).map_err(|error| NotDone::Wrong(error.to_string()))?;
+            row.count_on(now).map_err(|error| NotDone::Wrong(error.to_string()))?;
         }
         row.write(&mut writing, flavour, false).await?;
         if let Some(what) = what {
@@ -225,7 +211,7 @@ impl Store {
         if row.spec.overlap != Overlap::Allow {
             row.busy = Some(job);
         }
-        row.count_on(now, now).map_err(|error| NotDone::Wrong(error.to_string()))?;
+        row.count_on(now).map_err(|error| NotDone::Wrong(error.to_string()))?;
         row.write(&mut writing, flavour, false).await?;
         writing.commit().await?;
         Ok(row.tick(now, job, None))

@@ -118,11 +118,11 @@ impl Row {
         Ok(())
     }
 
-    /// Its job ended: counts on from there, by a clock that is no further than the database's.
-    pub fn count_on(&mut self, ended: i64, now: i64) -> Result<(), SpecError> {
+    /// Its job ended: counts on from now, whatever the clock of its consumer said.
+    pub fn count_on(&mut self, now: i64) -> Result<(), SpecError> {
         let schedule = self.spec.schedule()?;
         if schedule.counts_from_end() {
-            self.last_instant = ended.min(now).max(self.last_instant);
+            self.last_instant = now.max(self.last_instant);
             self.plan(&schedule);
         }
         Ok(())

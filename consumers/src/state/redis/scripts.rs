@@ -6,6 +6,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Script {
     Claim,
+    PassClaim,
     SetMark,
     ClearMark,
     MarksSince,
@@ -37,6 +38,7 @@ impl Script {
     pub fn text(self) -> String {
         let body = match self {
             Self::Claim => CLAIM,
+            Self::PassClaim => PASS_CLAIM,
             Self::SetMark => SET_MARK,
             Self::ClearMark => CLEAR_MARK,
             Self::MarksSince => MARKS_SINCE,
@@ -66,6 +68,14 @@ local by = redis.call('GET', key)
 if by and by ~= ARGV[2] and ARGV[3] == '0' then return by end
 if by ~= ARGV[2] then redis.call('SET', key, ARGV[2], 'PX', ARGV[4]) end
 return false
+";
+
+/// key, from, to, kept for ms -> 1 when `to` has it now.
+const PASS_CLAIM: &str = r"
+local key = P .. 'claim:' .. ARGV[1]
+local by = redis.call('GET', key)
+if by == ARGV[2] then redis.call('SET', key, ARGV[3], 'PX', ARGV[4]) end
+return (by == ARGV[2] or by == ARGV[3]) and 1 or 0
 ";
 
 /// subject, body -> version.

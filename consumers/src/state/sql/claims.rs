@@ -31,4 +31,22 @@ impl Step<'_> {
             None => Err(ResultsError::Unavailable("a claim was removed just now".to_owned())),
         }
     }
+
+    pub(super) async fn pass_claim(
+        &mut self,
+        (job, replay, attempt): AttemptKey,
+        from: Uuid,
+        to: Uuid,
+    ) -> Result<bool, ResultsError> {
+        let key = [Value::Id(job), Value::Int(replay.into()), Value::Int(attempt.into())];
+        let rows = self.writing.fetch(&self.texts.claimed_by, key.to_vec()).await?;
+        match rows.first().map(|row| row.id(0)).transpose()? {
+            Some(by) if by == from => {
+                let values = [Value::Id(to)].into_iter().chain(key).collect();
+                self.writing.run(&self.texts.take_over, values).await?;
+                Ok(true)
+            }
+            by => Ok(by == Some(to)),
+        }
+    }
 }

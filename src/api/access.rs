@@ -1,0 +1,204 @@
+//! Who may log in: users and tokens as they were read last, and the sessions that were ended.
+//!
+//! Owns what is in memory of them: read again when it is 10 s old, beside the request that found it so, and kept while
+//! the database does not answer, so that nobody who may come in is locked out then. Owns how a password and a token are
+//! hashed. Refuses to know cookies and headers.
+
+mod password;
+mod tries;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use ring::digest;
+use spinor_consumers::{
+    access::Grants,
+    results::{Everybody, Results, ResultsError, Token, User},
+};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::{Problem, caller::Caller, guard, session};
+
+pub(super) use password::hash as hash_password;
+
+/// What was read is read again after this.
+const FRESH: Duration = Duration::from_secs(10);
+/// What tells our tokens from other texts.
+const PREFIX: &str = "spinor_";
+
+/// Everybody who may log in; shared by all requests.
+pub struct Access {
+    results: Results,
+    known: RwLock<Arc<Known>>,
+    reading: AtomicBool,
+    passwords: password::Passwords,
+    tries: Mutex<tries::Tries>,
+}
+
+#[derive(Default)]
+struct Known {
+    at: Option<Instant>,
+    users: HashMap<String, User>,
+    /// By their stamps.
+    stamps: HashMap<Uuid, String>,
+    tokens: HashMap<Uuid, Token>,
+    ended: HashSet<Uuid>,
+}
+
+impl From<Everybody> for Known {
+    fn from(all: Everybody) -> Self {
+        Self {
+            at: Some(Instant::now()),
+            stamps: all.users.iter().map(|user| (user.stamp, user.row.name.clone())).collect(),
+            users: all.users.into_iter().map(|user| (user.row.name.clone(), user)).collect(),
+            tokens: all.tokens.into_iter().map(|token| (token.id, token)).collect(),
+            ended: all.ended.into_iter().collect(),
+        }
+    }
+}
+
+/// Who may log in, found by what was shown: what a session holds of it, and what it may do.
+pub(super) struct Found {
+    pub id: Uuid,
+    pub name: String,
+    pub roles: Arc<Grants>,
+}
+
+impl Access {
+    /// Those of this database; read at the first request.
+    pub fn new(results: Results) -> Self {
+        Self {
+            results,
+            known: RwLock::default(),
+            reading: AtomicBool::new(false),
+            passwords: password::Passwords::default(),
+            tries: Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads everybody again, after a change of them.
+    pub(super) async fn read(&self) -> Result<(), ResultsError> {
+        let known = Arc::new(Known::from(self.results.everybody().await?));
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(())
+    }
+
+    /// Sees that what is known is not old: the first time at once, then beside what is asked.
+    pub(super) async fn refresh(self: &Arc<Self>, tasks: &TaskTracker) {
+        let at = self.known().at;
+        if at.is_some_and(|at| at.elapsed() < FRESH) || self.reading.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let this = Arc::clone(self);
+        let reading = tasks.spawn(async move {
+            if let Err(error) = this.read().await {
+                tracing::debug!(%error, "Users and tokens are as they were: they cannot be read again now.");
+            }
+            this.reading.store(false, Ordering::Release);
+        });
+        if at.is_none() {
+            let _ = reading.await;
+        }
+    }
+
+    /// The token that was shown, if it is one of ours and holds.
+    pub(super) fn token(&self, shown: &str) -> Option<Found> {
+        let (id, _) = shown.strip_prefix(PREFIX)?.split_once('_')?;
+        let known = self.known();
+        let token = known.tokens.get(&Uuid::try_parse(id).ok()?)?;
+        let holds = guard::same(digest_of(shown).as_ref(), &token.hash) && holds(token);
+        holds.then(|| found(token.id, &token.row.name, &token.row.roles))
+    }
+
+    /// Who has the session that this id stands for, unless it was ended.
+    pub(super) fn session(&self, session: Uuid, id: Uuid) -> Option<(Found, bool)> {
+        let known = self.known();
+        if known.ended.contains(&session) {
+            return None;
+        }
+        if let Some(name) = known.stamps.get(&id) {
+            let user = known.users.get(name)?;
+            return Some((found(id, name, &user.row.roles), true));
+        }
+        let token = known.tokens.get(&id).filter(|token| holds(token))?;
+        Some((found(id, &token.row.name, &token.row.roles), false))
+    }
+
+    /// Was a session ended before its time?
+    pub(super) fn is_ended(&self, session: Uuid) -> bool {
+        self.known().ended.contains(&session)
+    }
+
+    /// Who has this name and password.
+    pub(super) async fn password(&self, name: &str, password: &str) -> Result<Found, Problem> {
+        let tries = || self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        tries().check(name)?;
+        let known = self.known();
+        let user = known.users.get(name);
+        let right = self.passwords.check(user.map(|user| user.password.as_str()), password).await?;
+        match user.filter(|_| right) {
+            Some(user) => {
+                tries().right(name);
+                Ok(found(user.stamp, name, &user.row.roles))
+            }
+            None => {
+                tries().wrong(name);
+                let detail = format!("there is no user `{}`, or this is not the password", super::clip(name));
+                Err(Problem { field: Some("password".to_owned()), ..Problem::new(401, "Wrong login", detail) })
+            }
+        }
+    }
+
+    /// Ends a session before its time; here at once.
+    pub(super) async fn end(&self, session: Uuid, until: Timestamp) -> Result<(), ResultsError> {
+        {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            let mut ended = known.ended.clone();
+            ended.insert(session);
+            let (users, stamps, tokens) = (known.users.clone(), known.stamps.clone(), known.tokens.clone());
+            *known = Arc::new(Known { at: known.at, users, stamps, tokens, ended });
+        }
+        self.results.end_session(session, until).await
+    }
+}
+
+fn found(id: Uuid, name: &str, roles: &Grants) -> Found {
+    Found { id, name: name.to_owned(), roles: Arc::new(roles.clone()) }
+}
+
+fn holds(token: &Token) -> bool {
+    token.row.expires.is_none_or(|end| end > Timestamp::now())
+}
+
+impl Found {
+    /// As the one who calls.
+    pub(super) fn caller(self, how: super::caller::How) -> Caller {
+        Caller::new(self.name, how, self.roles)
+    }
+}
+
+/// A token that nobody guesses, its id, and what is kept of it.
+pub(super) fn fresh_token() -> (String, Uuid, Vec<u8>) {
+    let id = Uuid::now_v7();
+    let text = format!("{PREFIX}{}_{}", id.simple(), session::fresh_token());
+    let hash = digest_of(&text).as_ref().to_vec();
+    (text, id, hash)
+}
+
+/// Nobody guesses 24 random bytes: there is no need to make that slow, too.
+fn digest_of(token: &str) -> digest::Digest {
+    digest::digest(&digest::SHA256, token.as_bytes())
+}

@@ -1,0 +1,159 @@
+//! Actions on their way into the database: a line each in `audit.log` of the data directory.
+//!
+//! Owns the file. A line is written before the answer is given, without a flush to disk: it survives this process, and is
+//! lost only when the machine loses power in that moment. What is in the database goes from the file; what a process that
+//! died left there is sent by the next one. A file that cannot be written is told in the log, with the line.
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use spinor_consumers::results::{AuditRow, Results};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// So many rows to a transaction.
+const BATCH: usize = 200;
+/// A database that takes nothing is tried again after this.
+const AGAIN: Duration = Duration::from_secs(2);
+/// Who reads the list waits no longer for what was just done.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What writes actions down.
+pub struct Spool {
+    path: PathBuf,
+    open: Mutex<Open>,
+    wake: Notify,
+    /// The number of lines that are in the database, or were given up.
+    sent: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Open {
+    file: Option<File>,
+    written: u64,
+}
+
+impl Spool {
+    /// In this directory.
+    pub fn new(directory: &Path) -> Self {
+        let (path, sent) = (directory.join("audit.log"), watch::Sender::new(0));
+        Self { path, open: Mutex::default(), wake: Notify::new(), sent }
+    }
+
+    fn sending(&self) -> PathBuf {
+        self.path.with_extension("sending")
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a line.
+    pub(super) fn note(&self, row: &AuditRow) {
+        let line = serde_json::to_string(row).unwrap_or_default();
+        let mut open = self.open();
+        if let Err(error) = write(&mut open, &self.path, &line) {
+            tracing::error!(%error, line, "An action is not written down; this is all that is left of it.");
+            return;
+        }
+        open.written += 1;
+        drop(open);
+        self.wake.notify_one();
+    }
+
+    /// Waits until what was written before is in the database, but not for long.
+    pub(super) async fn flushed(&self) {
+        let written = self.open().written;
+        let mut sent = self.sent.subscribe();
+        let _ = tokio::time::timeout(PATIENCE, sent.wait_for(|sent| *sent >= written)).await;
+    }
+
+    /// Sends what is written until told to stop; then what is left, once.
+    pub async fn run(&self, results: &Results, stop: CancellationToken) {
+        let mut told = false;
+        loop {
+            match self.send(results).await {
+                Ok(true) => told = false,
+                Ok(false) => {
+                    if stop.run_until_cancelled(self.wake.notified()).await.is_none() {
+                        let _ = self.send(results).await;
+                        return;
+                    }
+                }
+                Err(why) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(why, "Actions wait in `audit.log` until the results database takes them.");
+                    }
+                    if stop.run_until_cancelled(sleep(AGAIN)).await.is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what is in the file; was there anything?
+    async fn send(&self, results: &Results) -> Result<bool, String> {
+        let (sending, written) = (self.sending(), self.turn().map_err(|error| error.to_string())?);
+        let text = match std::fs::read_to_string(&sending) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.to_string()),
+        };
+        for rows in rows(&text).chunks(BATCH) {
+            results.audit(rows).await.map_err(|error| error.to_string())?;
+        }
+        std::fs::remove_file(&sending).map_err(|error| error.to_string())?;
+        if let Some(written) = written {
+            self.sent.send_replace(written);
+        }
+        Ok(true)
+    }
+
+    /// Puts the file aside to be sent, unless one is there that still is; the number of the last line in it.
+    fn turn(&self) -> io::Result<Option<u64>> {
+        let mut open = self.open();
+        let sending = self.sending();
+        if sending.exists() || !self.path.exists() {
+            return Ok(None);
+        }
+        std::fs::rename(&self.path, &sending)?;
+        open.file = None;
+        Ok(Some(open.written))
+    }
+}
+
+fn write(open: &mut Open, path: &Path, line: &str) -> io::Result<()> {
+    let file = match &mut open.file {
+        Some(file) => file,
+        none => none.insert(OpenOptions::new().append(true).create(true).mode(0o600).open(path)?),
+    };
+    file.write_all(format!("{line}\n").as_bytes())
+}
+
+/// The actions in a file, in order; of two lines the one with the end. A line that was cut off is none.
+fn rows(text: &str) -> Vec<AuditRow> {
+    let mut rows: Vec<AuditRow> = Vec::new();
+    let mut places: HashMap<Uuid, usize> = HashMap::new();
+    for row in text.lines().filter_map(|line| serde_json::from_str::<AuditRow>(line).ok()) {
+        match places.get(&row.id) {
+            Some(place) => rows[*place] = row,
+            None => {
+                places.insert(row.id, rows.len());
+                rows.push(row);
+            }
+        }
+    }
+    rows
+}
