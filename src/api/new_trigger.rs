@@ -68,7 +68,7 @@ pub struct NewTrigger {
     /// What is fired, as it is published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<Json>,
-    /// A job for each item of this list; in the file also for each that a [`NewSource`] tells.
+    /// A job for each item of this list; in the file also for each that a source tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub each: Option<Json>,
     /// What is done about missed instants.
