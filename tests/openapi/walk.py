@@ -112,6 +112,19 @@ def triggers(api):
     api.good("removeTrigger", path={"name": "nightly"})
 
 
+def access(api):
+    api.good("whoAmI")
+    api.good("addUser", {"name": "ann", "password": "a long word", "roles": ["viewer", "operator:mail.*"]})
+    api.good("setPassword", {"password": "a longer word"}, path={"name": "ann"})
+    api.good("setRoles", {"roles": ["publisher"]}, path={"name": "ann"})
+    api.good("addToken", {"name": "ci", "roles": ["viewer:*:image.*"], "lasts": "1h"})
+    for name in ("listUsers", "listTokens"):
+        api.good(name)
+    api.good("removeUser", path={"name": "ann"})
+    api.good("removeToken", path={"name": "ci"})
+    api.good("listActions", query={"limit": 5})
+
+
 def the_rest(api, directory):
     for name in ("status", "health", "ready", "metrics", "streamPulse", "apiDocument"):
         api.good(name)
@@ -126,6 +139,8 @@ def the_rest(api, directory):
 
 def drains(api):
     """Last, since nobody is there afterwards until another is started."""
+    publish(api, kind="command", args={"shell": "sleep 5"})
+    until("a job that keeps the consumer", lambda: api.good("listConsumers")[0]["busy"])
     consumer = api.good("listConsumers")[0]
     api.good("drainConsumer", path={"name": consumer["consumer"]})
     api.good("drainGroup", path={"name": consumer["group"]})
@@ -139,6 +154,7 @@ def main(address, token, directory, seconds="0", seed="1"):
     consumers(api)
     runs(api)
     triggers(api)
+    access(api)
     the_rest(api, directory)
     rude = be_rude(api, float(seconds), int(seed))
     drains(api)
