@@ -17,6 +17,7 @@ NEEDED=(
   python3=python3
   /usr/lib/python3/dist-packages/pika/__init__.py=python3-pika
   /usr/lib/python3/dist-packages/celery/__init__.py=python3-celery
+  /usr/lib/python3/dist-packages/jsonschema/__init__.py=python3-jsonschema
   /usr/lib/python3/dist-packages/croniter/__init__.py=python3-croniter
   node=nodejs
   npm=npm

@@ -28,6 +28,7 @@ mod jobs;
 mod kinds;
 mod large;
 mod locks;
+mod openapi;
 mod operations;
 mod page;
 mod parts;
@@ -58,6 +59,7 @@ use axum::{
     extract::{DefaultBodyLimit, Path, Query},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     blobs::Blobs,
@@ -86,6 +88,7 @@ pub use jobs::{Accepted, BatchAnswer, BatchItem};
 pub use kinds::{KindLimits, KindRow, KindSchema, KindTrouble};
 pub use locks::{KeyRow, LimitRow, LockFilter, Locks, NewLimit};
 pub use new_trigger::NewTrigger;
+pub use openapi::text as openapi;
 pub use operations::{OPERATIONS, Operation};
 pub use parts::PartRow;
 pub use problem::Problem;
@@ -144,7 +147,7 @@ pub struct ApiState {
 }
 
 /// Who answers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Info {
     /// The version of the program.
     pub version: String,

@@ -22,6 +22,7 @@ mod kinds;
 mod locks;
 mod many;
 mod notify;
+mod openapi;
 mod output;
 mod pages;
 mod publish;
@@ -127,6 +128,9 @@ enum Command {
     /// Write, check or show the configuration
     #[command(subcommand)]
     Config(configure::Configure),
+    /// Print the OpenAPI document of the API
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
     /// Ends what a dead consumer left; started by a consumer, not by people
     #[command(hide = true, after_help = "Examples:\n  (started by `spinor up`; it listens on its standard input)")]
     Guardian,
@@ -167,6 +171,7 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     match command {
         Command::Config(command) => command.run(&global, output),
+        Command::OpenApi(command) => command.run(output),
         Command::Guardian => guardian(),
         Command::Up(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Run(command) => runtime.run(Box::pin(command.run(&global, output))),

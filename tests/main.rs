@@ -25,6 +25,7 @@ mod kinds;
 mod log;
 mod message;
 mod notices;
+mod openapi;
 mod orchestrations;
 mod outbox;
 mod page;

@@ -14,6 +14,7 @@ mod files;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_executors::Sha256;
 use uuid::Uuid;
@@ -51,7 +52,7 @@ impl Kept {
 }
 
 /// What a backup holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
     /// The layout of the backup.
     pub layout: u32,
@@ -69,7 +70,7 @@ pub struct Manifest {
 }
 
 /// A file of a backup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileEntry {
     /// Its path in the backup.
     pub path: String,

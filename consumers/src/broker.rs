@@ -92,7 +92,7 @@ pub struct QueueSpec {
 }
 
 /// What a broker knows of a queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct QueueStats {
     /// Short name.
     pub name: String,

@@ -8,6 +8,7 @@ mod past;
 mod wire;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_executors::{HeaderValue, Headers};
 
@@ -28,7 +29,7 @@ pub struct Message {
 }
 
 /// The standard properties that mean something to us, and the headers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Properties {
     /// `message_id`: the job's id.

@@ -6,6 +6,7 @@
 pub mod inputs;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use spinor_executors::{BlobRef, Job, Json, Report, State};
 use uuid::Uuid;
@@ -63,7 +64,7 @@ pub struct NewRun {
 }
 
 /// What a member that fails means for the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// Nothing more is started.

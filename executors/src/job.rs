@@ -3,10 +3,11 @@
 //! Owns the field list of a job. Refuses to know how it is carried: the wire
 //! form lives in `spinor-consumers`.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use crate::{BlobRef, RetryPolicy};
 
 /// One job, addressed to a queue, at one attempt of its life.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Job {
     /// UUIDv7 for ours; UUIDv5 of queue and `external_id` for a foreign id that is no UUID.
     pub id: Uuid,
@@ -133,7 +134,7 @@ impl Job {
 
 /// A key that no second job may have while this one has it. Who publishes takes it; who ends the job
 /// gives it back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unique {
     /// The key, across all queues and kinds.
@@ -143,14 +144,16 @@ pub struct Unique {
 }
 
 /// How long one execution may take: asked to stop at `soft`, ended at `hard`. Milliseconds on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Timeout {
     /// SIGTERM, or the context's cancellation.
     #[serde(rename = "soft_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub soft: Duration,
     /// SIGKILL of the whole process tree.
     #[serde(rename = "hard_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub hard: Duration,
 }
 
@@ -172,7 +175,7 @@ mod millis {
 pub type Headers = BTreeMap<String, HeaderValue>;
 
 /// A header's value, as wide as what brokers carry.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeaderValue {
     /// No value.
@@ -299,6 +302,20 @@ impl Serialize for Json {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         // Checked when built, so this parse cannot fail; `RawValue` needs it to splice the text.
         serde_json::from_slice::<&RawValue>(&self.0).map_err(serde::ser::Error::custom)?.serialize(to)
+    }
+}
+
+impl JsonSchema for Json {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Json".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        true.into()
     }
 }
 

@@ -9,6 +9,7 @@ mod sequence;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::execute::PlanExecutor;
@@ -17,7 +18,7 @@ pub use self::execute::PlanExecutor;
 pub const PLAN_KIND: &str = "spinor.plan";
 
 /// What one node does for one part of an orchestration file, in order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The node it is for.
@@ -28,7 +29,7 @@ pub struct Plan {
 }
 
 /// One orchestration of the file, as one node sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sequence {
     /// Its place in the file, from 0.
@@ -44,7 +45,7 @@ pub struct Sequence {
 }
 
 /// One step. Fields it does not know are refused by its [`Action`], to which they are left.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// The place of its job in the orchestration, from 0; the same on every node, so that a
     /// step's rows on all nodes can be put side by side.
@@ -73,7 +74,7 @@ impl Step {
 }
 
 /// What a step does.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "verb", deny_unknown_fields)]
 pub enum Action {
     /// `/bin/sh -c SCRIPT`, the text byte for byte.
@@ -100,7 +101,7 @@ impl Action {
 }
 
 /// What to do with a step that has a start in the journal and no report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnInterrupt {
     /// Run it again.

@@ -2,6 +2,7 @@
 //! a plan. Owns their fields and the state words; refuses to know who stores them.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ use crate::{BlobRef, Failure, Job, Json, Outcome};
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Where a job stands. The last seven are final.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// On a queue.
@@ -89,7 +90,7 @@ impl State {
 }
 
 /// Who ran it: the same for all reports of one consumer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Origin {
     /// The consumer's id, new at each start.
     pub consumer: String,
@@ -100,7 +101,7 @@ pub struct Origin {
 }
 
 /// The record of one execution of one attempt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// The job.
     pub job: Uuid,
@@ -168,7 +169,7 @@ pub struct Report {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exit {
     /// The first process's id.
     pub pid: u32,
@@ -182,7 +183,7 @@ pub struct Exit {
 
 /// What a stream said: its head and its tail, the middle counted. Bytes that are no UTF-8 are
 /// written as `\xNN`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Output {
     /// The first part.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -205,7 +206,7 @@ impl Output {
 }
 
 /// What an execution used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// CPU seconds in user mode.
     pub user_seconds: f64,
@@ -216,7 +217,7 @@ pub struct Usage {
 }
 
 /// How a step of a plan ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepState {
     /// Done.
@@ -230,7 +231,7 @@ pub enum StepState {
 }
 
 /// The record of one step of a plan on one node. Keyed by (job, step).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepReport {
     /// The plan's job.
     pub job: Uuid,

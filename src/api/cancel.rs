@@ -10,6 +10,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -24,7 +25,7 @@ use super::{ApiState, Problem, caller::Caller, delayed, id_of, jobs, runs, steer
 use crate::config::Journal;
 
 /// A cancel that was noted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CancelRequested {
     /// The job, or the run.
     pub id: Uuid,

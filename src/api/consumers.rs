@@ -9,6 +9,7 @@ use axum::{
     extract::{Path, State, rejection::BytesRejection, rejection::PathRejection},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     marks::Marks,
@@ -26,7 +27,7 @@ use super::{
 const SILENT_MS: u64 = 20_000;
 
 /// A consumer that is alive.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConsumerRow {
     /// Its name, another one after each start.
     pub consumer: String,
@@ -78,7 +79,7 @@ impl ConsumerRow {
 }
 
 /// How many jobs to run at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewSlots {
     /// So many; `null`: what the configuration says.
@@ -92,7 +93,7 @@ pub struct NewSlots {
 }
 
 /// What was noted of a consumer or of the consumers of a group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConsumersMarked {
     /// The consumers it concerns now.
     pub consumers: Vec<String>,

@@ -7,6 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use axum::{Json, body::Bytes, extract::State, extract::rejection::BytesRejection};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     backup::{self, BackupError, Kept, Manifest},
@@ -25,7 +26,7 @@ const SLICE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What to remove.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Prune {
     /// What ended longer ago than this duration, instead of by `keep`.
@@ -42,7 +43,7 @@ pub struct Prune {
 }
 
 /// Where a prune goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PruneFrom {
     /// When it began: what is past its time is judged by it.
     pub began: Timestamp,
@@ -51,7 +52,7 @@ pub struct PruneFrom {
 }
 
 /// One slice of a prune.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PrunedSlice {
     /// What went in this slice.
     pub pruned: Pruned,
@@ -61,10 +62,11 @@ pub struct PrunedSlice {
 }
 
 /// Where to put a backup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackUp {
     /// A directory on the machine of the process, which is not there yet.
+    #[schemars(with = "String")]
     pub to: PathBuf,
 }
 

@@ -12,6 +12,7 @@ use axum::{
     http::StatusCode,
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -40,7 +41,7 @@ const COUNTED: u32 = 1_000_000;
 const REMOVED: u64 = 100_000;
 
 /// Which dead letters, as it is asked in a query.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Letters {
     /// From this queue.
@@ -106,7 +107,7 @@ impl Letters {
 }
 
 /// A dead letter with its message.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadRecord {
     /// The line of the list.
     #[serde(flatten)]
@@ -122,7 +123,7 @@ pub struct DeadRecord {
 }
 
 /// How many dead letters were removed, or would be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Removed {
     /// So many.
     pub letters: u64,
@@ -139,7 +140,7 @@ pub struct Removed {
 }
 
 /// What is changed of a job that is started anew, and who wants it. All may be absent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewReplay {
     /// Another kind.
@@ -161,7 +162,7 @@ fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Args>, D::Error> {
 }
 
 /// A job that was started anew.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplayedJob {
     /// The job.
     pub id: Uuid,

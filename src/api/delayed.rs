@@ -14,6 +14,7 @@ use axum::{
     },
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -39,7 +40,7 @@ const LARGEST: usize = 1 << 20;
 const NOBODY: &str = "api";
 
 /// What is to be different of a delayed job. What is absent stays.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EditJob {
     /// Due at this instant (RFC 3339).

@@ -9,6 +9,7 @@ use axum::{
     response::sse::{Event as SentEvent, KeepAlive, Sse},
 };
 use futures_util::{Stream, stream};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -19,7 +20,7 @@ use uuid::Uuid;
 use super::{ApiState, Problem, caller::Caller, jobs, query_of, runs};
 
 /// Whose events; everybody's when empty.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventFilter {
     /// Of one job.

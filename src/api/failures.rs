@@ -5,6 +5,7 @@ use axum::{
     extract::{Path, Query, State, rejection::PathRejection, rejection::QueryRejection},
 };
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -16,7 +17,7 @@ use super::{Answer, ApiState, Problem, bad_query, caller::Caller, clip, query_of
 use crate::config;
 
 /// Which failures, as it is asked in a query.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FailureQuery {
     /// Of this kind.
@@ -39,7 +40,7 @@ pub struct FailureQuery {
 }
 
 /// One group, with the newest of its jobs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureRecord {
     /// The group.
     #[serde(flatten)]

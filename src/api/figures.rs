@@ -10,6 +10,7 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::results::{FIGURES_KEPT, Figure, FigureFilter, Spread, Timed, Totals};
 use spinor_executors::State as JobState;
@@ -26,7 +27,7 @@ const KEPT: i64 = FIGURES_KEPT;
 const BOUNDS: [f64; 9] = [0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 86400.0];
 
 /// Which figures.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FiguresQuery {
     /// How far back, a duration; an hour when absent, at most 72 h.
@@ -41,7 +42,7 @@ pub struct FiguresQuery {
 }
 
 /// Figures over time and by kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Figures {
     /// The first minute.
     pub from: Timestamp,
@@ -56,7 +57,7 @@ pub struct Figures {
 }
 
 /// What ended in the time from one instant to the next.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FigurePoint {
     /// Its beginning.
     pub at: Timestamp,
@@ -66,7 +67,7 @@ pub struct FigurePoint {
 }
 
 /// What ended of one kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FigureKind {
     /// The kind; `*others` are those beyond the first 200 that a recorder met.
     pub kind: String,
@@ -76,7 +77,7 @@ pub struct FigureKind {
 }
 
 /// Executions that ended, and dead letters.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FigureCounts {
     /// By the state that the job then had; `retrying` ones have a next attempt.
     pub ended: BTreeMap<JobState, u64>,
@@ -89,7 +90,7 @@ pub struct FigureCounts {
 }
 
 /// Seconds that half, 95 and 99 of a hundred did not exceed, to about a tenth.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quantiles {
     /// The half.
     pub p50: f64,

@@ -15,6 +15,7 @@ use axum::{
     extract::{State, rejection::BytesRejection},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     broker::Broker,
@@ -35,7 +36,7 @@ const MOST_REPLICAS: u32 = 1000;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Consumers that share work.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupRow {
     /// Its name.
     pub group: String,
@@ -69,7 +70,7 @@ pub struct GroupRow {
 }
 
 /// What waits for a group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupQueue {
     /// The queue.
     pub queue: String,
@@ -89,7 +90,7 @@ pub struct GroupQueue {
 }
 
 /// How many consumers a group shall have.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewScale {
     /// So many; `null`: nobody cares any more.

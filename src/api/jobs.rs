@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -37,7 +38,7 @@ use super::{
 use crate::config::Journal;
 
 /// A job the broker has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// Its id.
     pub id: Uuid,
@@ -49,7 +50,7 @@ pub struct Accepted {
 }
 
 /// One job of a batch: accepted, or why not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchItem {
     /// Its id.
     pub id: Uuid,
@@ -64,7 +65,7 @@ pub struct BatchItem {
 }
 
 /// The answer to a batch, in its order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchAnswer {
     /// One for each job.
     pub jobs: Vec<BatchItem>,
@@ -229,17 +230,27 @@ pub(super) fn report(state: &ApiState, lines: Vec<Bytes>) {
 }
 
 /// Which jobs, as it is asked in a query.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct JobQuery {
+    /// In this state.
     state: Option<JobState>,
+    /// On this queue.
     queue: Option<String>,
+    /// Of this kind.
     kind: Option<String>,
+    /// Of this run.
     run: Option<Uuid>,
+    /// That ended badly in this way.
     fingerprint: Option<String>,
+    /// Created at this instant (RFC 3339) or later, or so long ago at most.
     since: Option<String>,
+    /// Created at this instant or earlier, or so long ago at least.
     until: Option<String>,
+    /// At most so many; 50 when absent.
+    #[schemars(range(max = 1000))]
     limit: u32,
+    /// The `next` of a page before this one.
     cursor: Option<String>,
 }
 

@@ -10,6 +10,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use spinor_consumers::state::Present;
@@ -23,7 +24,7 @@ use super::{
 use crate::config::Config;
 
 /// A kind that somebody serves, or served.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct KindRow {
     /// Its name.
@@ -57,7 +58,7 @@ pub struct KindRow {
 }
 
 /// What all programs that serve a kind with the same schema say of it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct KindSchema {
     /// The program that said so last.
@@ -73,7 +74,7 @@ pub struct KindSchema {
 }
 
 /// Why a consumer does not serve a kind that it has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KindTrouble {
     /// The consumer.
     pub consumer: String,
@@ -82,7 +83,7 @@ pub struct KindTrouble {
 }
 
 /// What holds for the jobs of a kind, unless they say otherwise themselves.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct KindLimits {
     /// Time limits.

@@ -14,6 +14,7 @@ use axum::{
     },
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     marks::Bound,
@@ -39,7 +40,7 @@ const MOST_HOLDERS: u32 = 1000;
 const NAMED_HOLDERS: usize = 3;
 
 /// What holds jobs back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Locks {
     /// Limits by name, at most 1000 of those in use.
     pub limits: Vec<LimitRow>,
@@ -51,7 +52,7 @@ pub struct Locks {
 }
 
 /// A limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LimitRow {
     /// Its name; `name:key` counts apart under the bounds of `name`.
     pub name: String,
@@ -76,7 +77,7 @@ pub struct LimitRow {
 }
 
 /// A unique key that a job has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyRow {
     /// The key.
     pub key: String,
@@ -87,7 +88,7 @@ pub struct KeyRow {
 }
 
 /// New bounds of a limit: at least one of the two.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewLimit {
     /// So many at once; 0 = none.
@@ -105,7 +106,7 @@ pub struct NewLimit {
 }
 
 /// Which keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LockFilter {
     /// Those that start so.

@@ -7,6 +7,7 @@ mod check;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use spinor_executors::Json;
@@ -19,7 +20,8 @@ pub(super) use check::check_limit;
 pub(super) use check::{check_expiry, instant, moment, name, priority, queue_name};
 
 /// A job as it is asked for. What is absent gets its default.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct NewJob {
     /// The name of what it does.
     pub kind: String,
@@ -52,6 +54,7 @@ pub struct NewJob {
     pub retry: Option<Retry>,
     /// 0 to 9.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 9))]
     pub priority: Option<u8>,
     /// The publisher's own mark.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,14 +79,16 @@ pub struct NewJob {
     pub unique: Option<NewUnique>,
     /// Limits it counts against: `name`, or `name:key` for a count of its own under the same bounds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, length(max = 16))]
     pub limits: Vec<String>,
     /// Headers of the publisher's own: text, numbers, true or false.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     pub headers: BTreeMap<String, Value>,
 }
 
 /// Time limits as people write them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Limits {
     /// One limit for both.
@@ -98,7 +103,7 @@ pub enum Limits {
 }
 
 /// Retries as people write them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
     /// How many at most.

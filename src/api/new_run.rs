@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use spinor_consumers::next::{self, MOST_MEMBERS, Member, NewRun, OnFailure, inputs};
@@ -24,15 +25,18 @@ const CLOSING: [&str; 2] = ["then", "finally"];
 const FIELDS: [&str; 6] = ["id", "name", "on_failure", "members", "then", "finally"];
 
 /// A run of jobs as it is asked for.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct NewJobRun {
     /// Its id; a fresh UUIDv7 when absent. The same id again is the same run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Uuid>,
     /// For people.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(default)]
     pub name: String,
     /// What a member that fails means for the others.
+    #[schemars(default)]
     pub on_failure: OnFailure,
     /// Its jobs.
     pub members: Vec<NewMember>,
@@ -45,12 +49,13 @@ pub struct NewJobRun {
 }
 
 /// One of them.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct NewMember {
     /// Its name within the run.
     pub name: String,
     /// The members that must have succeeded before it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     pub needs: Vec<String>,
     /// What undoes it.
     #[serde(skip_serializing_if = "Option::is_none")]

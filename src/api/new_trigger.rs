@@ -9,6 +9,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     message::MAX_BODY,
@@ -32,7 +33,7 @@ const NOT_ITS_OWN: [(&str, &str); 5] = [
 ];
 
 /// From where an interval counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CountsFrom {
     /// From 1970: at each multiple of it.
     #[serde(rename = "1970")]
@@ -43,7 +44,7 @@ pub enum CountsFrom {
 }
 
 /// A trigger as it is asked for. One of `cron`, `every` and `at`, and a `job`; the rest has defaults.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewTrigger {
     /// Its name; in the place of an edited one it may be absent.

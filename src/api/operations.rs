@@ -15,8 +15,8 @@ use spinor_consumers::access::Role;
 
 use super::{
     ApiState, Problem, audit, caller::Caller, cancel, consumers, data, dead, delayed, events, failures, figures,
-    groups, jobs, kinds, locks, page, pulse, queues, replays, runs, session, status, tokens, triggers, users, wait,
-    why,
+    groups, jobs, kinds, locks, openapi, page, pulse, queues, replays, runs, session, status, tokens, triggers, users,
+    wait, why,
 };
 
 /// One operation.
@@ -149,6 +149,7 @@ operations! {
     POST "/api/v1/data/backup" ADMIN data::back_up, backUpData "Makes a backup on the machine of the process.";
     GET "/api/v1/events" VIEWER events::stream, streamEvents "What happens, live, as server-sent events.";
     GET "/api/v1/pulse" VIEWER pulse::stream, streamPulse "What happened in each second, as server-sent events.";
+    GET "/api/v1/openapi.json" VIEWER openapi::show, apiDocument "The OpenAPI document of this API.";
     GET "/api/v1/status" VIEWER status::status, status "What runs, and how it is.";
 }
 

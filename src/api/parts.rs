@@ -3,13 +3,14 @@
 //! The broker is asked, since it knows at once that a process is gone, and what waits for one. Embedded all parts
 //! are this process.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::broker::{Address, Broker as _, BrokerError};
 
 use super::ApiState;
 
 /// A part that is not talked to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PartRow {
     /// `recorder` or `trigger`.
     pub part: String,

@@ -11,6 +11,7 @@ use axum::{
     response::sse::{Event as SentEvent, KeepAlive, Sse},
 };
 use futures_util::{Stream, stream};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     broker::{Broker, Event, Events, Topic},
@@ -24,7 +25,7 @@ use super::{ApiState, LinkState, Problem};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// One second.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Beat {
     /// Executions that started, of those that go on for a moment.
     pub started: u64,
@@ -38,7 +39,7 @@ pub struct Beat {
 }
 
 /// Jobs that came to their end, or to another attempt.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Recorded {
     /// Jobs that succeeded.
     pub succeeded: u64,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::{Json, extract::State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -21,7 +22,7 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A queue as a line of a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueRow {
     /// What the broker knows.
     #[serde(flatten)]
@@ -38,7 +39,7 @@ pub struct QueueRow {
 }
 
 /// Whether a queue is paused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueuePause {
     /// The queue.
     pub queue: String,

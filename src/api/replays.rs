@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -28,7 +29,7 @@ use super::{
 use crate::config;
 
 /// Which jobs are started anew, and how fast.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewReplays {
     /// Of this kind.
@@ -64,7 +65,7 @@ pub struct NewReplays {
 }
 
 /// How many jobs match now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Matched {
     /// So many; not known when they are too many to count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,10 +87,13 @@ pub struct OrderedReplay {
 }
 
 /// Which page of the list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// At most so many; 50 when absent.
+    #[schemars(range(max = 1000))]
     limit: u32,
+    /// The `next` of a page before this one.
     cursor: Option<String>,
 }
 

@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -32,7 +33,7 @@ use super::{Answer, ApiState, Problem, caller::Caller, cancel, check_cursor, id_
 use crate::config::{self, keys};
 
 /// Plans that belong together, one for each node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRun {
     /// Its id; a fresh UUIDv7 when absent.
@@ -51,27 +52,34 @@ pub struct NewRun {
 }
 
 /// A run whose plans are on their way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SubmittedRun {
     /// The run.
     pub run: Uuid,
 }
 
 /// Cursor of a list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// At most so many; 50 when absent.
+    #[schemars(range(max = 1000))]
     limit: u32,
+    /// The `next` of a page before this one.
     cursor: Option<String>,
 }
 
 /// Which steps.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct StepQuery {
+    /// On this node only.
     node: Option<String>,
+    /// With what they printed.
     outputs: bool,
+    /// Only those that did not succeed.
     problems: bool,
+    /// At most so many; all when absent.
     limit: u32,
 }
 
@@ -237,7 +245,7 @@ async fn known_queues(state: &ApiState, new: &next::NewRun) -> Result<(), Proble
 }
 
 /// A retry that is on its way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RetriedRun {
     /// The run.
     pub run: Uuid,

@@ -15,6 +15,7 @@ use ring::{
     hmac,
     rand::{SecureRandom as _, SystemRandom},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::access::Grants;
 use uuid::Uuid;
@@ -26,7 +27,7 @@ const LASTS: SignedDuration = SignedDuration::from_hours(7 * 24);
 const LONGEST_BODY: usize = 4096;
 
 /// What a browser shows: a token, or a user and a password.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Login {
     /// `api.token`, or a token with a name.
@@ -41,14 +42,14 @@ pub struct Login {
 }
 
 /// How long it is logged in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoggedIn {
     /// Until then.
     pub until: Timestamp,
 }
 
 /// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Oneself {
     /// The name, as far as there is one.
     pub name: String,

@@ -8,6 +8,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     broker::{Broker, Link},
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// What runs here, and how it is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The process that answers.
     #[serde(flatten)]
@@ -65,7 +66,7 @@ pub struct Status {
 }
 
 /// The link to the broker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LinkState {
     /// `up`, `blocked`, `down` or `closed`.
     pub state: String,

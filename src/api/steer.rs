@@ -14,6 +14,7 @@ use axum::{
     },
     http::request::Parts,
 };
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -33,7 +34,7 @@ const LONGEST_NAME: usize = 100;
 const LONGEST_REASON: usize = 1000;
 
 /// Who asks, and why. Both may be absent; the API then notes `api`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Asked {
     /// A name, at most 100 characters.

@@ -9,6 +9,7 @@ use axum::{
     http::StatusCode,
 };
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::results::{Token, TokenRow};
 
@@ -16,7 +17,7 @@ use super::{Answer, ApiState, Asked, Problem, RemovedName, access, caller::Calle
 use crate::config;
 
 /// A token to be made.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewToken {
     /// The name: letters, digits, `.`, `_`, `-` and `@`.
@@ -32,7 +33,7 @@ pub struct NewToken {
 }
 
 /// A token that was made.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MadeToken {
     /// What is kept of it.
     #[serde(flatten)]

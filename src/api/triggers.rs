@@ -14,6 +14,7 @@ use axum::{
     },
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -39,7 +40,7 @@ const SHOWN: u32 = 10;
 const MOST: u32 = 1000;
 
 /// Every trigger, and who fires.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Triggers {
     /// By name.
     pub triggers: Vec<TriggerRow>,
@@ -49,7 +50,7 @@ pub struct Triggers {
 }
 
 /// One trigger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TriggerShown {
     /// It.
     pub trigger: TriggerRow,
@@ -66,7 +67,7 @@ pub struct TriggerShown {
 }
 
 /// A job that was fired by hand.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FiredTick {
     /// The trigger.
     pub trigger: String,
@@ -77,9 +78,11 @@ pub struct FiredTick {
 }
 
 /// How much of a trigger is shown.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Shown {
+    /// So many of its coming and of its last instants; 10 when absent.
+    #[schemars(range(max = 1000))]
     limit: Option<u32>,
 }
 
@@ -246,7 +249,7 @@ pub(super) async fn pause(
 }
 
 /// What `resume` forgets.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Resume {
     /// The job that the next one may not overlap.
@@ -282,7 +285,7 @@ pub(super) async fn fire(
 }
 
 /// What is to be fired of a span that is past.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewBackfill {
     /// From this instant on (RFC 3339).

@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::state::{KeyFilter, KeyTaken, OnTaken, State, Subject};
 use spinor_executors::Unique;
@@ -20,7 +21,7 @@ const AT_ONCE: usize = 32;
 const TRIES: usize = 5;
 
 /// A unique key as people ask for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUnique {
     /// The key, across all queues and kinds: 1 to 200 bytes.
@@ -37,7 +38,7 @@ pub struct NewUnique {
 }
 
 /// Until when a key is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Until {
     /// To the job's end, whatever that is.
@@ -48,7 +49,7 @@ pub enum Until {
 }
 
 /// What to do when another job has the key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnConflict {
     /// Refuse the new job.

@@ -10,6 +10,7 @@ use axum::{
     http::StatusCode,
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::{Grant, Grants},
@@ -22,7 +23,7 @@ use super::{Answer, ApiState, Asked, Problem, access, caller::Caller, clip, stee
 const LONGEST_NAME: usize = 64;
 
 /// A user to be added.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewUser {
     /// The name: letters, digits, `.`, `_`, `-` and `@`.
@@ -37,7 +38,7 @@ pub struct NewUser {
 }
 
 /// Another password.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewPassword {
     /// At least 8 characters.
@@ -48,7 +49,7 @@ pub struct NewPassword {
 }
 
 /// Other roles.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewRoles {
     /// What it may do: `ROLE[:QUEUES[:KINDS]]` each.
@@ -59,7 +60,7 @@ pub struct NewRoles {
 }
 
 /// A user or a token that is gone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RemovedName {
     /// Its name.
     pub name: String,

@@ -17,6 +17,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -40,7 +41,7 @@ const MOST: usize = 1000;
 const MOST_REPORTS: usize = 200;
 
 /// How long to wait, and for what.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct WaitQuery {
     /// A duration; 30 s when absent, at most an hour.
@@ -50,7 +51,7 @@ pub(super) struct WaitQuery {
 }
 
 /// The answer to a wait.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Waited {
     /// Has it ended?
     pub ended: bool,
@@ -63,7 +64,7 @@ pub struct Waited {
 }
 
 /// A wait for many.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WaitMany {
     /// The jobs, at most 1000; ids that are not recorded yet are waited for, too.
@@ -77,14 +78,14 @@ pub struct WaitMany {
 }
 
 /// The answer to a wait for many: those that have ended.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitedMany {
     /// In no order.
     pub ended: Vec<JobEnd>,
 }
 
 /// How a job ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobEnd {
     /// The job.
     pub id: Uuid,

@@ -11,6 +11,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::{
     access::Role,
@@ -34,7 +35,7 @@ use super::{
 const MOST_NAMED: usize = 12;
 
 /// Why a job is not running.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Why {
     /// The job.
     pub id: Uuid,

@@ -1,10 +1,11 @@
 //! What a supervisor knows of its group, for people and programs.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A group and the replicas of it that this process has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupState {
     /// Its name.
     pub group: String,
@@ -44,7 +45,7 @@ pub struct GroupState {
 }
 
 /// One replica of this process's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaState {
     /// The process it is.
     pub pid: u32,
@@ -64,7 +65,7 @@ pub struct ReplicaState {
 }
 
 /// What a replica does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicaPhase {
     /// Its process was started and is not up yet.
@@ -78,7 +79,7 @@ pub enum ReplicaPhase {
 }
 
 /// What came of the scaler's last run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScalerState {
     /// The number that it was last asked for with success.
     #[serde(default, skip_serializing_if = "Option::is_none")]

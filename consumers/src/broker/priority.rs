@@ -67,7 +67,7 @@ pub fn is_reserved(name: &str) -> bool {
 pub const RESERVED: &str = "names that end in `.high` or `.low` are kept for the lanes of a queue: choose another name";
 
 /// What is ready in the lanes besides the normal one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct LaneStats {
     /// In the high lane.
     pub high: u64,

@@ -8,6 +8,7 @@ mod audit;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -35,7 +36,7 @@ pub(super) async fn migrate(database: &Database) -> Result<(), ResultsError> {
 }
 
 /// Somebody with a password.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserRow {
     /// The name, different from all others.
     pub name: String,
@@ -48,7 +49,7 @@ pub struct UserRow {
 }
 
 /// What is shown in the place of a password.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenRow {
     /// Its name, different from all others.
     pub name: String,

@@ -4,6 +4,7 @@
 //! when their job is replayed, or when a person says so.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ const LETTER_COLUMNS: usize = 10;
 const CHUNK: u32 = 500;
 
 /// A message that could not be handled, with its reason.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetter {
     /// The job; a fresh id when the message named none.
     pub job: Uuid,

@@ -9,6 +9,7 @@ mod firing;
 use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_executors::Job;
 use uuid::Uuid;
@@ -43,7 +44,7 @@ const OVERDUE: i64 = 5_000_000;
 const COLUMNS: &str = "job, due, queue, kind, revision, changed, changed_by";
 
 /// A delayed job as a line of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Waiting {
     /// The job.
     pub id: Uuid,
@@ -75,7 +76,7 @@ pub struct Delayed {
 }
 
 /// Which delayed jobs. Empty means all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DelayedFilter {
     /// On this queue.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_executors::{Job, State};
 use uuid::Uuid;
@@ -31,7 +32,7 @@ const NAMED: usize = 10;
 pub const BAD_ENDS: [State; 5] = [State::Failed, State::Discarded, State::Expired, State::Dead, State::Lost];
 
 /// Which failures. Empty means all that ended badly.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FailureFilter {
     /// Of this kind.
@@ -91,7 +92,7 @@ impl FailureFilter {
 }
 
 /// Jobs that ended badly in the same way.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureGroup {
     /// What they have in common.
     pub fingerprint: String,
@@ -118,7 +119,7 @@ pub struct FailureGroup {
 }
 
 /// Groups of failures, the last seen first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Failures {
     /// The groups.
     pub groups: Vec<FailureGroup>,

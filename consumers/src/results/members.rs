@@ -11,6 +11,7 @@ mod step;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_executors::State;
 use uuid::Uuid;
@@ -87,7 +88,7 @@ pub struct Followed {
 }
 
 /// A member as people see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberRow {
     /// Its name.
     pub name: String,

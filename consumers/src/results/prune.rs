@@ -5,6 +5,7 @@
 //! never kept waiting; a dry run takes the same way and changes nothing. Refuses to know when and how often.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_executors::State;
 use uuid::Uuid;
@@ -41,7 +42,7 @@ pub struct Cuts {
 }
 
 /// How much went, or would go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pruned {
     /// Jobs.
     pub jobs: u64,
@@ -76,7 +77,7 @@ impl std::ops::AddAssign for Pruned {
 }
 
 /// How far a pass is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Place {
     /// Which cut's turn it is.
     stage: usize,

@@ -1,6 +1,7 @@
 //! What is asked of the record and what comes back.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_executors::{Job, Report, State};
 use uuid::Uuid;
@@ -9,7 +10,8 @@ use super::MemberRow;
 use crate::state::Wish;
 
 /// Some rows and where the next ones start.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PageOf{T}")]
 pub struct Page<T> {
     /// The rows.
     pub rows: Vec<T>,
@@ -52,7 +54,7 @@ pub struct Changes {
 }
 
 /// A job as a line of a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobRow {
     /// The job.
     pub id: Uuid,
@@ -98,7 +100,7 @@ pub struct JobRow {
 }
 
 /// One job, whole.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobRecord {
     /// The line of the list.
     #[serde(flatten)]
@@ -114,7 +116,7 @@ pub struct JobRecord {
 }
 
 /// One execution's row.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct AttemptRecord {
     /// The whole report.
@@ -137,7 +139,7 @@ pub struct StepFilter {
 }
 
 /// A run as a line of a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunRow {
     /// The run.
     pub id: Uuid,
@@ -167,7 +169,7 @@ pub struct RunRow {
 }
 
 /// One run with its members.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunRecord {
     /// The line of the list.
     #[serde(flatten)]

@@ -19,6 +19,7 @@ mod read;
 mod row;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_executors::Json;
 use uuid::Uuid;
@@ -70,7 +71,7 @@ pub struct Tick {
 }
 
 /// How an instant ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Previous {
     /// Which.
     pub instant: Timestamp,
@@ -82,7 +83,7 @@ pub struct Previous {
 }
 
 /// A trigger as people see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TriggerRow {
     /// Its name.
     pub name: String,
@@ -117,7 +118,7 @@ pub struct TriggerRow {
 }
 
 /// An instant as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TickRow {
     /// The planned instant.
     pub instant: Timestamp,
@@ -137,7 +138,7 @@ pub struct TickRow {
 }
 
 /// The process that fires.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Leader {
     /// Host and process.
     pub who: String,

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_executors::{Job, Json};
 use uuid::Uuid;
@@ -19,7 +20,7 @@ const LOOKED_THROUGH: usize = 1000;
 const COUNTED: usize = 10_000;
 
 /// What is done about instants that nobody fired in their time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Misfire {
     /// Nothing.
@@ -32,7 +33,7 @@ pub enum Misfire {
 }
 
 /// What is done at an instant when the job of an earlier one has not ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
     /// Both run.

@@ -1,6 +1,7 @@
 //! Presence: this consumer is alive and runs that.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -47,7 +48,7 @@ pub struct Beat {
 }
 
 /// A job that a consumer runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunningJob {
     /// The job.
     pub job: Uuid,
@@ -58,7 +59,7 @@ pub struct RunningJob {
 }
 
 /// A job that a consumer met and could not start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitingJob {
     /// The job.
     pub job: Uuid,

@@ -4,6 +4,7 @@
 //! hundred of a name are kept, for a year.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_executors::Json;
 use uuid::Uuid;
@@ -35,7 +36,7 @@ pub struct By<'a> {
 }
 
 /// What a trigger was before or after a change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Was {
     /// `active`, `paused`, `ended`, `retired`.
     pub state: String,
@@ -49,7 +50,7 @@ pub struct Was {
 }
 
 /// A change as people see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// When, by the database's clock.
     pub at: Timestamp,
