@@ -22,7 +22,7 @@ use spinor_consumers::{
     access::Grants,
     results::{Everybody, Results, ResultsError, Token, User},
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -40,6 +40,9 @@ pub struct Access {
     results: Results,
     known: RwLock<Arc<Known>>,
     reading: AtomicBool,
+    /// A reading has ended, well or not; told to who waits for it.
+    tried: AtomicBool,
+    read: Notify,
     passwords: password::Passwords,
     tries: Mutex<tries::Tries>,
 }
@@ -80,6 +83,8 @@ impl Access {
             results,
             known: RwLock::default(),
             reading: AtomicBool::new(false),
+            tried: AtomicBool::new(false),
+            read: Notify::new(),
             passwords: password::Passwords::default(),
             tries: Mutex::default(),
         }
@@ -96,21 +101,27 @@ impl Access {
         Ok(())
     }
 
-    /// Sees that what is known is not old: the first time at once, then beside what is asked.
+    /// Sees that what is known is not old: beside what is asked, but for the first time, which all wait for.
     pub(super) async fn refresh(self: &Arc<Self>, tasks: &TaskTracker) {
-        let at = self.known().at;
-        if at.is_some_and(|at| at.elapsed() < FRESH) || self.reading.swap(true, Ordering::AcqRel) {
+        if self.known().at.is_some_and(|at| at.elapsed() < FRESH) {
             return;
         }
-        let this = Arc::clone(self);
-        let reading = tasks.spawn(async move {
-            if let Err(error) = this.read().await {
-                tracing::debug!(%error, "Users and tokens are as they were: they cannot be read again now.");
-            }
-            this.reading.store(false, Ordering::Release);
-        });
-        if at.is_none() {
-            let _ = reading.await;
+        // Before it can end: then the word of it is not missed.
+        let read = self.read.notified();
+        let waits = !self.tried.load(Ordering::Acquire);
+        if !self.reading.swap(true, Ordering::AcqRel) {
+            let this = Arc::clone(self);
+            tasks.spawn(async move {
+                if let Err(error) = this.read().await {
+                    tracing::debug!(%error, "Users and tokens are as they were: they cannot be read again now.");
+                }
+                this.tried.store(true, Ordering::Release);
+                this.reading.store(false, Ordering::Release);
+                this.read.notify_waiters();
+            });
+        }
+        if waits {
+            read.await;
         }
     }
 
@@ -201,4 +212,28 @@ pub(super) fn fresh_token() -> (String, Uuid, Vec<u8>) {
 /// Nobody guesses 24 random bytes: there is no need to make that slow, too.
 fn digest_of(token: &str) -> digest::Digest {
     digest::digest(&digest::SHA256, token.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use spinor_consumers::results::ResultsTarget;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_who_ask_before_everybody_was_read_wait_for_that() {
+        let file = std::env::temp_dir().join(format!("spinor-access-{}.db", Uuid::now_v7()));
+        let results = Results::open(&ResultsTarget::Sqlite(file.clone())).await.expect("it opens");
+        let (access, tasks) = (Arc::new(Access::new(results.clone())), TaskTracker::new());
+        let ask = async || {
+            access.refresh(&tasks).await;
+            access.known().at.is_some()
+        };
+        assert_eq!(join_all((0..10).map(|_| ask())).await, [true; 10]);
+        results.close().await;
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", file.display()));
+        }
+    }
 }

@@ -59,8 +59,7 @@ pub(super) async fn check(State(state): State<ApiState>, mut request: Request, n
         let detail = format!("the request comes from a page of `{origin}`; only the page of this Spinor may ask");
         return Problem::new(403, "Wrong origin", detail).into_response();
     }
-    state.access.refresh(&state.tasks).await;
-    let caller = known(&state, headers, request.method());
+    let caller = known(&state, headers, request.method()).await;
     request.extensions_mut().insert(caller);
     next.run(request).await
 }
@@ -72,18 +71,20 @@ pub(super) async fn trust(mut request: Request, next: Next) -> Response {
 }
 
 /// Who asks; what is said of somebody who does not show who that is. Some operations answer everybody.
-fn known(state: &ApiState, headers: &HeaderMap, method: &Method) -> Result<Caller, Problem> {
+async fn known(state: &ApiState, headers: &HeaderMap, method: &Method) -> Result<Caller, Problem> {
     let token = Token::of(&state.config);
     let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     if let Some(shown) = shown.and_then(|value| value.strip_prefix(b"Bearer ")) {
         if token.is(shown) {
             return Ok(Caller::admin(How::Configured));
         }
+        state.access.refresh(&state.tasks).await;
         let found = std::str::from_utf8(shown).ok().and_then(|shown| state.access.token(shown.trim()));
         let wrong = "the token is neither `api.token` nor one that `spinor tokens ls` lists, or it has run out";
         return found.map(|found| found.caller(How::Token)).ok_or_else(|| Problem::new(401, "Wrong token", wrong));
     }
     let session = session::of(headers, &token).ok_or_else(caller::unknown)?;
+    state.access.refresh(&state.tasks).await;
     let caller = of_session(&state.access, session)
         .ok_or_else(|| Problem::new(401, "The session has ended", "log in again on the page"))?;
     // The origin was checked above.

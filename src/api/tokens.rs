@@ -13,7 +13,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_consumers::results::{Token, TokenRow};
 
-use super::{Answer, ApiState, Asked, Problem, RemovedName, access, caller::Caller, clip, steer, users};
+use super::{
+    Answer, ApiState, Asked, Problem, RemovedName, access,
+    caller::Caller,
+    clip,
+    steer::{self, Who},
+    users,
+};
 use crate::config;
 
 /// A token to be made.
@@ -75,12 +81,10 @@ pub(super) async fn add(
 /// `DELETE /tokens/{name}`.
 pub(super) async fn remove(
     State(state): State<ApiState>,
-    caller: Caller,
     path: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    _: Who,
 ) -> Answer<RemovedName> {
     let name = steer::text_of(path)?;
-    steer::read::<Asked>(body, &state)?.check(&caller)?;
     if !state.results.remove_token(&name).await? {
         let known = state.results.everybody().await?.tokens.into_iter().map(|token| token.row.name).take(20).collect();
         return Err(steer::no_such(format!("there is no token `{}`", clip(&name)), known));

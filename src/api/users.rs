@@ -18,7 +18,12 @@ use spinor_consumers::{
 };
 use uuid::Uuid;
 
-use super::{Answer, ApiState, Asked, Problem, access, caller::Caller, clip, steer};
+use super::{
+    Answer, ApiState, Asked, Problem, access,
+    caller::Caller,
+    clip,
+    steer::{self, Who},
+};
 
 const LONGEST_NAME: usize = 64;
 
@@ -124,12 +129,10 @@ pub(super) async fn roles(
 /// `DELETE /users/{name}`.
 pub(super) async fn remove(
     State(state): State<ApiState>,
-    caller: Caller,
     path: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    _: Who,
 ) -> Answer<RemovedName> {
     let name = steer::text_of(path)?;
-    steer::read::<Asked>(body, &state)?.check(&caller)?;
     if !state.results.remove_user(&name).await? {
         return Err(unknown(&state, &name).await?);
     }

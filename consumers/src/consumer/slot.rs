@@ -290,10 +290,9 @@ impl Slots {
         let execution = Uuid::now_v7();
         let agreed = self.agree(&job, journaled, claimed, delivery, execution).await;
         // What it was granted is given back when this execution has its answer.
-        let Some((delivery, _agreement)) = agreed else { return };
+        let Some((delivery, agreement)) = agreed else { return };
         // What runs at most once has a claim that nobody had before.
-        let once = self.runs_once(&job);
-        let maybe_rerun = delivery.started && !once;
+        let maybe_rerun = delivery.started && !agreement.once;
         let (mut delivery, mut past, mut permit) = (delivery, Past::default(), None);
         if delivery.started {
             let Some(suspect) = self.suspect(&job, journaled, delivery).await else { return };
@@ -357,7 +356,7 @@ impl Slots {
         if is_cut_by_drain(&context, &outcome) {
             return give_back(&self.broker, &self.holding.holders, delivery);
         }
-        if once && !self.may_answer(&job, execution).await {
+        if agreement.once && !self.may_answer(&job, execution).await {
             return self.settle(delivery, Settlement::default());
         }
         let mut report = self.blank(&job, journaled, execution, now);

@@ -54,6 +54,8 @@ pub struct Learnt {
 /// A job may start, and has this until its end.
 #[derive(Default)]
 pub struct Agreement {
+    /// It runs at most once, and has the claim for that.
+    pub once: bool,
     _permit: Option<Permit>,
 }
 
@@ -119,7 +121,8 @@ impl Slots {
             self.wait_for_state(job, delivery);
             return None;
         }
-        let once = self.runs_once(job);
+        // A fan-out may ask again: of two runs that it begins the first counts.
+        let once = kind.is_some_and(|kind| kind.at_most_once) && job.kind != FAN_OUT_KIND;
         // A job that stayed away was published anew; a death between that and the ack left two of it.
         let copy = (claimed || job.attempt > 1 || delivery.redelivered) && !planted(Fault::SettleTwice);
         if limits.is_empty() && !once && !copy {
@@ -131,12 +134,7 @@ impl Slots {
             (false, true) => self.claim(job, delivery, execution).await?,
             (false, false) => delivery,
         };
-        Some((delivery, Agreement { _permit: permit }))
-    }
-
-    /// Does it run at most once? A fan-out may ask again: of two runs that it begins the first counts.
-    pub(super) fn runs_once(&self, job: &Job) -> bool {
-        self.kind(&job.kind).is_some_and(|kind| kind.at_most_once) && job.kind != FAN_OUT_KIND
+        Some((delivery, Agreement { once, _permit: permit }))
     }
 
     /// The limits of these names as they are now; a name that nobody bounded bounds nothing.
