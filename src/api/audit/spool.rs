@@ -135,11 +135,19 @@ impl Spool {
 }
 
 fn write(open: &mut Open, path: &Path, line: &str) -> io::Result<()> {
-    let file = match &mut open.file {
+    let mut file = match open.file.take() {
         Some(file) => file,
-        none => none.insert(OpenOptions::new().append(true).create(true).mode(0o600).open(path)?),
+        None => {
+            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+            // What stands there may have been cut off in the middle of a line, by a death or a full disk.
+            file.write_all(b"\n")?;
+            file
+        }
     };
-    file.write_all(format!("{line}\n").as_bytes())
+    file.write_all(format!("{line}\n").as_bytes())?;
+    // After an error it is opened anew.
+    open.file = Some(file);
+    Ok(())
 }
 
 /// The actions in a file, in order; of two lines the one with the end. A line that was cut off is none.
@@ -156,4 +164,32 @@ fn rows(text: &str) -> Vec<AuditRow> {
         }
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_line_behind_one_that_was_cut_off_is_not_lost_with_it() {
+        let directory = std::env::temp_dir().join(format!("spinor-spool-{}", Uuid::now_v7()));
+        std::fs::create_dir(&directory).expect("made");
+        let spool = Spool::new(&directory);
+        std::fs::write(&spool.path, "{\"id\":\"0198").expect("written");
+        let row = AuditRow {
+            id: Uuid::now_v7(),
+            at: Timestamp::UNIX_EPOCH,
+            who: "ann".to_owned(),
+            how: "session".to_owned(),
+            place: String::new(),
+            action: "pauseQueue".to_owned(),
+            target: "/queues/q/pause".to_owned(),
+            outcome: "done: 200".to_owned(),
+        };
+        spool.note(&row);
+        assert_eq!(rows(&std::fs::read_to_string(&spool.path).expect("there")), [row]);
+        std::fs::remove_dir_all(directory).expect("removed");
+    }
 }
