@@ -7,8 +7,11 @@ use lapin::{Connection, ConnectionProperties};
 use spinor_consumers::broker::{Broker, BrokerError, rabbitmq::RabbitMq};
 use tokio::time::timeout;
 
-use super::{connect, must, next_id, numbered, own, work};
-use crate::support::servers::PrivateServer;
+use super::{connect, must, next_id, numbered, own, prefix, work};
+use crate::support::{
+    proxy::CutProxy,
+    servers::{PrivateServer, rabbitmq_url},
+};
 
 /// The channels of all consumers stand still on the server, until they are told to go on.
 const STAND_STILL: &str = "Channels = [proplists:get_value(channel_pid, C) || C <- rabbit_amqqueue:consumers_all(<<\"/\">>)], \
@@ -19,6 +22,8 @@ const GO_ON: &str = "keeper ! go_on.";
 const NOTICED: Duration = Duration::from_secs(60);
 /// Whoever is not taken within this meets a server that is full.
 const FULL: Duration = Duration::from_secs(5);
+/// What a frame takes from here to there.
+const WAY: Duration = Duration::from_millis(500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_has_work_and_hands_out_nothing_is_noticed_within_a_minute_and_subscribed_anew() {
@@ -49,6 +54,22 @@ async fn stands_still(credit: u32) {
     while seen.len() < 20 {
         seen.insert(next_id(&broker, &mut subscription).await);
     }
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_wait_until_a_slow_broker_says_that_there_is_no_such_queue_costs_nobody_the_connection() {
+    let url = rabbitmq_url();
+    let address = url.rsplit(['@', '/']).nth(1).expect("host and port");
+    let proxy = CutProxy::start(address).await;
+    let broker = connect(&proxy.url(&url), &prefix()).await;
+    let (mut link, nothing) = (broker.link(), ["nothing".to_owned()]);
+    proxy.slow(WAY);
+    // A channel is open after two ways, and after four the server says no and closes it: in the
+    // middle between them nobody wants to know any more.
+    timeout(WAY * 3, broker.stats(&nothing)).await.expect_err("it takes four ways");
+    assert!(broker.stats(&nothing).await.expect("it answers").is_empty());
+    assert!(!link.has_changed().expect("open"), "the connection was lost: {:?}", *link.borrow_and_update());
     broker.close().await;
 }
 

@@ -303,15 +303,15 @@ impl Broker for RabbitMq {
 
     async fn consume(&self, from: &Address, credit: u32) -> Result<Subscription, BrokerError> {
         let source = self.0.source(from)?;
-        let connection = self.0.declaring()?;
+        let topology = self.0.declaring()?;
         if self.0.closing.is_cancelled() {
             return Err(BrokerError::Closed);
         }
         if matches!(from, Address::Reply(_)) {
-            topology::ensure_reply(&connection, &source.full).await?;
+            topology.ensure_reply(&source.full).await?;
         } else if let Some(holder) = source.held {
-            topology::ensure_held(&connection, &self.0.names, holder).await?;
-        } else if topology::look(&connection, &source.full).await?.is_none()
+            topology.ensure_held(holder).await?;
+        } else if topology.look(&source.full).await?.is_none()
             || (source.work.as_ref().is_some_and(|queue| !queue.foreign) && is_reserved(&source.short))
         {
             return Err(BrokerError::Misconfigured(format!(
@@ -395,10 +395,10 @@ impl Broker for RabbitMq {
 
     async fn stats(&self, queues: &[String]) -> Result<Vec<QueueStats>, BrokerError> {
         let queues = if queues.is_empty() { self.0.known_names() } else { queues.to_vec() };
-        let connection = self.0.declaring()?;
+        let topology = self.0.declaring()?;
         let mut all = Vec::with_capacity(queues.len());
         for queue in queues {
-            all.extend(self.0.stats_of(&connection, &queue).await?);
+            all.extend(self.0.stats_of(&topology, &queue).await?);
         }
         Ok(all)
     }
@@ -409,13 +409,11 @@ impl Broker for RabbitMq {
             Address::Next => self.0.names.next(),
             _ => return Ok(None),
         };
-        let connection = self.0.declaring()?;
-        topology::look(&connection, &full).await
+        self.0.declaring()?.look(&full).await
     }
 
     async fn backlog(&self) -> Result<Backlog, BrokerError> {
-        let connection = self.0.declaring()?;
-        let results = topology::look(&connection, &self.0.names.results()).await?;
+        let results = self.0.declaring()?.look(&self.0.names.results()).await?;
         let packs = results.map_or(0, |queue| queue.ready);
         Ok(Backlog { packs, bytes: packs.saturating_mul(self.0.pack_size.mean()) })
     }

@@ -23,7 +23,7 @@ use super::{
     Inner,
     connection::{State, jitter},
     generation::Generation,
-    topology,
+    topology::{self, Topology},
     tracker::{PATIENCE, When},
     wishes::{Wish, Wishes},
 };
@@ -80,12 +80,12 @@ impl Feed {
         let mut pause = Duration::from_millis(50);
         while let Some(connection) = self.connection().await {
             let began = Instant::now();
-            match self.serve(&connection).await {
+            match self.serve(&self.broker.topology(&connection)).await {
                 Ok(Ended::Done) => return,
                 Ok(Ended::Lost) => {}
                 Err(error) => {
                     tracing::debug!(queue = self.source.full, %error, "A subscription is tried again.");
-                    self.declare_again(&connection, &error).await;
+                    self.declare_again(&self.broker.topology(&connection), &error).await;
                 }
             }
             if self.leaving || self.out.is_none() {
@@ -137,13 +137,12 @@ impl Feed {
         }
     }
 
-    async fn declare_again(&mut self, connection: &Connection, error: &lapin::Error) {
+    async fn declare_again(&self, topology: &Topology, error: &lapin::Error) {
         if topology::soft(error) != Some(AMQPSoftError::NOTFOUND) {
             return;
         }
         let queues: Vec<QueueSpec> = self.source.work.iter().filter(|queue| !queue.foreign).cloned().collect();
-        let names = &self.broker.names;
-        if let Err(error) = topology::ensure(connection, names, self.broker.settings.search, &queues).await {
+        if let Err(error) = topology.ensure(self.broker.settings.search, &queues).await {
             tracing::warn!(queue = self.source.full, %error, "A queue that is gone cannot be declared again yet.");
         }
         for queue in &queues {
@@ -153,27 +152,27 @@ impl Feed {
         }
         if let Some(holder) = self.source.held {
             // If it fails, the next subscribe does too, and comes back here.
-            drop(topology::ensure_held(connection, names, holder).await);
+            drop(topology.ensure_held(holder).await);
         }
     }
 
-    async fn serve(&mut self, connection: &Connection) -> lapin::Result<Ended> {
-        let mut this = Generation::open(&self.broker, &self.source, connection).await?;
-        let ended = self.work(&mut this, connection).await;
+    async fn serve(&mut self, topology: &Topology) -> lapin::Result<Ended> {
+        let mut this = Generation::open(&self.broker, &self.source, &topology.connection).await?;
+        let ended = self.work(&mut this, topology).await;
         // What was not forwarded is stale with the rest: it comes again.
         self.broker.retire(&this.tracker);
         this.give_up();
         ended
     }
 
-    async fn work(&mut self, this: &mut Generation, connection: &Connection) -> lapin::Result<Ended> {
+    async fn work(&mut self, this: &mut Generation, topology: &Topology) -> lapin::Result<Ended> {
         let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // When to look for what waited too long for its elders.
         let mut late: Option<Instant> = None;
         let tracker = Arc::clone(&this.tracker);
         let mut lanes = self.broker.lanes.watch();
-        self.take_from_lanes(this, connection).await?;
+        self.take_from_lanes(this, topology).await?;
         loop {
             let credit = if self.out.is_some() { self.credit } else { 0 };
             // A channel that does not answer is as good as lost, and nobody would look while it is waited for.
@@ -208,14 +207,14 @@ impl Feed {
                     return Ok(Ended::Done);
                 }
                 _ = self.state.changed() => {}
-                _ = lanes.changed() => self.take_from_lanes(this, connection).await?,
+                _ = lanes.changed() => self.take_from_lanes(this, topology).await?,
                 () = at(this.starved_until()) => {}
                 () = at(this.quiet_at(credit)) => {}
                 _ = look.tick() => {
                     self.look_for_lanes();
                     // One that was left alone may answer again.
-                    self.take_from_lanes(this, connection).await?;
-                    if self.is_stuck(this, connection).await {
+                    self.take_from_lanes(this, topology).await?;
+                    if self.is_stuck(this, topology).await {
                         return Ok(Ended::Lost);
                     }
                 }
@@ -259,13 +258,13 @@ impl Feed {
     }
 
     /// A queue that is not somebody else's has lanes, as soon as somebody needs them.
-    async fn take_from_lanes(&self, this: &mut Generation, connection: &Connection) -> lapin::Result<()> {
+    async fn take_from_lanes(&self, this: &mut Generation, topology: &Topology) -> lapin::Result<()> {
         let Some(queue) = &self.source.work else { return Ok(()) };
         let lanes = self.broker.lanes.answering(&queue.name);
         if !this.take_from(&lanes).await? {
             return Ok(());
         }
-        match topology::ensure_takers(connection, &self.broker.names, &queue.name).await {
+        match topology.ensure_takers(&queue.name).await {
             Ok(()) => this.be_counted(&self.broker.names.takers(&queue.name)).await,
             Err(error) => {
                 tracing::debug!(queue = queue.name, %error, "Whoever takes from this queue is not counted.");
@@ -287,13 +286,13 @@ impl Feed {
         Ended::Lost
     }
 
-    async fn is_stuck(&self, this: &Generation, connection: &Connection) -> bool {
+    async fn is_stuck(&self, this: &Generation, topology: &Topology) -> bool {
         if this.quiet().is_none_or(|quiet| quiet < STUCK) {
             return false;
         }
         let mut stuck = false;
         for queue in this.queues() {
-            let looked = topology::look(connection, &queue).await;
+            let looked = topology.look(&queue).await;
             stuck |= looked.is_ok_and(|stats| stats.is_none_or(|stats| stats.ready > 0));
         }
         if stuck {

@@ -14,7 +14,10 @@ use futures_util::{FutureExt, Stream};
 use lapin::{
     Channel, Connection, Consumer,
     message::Delivery as Arrival,
-    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+        ConfirmSelectOptions,
+    },
     types::FieldTable,
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -118,8 +121,14 @@ impl Generation {
         if self.is_up() {
             let (channel, stop) = (self.channel.clone(), self.broker.stop.clone());
             self.broker.tasks.spawn(async move {
+                let close = async {
+                    // A channel answers in order: what was asked before is answered then, or the server closed it.
+                    // Two closes that cross would end the whole connection.
+                    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                    channel.close(200, "given up".into()).await
+                };
                 // Whatever it ends with, the connection's end closes it too.
-                let _ = stop.run_until_cancelled(channel.close(200, "given up".into())).await;
+                let _ = stop.run_until_cancelled(close).await;
             });
         }
     }

@@ -5,7 +5,7 @@
 //! `noproc`), and so may be the declare. Owns the tries until it answers. Refuses to know who needs
 //! a lane: that is `priorities`'.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use lapin::{
     Connection,
@@ -14,7 +14,7 @@ use lapin::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{Inner, connection, settings, topology};
+use super::{Inner, connection, settings};
 use crate::broker::BrokerError;
 
 /// So many tries...
@@ -52,10 +52,10 @@ impl Inner {
 
     async fn one_try(&self, name: &str, make: bool) -> Result<(), BrokerError> {
         let (hosts, called) = (settings::hosts(&self.settings)?, format!("{} lane", self.settings.connection_name));
-        let own = connection::connect(&hosts, &called).await?;
+        let own = Arc::new(connection::connect(&hosts, &called).await?);
         let tried = async {
             if make {
-                topology::ensure_lane(&own, &self.names, name).await?;
+                self.topology(&own).ensure_lane(name).await?;
             }
             let asked = timeout(SILENT, take_from(&own, &self.names.work(name))).await;
             asked.unwrap_or(Ok(())).map_err(|error| BrokerError::Unreachable(error.to_string()))

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Inner, connection, events::Listener, lock, topology};
+use super::{Inner, connection, events::Listener, lock, topology::Topology};
 use crate::broker::{Address, BrokerError, Event, LaneStats, Outgoing, PriorityLane, PublishError, QueueStats, Topic};
 
 /// Nobody looks again for lanes that are not there before this.
@@ -183,9 +183,9 @@ impl Inner {
 
     /// Declares a queue's lanes again, as far as they are known: it may be another server.
     pub(super) async fn ensure_lanes(&self, queue: &str) -> Result<(), BrokerError> {
-        let connection = self.declaring()?;
+        let topology = self.declaring()?;
         for lane in self.lanes.of(queue) {
-            topology::ensure_lane(&connection, &self.names, &name(queue, lane)).await?;
+            topology.ensure_lane(&name(queue, lane)).await?;
         }
         Ok(())
     }
@@ -197,13 +197,13 @@ impl Inner {
             return;
         }
         lock(&self.lanes.looked).insert(queue.to_owned(), Instant::now());
-        let Ok(connection) = self.declaring() else { return };
+        let Ok(topology) = self.declaring() else { return };
         let _alone = self.lanes.making.lock().await;
         for lane in [PriorityLane::High, PriorityLane::Low] {
             let name = name(queue, lane);
             // Whoever gets no answer looks again in a minute.
             if !self.lanes.has(&name)
-                && let Ok(Some(_)) = topology::look(&connection, &self.names.work(&name)).await
+                && let Ok(Some(_)) = topology.look(&self.names.work(&name)).await
                 && self.lane_answers(&name).await.is_ok()
             {
                 self.lanes.found(&name);
@@ -237,23 +237,19 @@ impl Inner {
     }
 
     /// A work queue's figures, its lanes added up and apart.
-    pub(super) async fn stats_of(
-        &self,
-        connection: &lapin::Connection,
-        queue: &str,
-    ) -> Result<Option<QueueStats>, BrokerError> {
-        let Some(mut stats) = topology::look(connection, &self.full(queue)).await? else { return Ok(None) };
+    pub(super) async fn stats_of(&self, topology: &Topology, queue: &str) -> Result<Option<QueueStats>, BrokerError> {
+        let Some(mut stats) = topology.look(&self.full(queue)).await? else { return Ok(None) };
         queue.clone_into(&mut stats.name);
         self.find_lanes(queue).await;
         let lanes = self.lanes.of(queue);
         if !lanes.is_empty()
-            && let Some(takers) = topology::look(connection, &self.names.takers(queue)).await?
+            && let Some(takers) = topology.look(&self.names.takers(queue)).await?
         {
             // While they pull, nobody consumes the lanes themselves.
             stats.consumers = stats.consumers.max(takers.consumers);
         }
         for lane in lanes {
-            let Some(found) = topology::look(connection, &self.names.work(&name(queue, lane))).await? else { continue };
+            let Some(found) = topology.look(&self.names.work(&name(queue, lane))).await? else { continue };
             stats.ready += found.ready;
             let lanes = stats.lanes.get_or_insert(LaneStats::default());
             match lane {

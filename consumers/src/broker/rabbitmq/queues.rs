@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use super::{Inner, connection::State, feed::Source, lock, topology};
+use lapin::Connection;
+
+use super::{Inner, connection::State, feed::Source, lock, topology::Topology};
 use crate::broker::{Address, BrokerError, PublishError, QueueSpec};
 
 impl Inner {
@@ -22,17 +24,21 @@ impl Inner {
 
     /// Declares what every installation needs, and these queues.
     pub(super) async fn ensure(&self, queues: &[QueueSpec]) -> Result<(), BrokerError> {
-        let connection = self.declaring()?;
-        topology::ensure(&connection, &self.names, self.settings.search, queues).await
+        self.declaring()?.ensure(self.settings.search, queues).await
     }
 
-    /// The connection for declares and looks: the consuming one, which no alarm stops.
-    pub(super) fn declaring(&self) -> Result<Arc<lapin::Connection>, BrokerError> {
+    /// Declares and looks go over the consuming connection, which no alarm stops.
+    pub(super) fn declaring(&self) -> Result<Topology, BrokerError> {
         match &*self.consuming.borrow() {
-            State::Up(connection) | State::Blocked(connection, _) => Ok(Arc::clone(connection)),
+            State::Up(connection) | State::Blocked(connection, _) => Ok(self.topology(connection)),
             State::Down(why) => Err(BrokerError::Unreachable(why.clone())),
             State::Closed => Err(BrokerError::Closed),
         }
+    }
+
+    /// What is on the server, by a connection.
+    pub(super) fn topology(&self, connection: &Arc<Connection>) -> Topology {
+        Topology { connection: Arc::clone(connection), names: self.names.clone(), tasks: self.tasks.clone() }
     }
 
     /// What was declared is declared again on each new connection: it may be another server.
@@ -61,8 +67,8 @@ impl Inner {
             return Ok(true);
         }
         let refused = |error: BrokerError| PublishError::Refused(error.to_string());
-        let connection = self.declaring().map_err(refused)?;
-        let found = topology::look(&connection, &self.names.work(queue)).await.map_err(refused)?.is_some();
+        let topology = self.declaring().map_err(refused)?;
+        let found = topology.look(&self.names.work(queue)).await.map_err(refused)?.is_some();
         if found {
             let spec = QueueSpec { name: queue.to_owned(), foreign: false };
             lock(&self.known).insert(queue.to_owned(), spec);

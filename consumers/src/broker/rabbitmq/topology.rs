@@ -2,7 +2,7 @@
 //!
 //! Refuses to change or delete anything that exists, and to declare a queue of somebody else's.
 
-use std::time::Duration;
+use std::{future::Future, sync::Arc, time::Duration};
 
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
@@ -11,6 +11,7 @@ use lapin::{
     types::{FieldTable, ShortString},
 };
 use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::names::{self, Names, TIERS};
@@ -18,95 +19,124 @@ use crate::broker::{BrokerError, PriorityLane, QueueSpec, QueueStats};
 
 /// Every round of declares ends within this.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// No answer about a queue is waited for longer.
+const LOOK: Duration = Duration::from_secs(10);
 /// RabbitMQ 3.10 writes down the name of a new quorum queue a moment late. Killed before that it
 /// forgets all that the queue had confirmed; no loss was seen from one second on.
 const WRITTEN_DOWN: Duration = Duration::from_millis(1500);
 
-/// Declares everything an installation needs, and the work queues.
-pub async fn ensure(
-    connection: &Connection,
-    names: &Names,
-    search: bool,
-    queues: &[QueueSpec],
-) -> Result<(), BrokerError> {
-    let mut work = Declarer { connection, channel: None };
-    timeout(PATIENCE, work.all(names, search, queues))
-        .await
-        .map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
+/// What an installation has on the server, by one connection.
+#[derive(Clone)]
+pub struct Topology {
+    /// The connection.
+    pub connection: Arc<Connection>,
+    /// What things are called.
+    pub names: Names,
+    /// What is asked runs here.
+    pub tasks: TaskTracker,
 }
 
-/// Declares a reply queue if there is none: durable, gone when nobody used it for an hour.
-pub async fn ensure_reply(connection: &Connection, full: &str) -> Result<(), BrokerError> {
-    if look(connection, full).await?.is_some() {
-        return Ok(());
+impl Topology {
+    /// Declares everything an installation needs, and the work queues.
+    pub async fn ensure(&self, search: bool, queues: &[QueueSpec]) -> Result<(), BrokerError> {
+        let (mut work, names, queues) = (self.declarer(), self.names.clone(), queues.to_vec());
+        self.declared(async move { work.all(&names, search, &queues).await }).await
     }
-    let mut work = Declarer { connection, channel: None };
-    timeout(PATIENCE, work.declare(full, Object::Queue(names::replying())))
-        .await
-        .map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
-}
 
-/// Declares a consumer's queue of what it holds, which is used at once: it waits until the queue survives
-/// the death of the server.
-pub async fn ensure_held(connection: &Connection, names: &Names, holder: Uuid) -> Result<(), BrokerError> {
-    let mut work = Declarer { connection, channel: None };
-    let full = names.held(holder);
-    let declare = async {
-        work.declare(&full, Object::Queue(names::held(&names.back()))).await?;
-        work.bind_by(&full, &names.holding(), "", names::of_holder(holder)).await
-    };
-    timeout(PATIENCE, declare).await.map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))??;
-    sleep(WRITTEN_DOWN).await;
-    Ok(())
-}
-
-/// Declares a lane of a work queue, by its short name, with its way home.
-pub async fn ensure_lane(connection: &Connection, names: &Names, name: &str) -> Result<(), BrokerError> {
-    ensure_takers(connection, names, PriorityLane::split(name).0).await?;
-    let mut work = Declarer { connection, channel: None };
-    let full = names.work(name);
-    let declare = async {
-        work.declare(&full, Object::Queue(names::durable())).await?;
-        work.bind(&full, &names.back(), &full).await
-    };
-    timeout(PATIENCE, declare).await.map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
-}
-
-/// Declares where those who take from a queue with lanes are counted.
-pub async fn ensure_takers(connection: &Connection, names: &Names, queue: &str) -> Result<(), BrokerError> {
-    let full = names.takers(queue);
-    if look(connection, &full).await?.is_some() {
-        return Ok(());
+    /// Declares a reply queue if there is none: durable, gone when nobody used it for an hour.
+    pub async fn ensure_reply(&self, full: &str) -> Result<(), BrokerError> {
+        self.ensure_plain(full.to_owned(), names::replying()).await
     }
-    let mut work = Declarer { connection, channel: None };
-    timeout(PATIENCE, work.declare(&full, Object::Queue(names::counting())))
+
+    /// Declares where those who take from a queue with lanes are counted.
+    pub async fn ensure_takers(&self, queue: &str) -> Result<(), BrokerError> {
+        self.ensure_plain(self.names.takers(queue), names::counting()).await
+    }
+
+    /// Declares a consumer's queue of what it holds, which is used at once: it waits until the queue survives
+    /// the death of the server.
+    pub async fn ensure_held(&self, holder: Uuid) -> Result<(), BrokerError> {
+        let (mut work, names, full) = (self.declarer(), self.names.clone(), self.names.held(holder));
+        self.declared(async move {
+            work.declare(&full, Object::Queue(names::held(&names.back()))).await?;
+            work.bind_by(&full, &names.holding(), "", names::of_holder(holder)).await
+        })
+        .await?;
+        sleep(WRITTEN_DOWN).await;
+        Ok(())
+    }
+
+    /// Declares a lane of a work queue, by its short name, with its way home.
+    pub async fn ensure_lane(&self, name: &str) -> Result<(), BrokerError> {
+        self.ensure_takers(PriorityLane::split(name).0).await?;
+        let (mut work, back, full) = (self.declarer(), self.names.back(), self.names.work(name));
+        self.declared(async move {
+            work.declare(&full, Object::Queue(names::durable())).await?;
+            work.bind(&full, &back, &full).await
+        })
         .await
-        .map_err(|_| BrokerError::Unreachable("declaring took too long".to_owned()))?
+    }
+
+    /// A queue's figures by its full name; none when it does not exist.
+    pub async fn look(&self, full: &str) -> Result<Option<QueueStats>, BrokerError> {
+        let (connection, full) = (Arc::clone(&self.connection), full.to_owned());
+        let no_answer = format!("no answer about `{full}`");
+        self.within(LOOK, async move { look(&connection, &full).await })
+            .await
+            .unwrap_or(Err(BrokerError::Unreachable(no_answer)))
+    }
+
+    async fn ensure_plain(&self, full: String, arguments: FieldTable) -> Result<(), BrokerError> {
+        if self.look(&full).await?.is_some() {
+            return Ok(());
+        }
+        let mut work = self.declarer();
+        self.declared(async move { work.declare(&full, Object::Queue(arguments)).await }).await
+    }
+
+    fn declarer(&self) -> Declarer {
+        Declarer { connection: Arc::clone(&self.connection), channel: None }
+    }
+
+    async fn declared(
+        &self,
+        declares: impl Future<Output = Result<(), BrokerError>> + Send + 'static,
+    ) -> Result<(), BrokerError> {
+        let too_long = || Err(BrokerError::Unreachable("declaring took too long".to_owned()));
+        self.within(PATIENCE, declares).await.unwrap_or_else(too_long)
+    }
+
+    /// Waits only so long; what was asked goes on until its answer, or the connection's end. Broken off,
+    /// its channel would be closed by us while the server, which has no such queue, closes it too, and
+    /// over that the client ends the whole connection.
+    async fn within<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        ask: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        timeout(patience, self.tasks.spawn(ask)).await.ok()?.ok()
+    }
 }
 
-/// A queue's figures by its full name; none when it does not exist.
-pub async fn look(connection: &Connection, full: &str) -> Result<Option<QueueStats>, BrokerError> {
+async fn look(connection: &Connection, full: &str) -> Result<Option<QueueStats>, BrokerError> {
     let asked = async {
         let channel = connection.create_channel().await?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare(name(full)?, options, FieldTable::default()).await?;
-        Ok(QueueStats {
+        channel.queue_declare(name(full)?, options, FieldTable::default()).await
+    };
+    match asked.await {
+        Ok(queue) => Ok(Some(QueueStats {
             name: full.to_owned(),
             ready: queue.message_count().into(),
-            unacked: None,
             consumers: queue.consumer_count().into(),
-            lanes: None,
-        })
-    };
-    match timeout(Duration::from_secs(10), asked).await {
-        Ok(Ok(stats)) => Ok(Some(stats)),
-        Ok(Err(error)) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Ok(None),
+            ..QueueStats::default()
+        })),
+        Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Ok(None),
         // A queue that only its owner may look at is there.
-        Ok(Err(error)) if soft(&error) == Some(AMQPSoftError::RESOURCELOCKED) => {
+        Err(error) if soft(&error) == Some(AMQPSoftError::RESOURCELOCKED) => {
             Ok(Some(QueueStats { name: full.to_owned(), ..QueueStats::default() }))
         }
-        Ok(Err(error)) => Err(BrokerError::Unreachable(error.to_string())),
-        Err(_) => Err(BrokerError::Unreachable(format!("no answer about `{full}`"))),
+        Err(error) => Err(away(&error)),
     }
 }
 
@@ -131,12 +161,12 @@ enum Object {
     Exchange(ExchangeKind, FieldTable),
 }
 
-struct Declarer<'a> {
-    connection: &'a Connection,
+struct Declarer {
+    connection: Arc<Connection>,
     channel: Option<Channel>,
 }
 
-impl Declarer<'_> {
+impl Declarer {
     async fn all(&mut self, names: &Names, search: bool, queues: &[QueueSpec]) -> Result<(), BrokerError> {
         let (dead, lost, back) = (names.dead(), names.lost(), names.back());
         // In the order of dependence: no message may find its next stop missing.
@@ -160,7 +190,7 @@ impl Declarer<'_> {
         for queue in queues {
             let full = if queue.foreign { queue.name.clone() } else { names.work(&queue.name) };
             if queue.foreign {
-                if look(self.connection, &full).await?.is_none() {
+                if look(&self.connection, &full).await?.is_none() {
                     return Err(BrokerError::Absent(format!(
                         "the queue `{full}` is declared as somebody else's (foreign), and it does not exist"
                     )));
