@@ -58,6 +58,7 @@ macro_rules! suite {
                     a_copy_of_a_claimed_attempt_does_not_run,
                     an_at_most_once_job_of_a_lost_consumer_is_lost_and_runs_no_second_time,
                     an_at_most_once_job_that_was_given_up_as_lost_stays_lost_when_it_ends_after_all,
+                    an_at_most_once_job_answers_though_its_claim_was_forgotten,
                     an_at_most_once_job_that_comes_back_while_state_is_away_is_lost_and_not_forgotten,
                     a_unique_key_is_free_when_its_job_has_ended,
                     without_state_jobs_that_need_it_wait_and_others_go_on,

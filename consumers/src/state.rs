@@ -36,7 +36,7 @@ pub use sql::SCHEMA_VERSION;
 
 /// No call takes longer; then it is [`StateError::Unavailable`], and may have been done.
 pub const BOUND: Duration = Duration::from_secs(2);
-/// How long a claim is kept.
+/// How long a claim is kept after it was taken or passed on.
 pub const CLAIM_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long a mark that was cleared is remembered.
 pub const CLEARED_KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -138,7 +138,8 @@ impl State {
         on!(self, store => store.claim(key, execution, taking_over))
     }
 
-    /// Passes a claim on from one who has it to another; does the other have it now?
+    /// Passes a claim on from one who has it to another; does the other have it now? One that was forgotten
+    /// meanwhile, or passed to the same one again, is as new.
     pub async fn pass_claim(&self, key: AttemptKey, from: Uuid, to: Uuid) -> Result<bool, StateError> {
         on!(self, store => store.pass_claim(key, from, to))
     }

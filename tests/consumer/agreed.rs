@@ -1,6 +1,7 @@
 //! What all consumers agree on: cancels, pauses, slots, drains, limits, claims and unique keys.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,6 +18,7 @@ use spinor_consumers::{
     state::{KeyFilter, KeyTaken, OnTaken, State, StateTarget, Subject},
 };
 use spinor_executors::{HeaderValue, Job, Json, KindPattern, Outcome, State as JobState, Unique};
+use sqlx::{ConnectOptions, Executor, sqlite::SqliteConnectOptions};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -31,14 +33,16 @@ use crate::{
 struct Pact {
     state: State,
     stop: CancellationToken,
+    file: PathBuf,
     _scratch: Scratch,
 }
 
 impl Pact {
     async fn new() -> Self {
         let scratch = Scratch::new("pact");
-        let state = State::open(&StateTarget::Sqlite(scratch.join("state.db"))).await.expect("state opens");
-        Self { state, stop: CancellationToken::new(), _scratch: scratch }
+        let file = scratch.join("state.db");
+        let state = State::open(&StateTarget::Sqlite(file.clone())).await.expect("state opens");
+        Self { state, stop: CancellationToken::new(), file, _scratch: scratch }
     }
 
     /// What one process shares with all others.
@@ -374,6 +378,22 @@ pub async fn an_at_most_once_job_that_was_given_up_as_lost_stays_lost_when_it_en
         stage.publish(std::slice::from_ref(&after)).await;
         assert_eq!(stage.report().await.job, after.id, "nobody reports a second end");
     }
+    stage.drain().await;
+}
+
+pub async fn an_at_most_once_job_answers_though_its_claim_was_forgotten<F: Fixture>() {
+    let once = ConsumerSettings { kinds: vec![KindSettings { at_most_once: true, ..every_kind() }], ..settings(1) };
+    let turnstile = Turnstile::default();
+    let (_fixture, pact, mut stage) = open::<F>(once, turnstile.cast()).await;
+    let long = job("turn");
+    stage.publish(std::slice::from_ref(&long)).await;
+    turnstile.holds(1).await;
+    let mut store = SqliteConnectOptions::new().filename(&pact.file).connect().await.expect("the store");
+    let gone = store.execute("DELETE FROM state_claims").await.expect("deleted");
+    assert_eq!(gone.rows_affected(), 1);
+    turnstile.let_go();
+    let report = stage.report().await;
+    assert_eq!((report.job, report.state), (long.id, JobState::Succeeded));
     stage.drain().await;
 }
 

@@ -50,11 +50,16 @@ pub async fn a_claim_is_passed_on_once_by_who_has_it_and_by_nobody_else(site: &S
     let (state, other) = (site.open().await, site.open().await);
     let key = (Uuid::now_v7(), 0, 1);
     let execution = Uuid::now_v7();
-    assert_eq!(state.pass_claim(key, execution, LOST).await, Ok(false), "nobody has it");
     assert_eq!(state.claim(key, execution, false).await, Ok(Claimed::Yes));
+    assert_eq!(other.pass_claim(key, execution, execution).await, Ok(true), "it keeps it");
+    assert_eq!(other.pass_claim(key, Uuid::now_v7(), LOST).await, Ok(false), "another has it");
     assert_eq!(other.pass_claim(key, execution, LOST).await, Ok(true));
     // Asked again, because the answer was lost.
     assert_eq!(other.pass_claim(key, execution, LOST).await, Ok(true));
     assert_eq!(state.pass_claim(key, execution, ended(execution)).await, Ok(false));
     assert_eq!(state.claim(key, Uuid::now_v7(), false).await, Ok(Claimed::Taken { by: LOST }));
+    // As old as that, or in a store that was emptied: nobody gave it up.
+    let forgotten = (Uuid::now_v7(), 0, 1);
+    assert_eq!(state.pass_claim(forgotten, execution, ended(execution)).await, Ok(true));
+    assert_eq!(other.pass_claim(forgotten, execution, LOST).await, Ok(false));
 }

@@ -343,6 +343,7 @@ impl Slots {
         let mut ears = Ears::new(&self.broker, &job, &self.settings.origin.consumer, heard, &progressed);
         let outcome = tokio::select! {
             outcome = keeper.during(ears.during(pool::execute(executor, &job, &context, limits)), &progressed) => outcome,
+            never = self.keep_claim(key, execution), if agreement.claimed => match never {},
             // Dropping the execution ends what it started.
             () = self.abandoned.cancelled() => return self.give_up(key),
         };

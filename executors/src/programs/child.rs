@@ -4,21 +4,20 @@
 //! to an [`Ear`], what it says comes out of [`Child::next`].
 
 use std::{
-    io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream as Pair,
-    },
+    io::{self, Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream as Pair},
     time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
 use rustix::{
     fs::{OFlags, fcntl_setfl},
-    io::Errno,
     process::{PidfdFlags, pidfd_open},
 };
-use tokio::net::{UnixStream, unix::pipe::Receiver};
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe::{Receiver, Sender},
+};
 use uuid::Uuid;
 
 use super::{
@@ -63,7 +62,12 @@ pub enum Next {
 /// A running program.
 pub struct Child {
     hold: Hold,
-    socket: UnixStream,
+    socket: Pair,
+    /// The same socket, where what comes is waited for, and no room: each frame that the program reads would
+    /// wake us for nothing.
+    coming: Receiver,
+    /// The same again, while it takes less than there is for it.
+    room: Option<Sender>,
     frames: Frames,
     out: BytesMut,
     pipes: [Option<Receiver>; 2],
@@ -87,7 +91,9 @@ impl Child {
         let [stdout, stderr] = pipes.map(|pipe| pipe.map(receiver).transpose());
         Ok(Self {
             hold,
-            socket: UnixStream::from_std(ours)?,
+            coming: Receiver::from_owned_fd_unchecked(ours.try_clone()?.into())?,
+            socket: ours,
+            room: None,
             frames: Frames::default(),
             out: BytesMut::new(),
             pipes: [stdout?, stderr?],
@@ -133,15 +139,16 @@ impl Child {
             tokio::select! {
                 biased;
                 // Written and read in turns: one that writes before it reads blocks nobody.
-                _ = self.socket.writable(), if !self.out.is_empty() => {
+                _ = has_room(self.room.as_ref()), if self.room.is_some() => {
                     if self.push().is_err() {
                         return self.gone(ear);
                     }
                 }
-                ready = self.socket.readable() => match ready.and_then(|()| self.take()) {
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => return self.gone(ear),
-                },
+                read = self.coming.read(&mut self.buffer) => {
+                    if !self.take(&read) {
+                        return self.gone(ear);
+                    }
+                }
                 _ = readable(out.as_ref()), if out.is_some() => self.listen(0, ear),
                 _ = readable(err.as_ref()), if err.is_some() => self.listen(1, ear),
                 _ = self.pidfd.readable() => {
@@ -198,40 +205,47 @@ impl Child {
         }
     }
 
-    /// Reads once; `false` at the end.
-    fn take(&mut self) -> io::Result<bool> {
-        match self.socket.try_read(&mut self.buffer) {
-            Ok(0) => Ok(false),
+    /// Takes up what was read; `false` at the end.
+    fn take(&mut self, read: &io::Result<usize>) -> bool {
+        match read {
+            Ok(0) | Err(_) => false,
             Ok(got) => {
-                self.frames.push(&self.buffer[..got]);
-                Ok(true)
+                self.frames.push(&self.buffer[..*got]);
+                true
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-            Err(error) => Err(error),
         }
     }
 
     /// Reads once whatever the runtime knows; `false` at the end, `None` when nothing is there.
     fn take_now(&mut self) -> Option<bool> {
-        match rustix::io::read(self.socket.as_fd(), &mut *self.buffer) {
-            Ok(0) => Some(false),
-            Ok(got) => {
-                self.frames.push(&self.buffer[..got]);
-                Some(true)
-            }
-            Err(Errno::AGAIN | Errno::INTR) => None,
-            Err(_) => Some(false),
+        match self.socket.read(&mut self.buffer) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
+            read => Some(self.take(&read)),
         }
     }
 
     fn push(&mut self) -> Result<(), String> {
+        let failed = |error: io::Error| format!("it takes nothing any more: {error}");
         while !self.out.is_empty() {
-            match self.socket.try_write(&self.out) {
+            // By the one that waits: it has to hear that there was no room.
+            let written = match &self.room {
+                Some(room) => room.try_write(&self.out),
+                None => self.socket.write(&self.out),
+            };
+            match written {
                 Ok(written) => self.out.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(format!("it takes nothing any more: {error}")),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.room.is_none() {
+                        let again = self.socket.try_clone().map_err(failed)?;
+                        self.room = Some(Sender::from_owned_fd_unchecked(again.into()).map_err(failed)?);
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
             }
         }
+        self.room = None;
         Ok(())
     }
 
@@ -256,8 +270,8 @@ impl Child {
             let [out, err] = &self.pipes;
             tokio::select! {
                 left = &mut ending => break left.unwrap_or_default(),
-                ready = self.socket.readable(), if open => {
-                    open = ready.and_then(|()| self.take()).unwrap_or(false) && self.pass_on(&mut heard);
+                read = self.coming.read(&mut self.buffer), if open => {
+                    open = self.take(&read) && self.pass_on(&mut heard);
                 }
                 _ = readable(out.as_ref()), if out.is_some() => self.listen(0, ear),
                 _ = readable(err.as_ref()), if err.is_some() => self.listen(1, ear),
@@ -300,6 +314,13 @@ impl Child {
         };
         let ended = tokio::time::timeout(within, ended).await.is_ok();
         self.end(if ended { Duration::ZERO } else { GRACE }, ear).await
+    }
+}
+
+async fn has_room(socket: Option<&Sender>) -> io::Result<()> {
+    match socket {
+        Some(socket) => socket.writable().await,
+        None => std::future::pending().await,
     }
 }
 

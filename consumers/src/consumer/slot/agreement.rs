@@ -6,12 +6,13 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
-use spinor_executors::{Cause, HeaderValue, Job, State as JobState};
-use tokio::time::{Duration, Instant, sleep_until, timeout};
+use spinor_executors::{Cause, HeaderValue, Job, State as JobState, pool::AttemptKey};
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 
 use super::{LOOK_UP, NO_LOOK, Reason, Slots};
@@ -23,7 +24,7 @@ use crate::{
     },
     message::header,
     planted::{Fault, planted},
-    state::{Admission, Claimed, LOST, Limit, Mark, State, StateError, ended, ended_of},
+    state::{Admission, CLAIM_KEPT, Claimed, LOST, Limit, Mark, State, StateError, ended, ended_of},
     trigger::FAN_OUT_KIND,
 };
 
@@ -56,6 +57,8 @@ pub struct Learnt {
 pub struct Agreement {
     /// It runs at most once, and has the claim for that.
     pub once: bool,
+    /// It has the claim of its attempt.
+    pub claimed: bool,
     _permit: Option<Permit>,
 }
 
@@ -134,7 +137,7 @@ impl Slots {
             (false, true) => self.claim(job, delivery, execution).await?,
             (false, false) => delivery,
         };
-        Some((delivery, Agreement { once, _permit: permit }))
+        Some((delivery, Agreement { once, claimed: once || copy, _permit: permit }))
     }
 
     /// The limits of these names as they are now; a name that nobody bounded bounds nothing.
@@ -301,6 +304,19 @@ impl Slots {
             Err(error) => {
                 self.is_away(&error);
                 true
+            }
+        }
+    }
+
+    /// What runs longer than a claim is kept keeps it. Without end.
+    pub(super) async fn keep_claim(&self, key: AttemptKey, execution: Uuid) -> Infallible {
+        loop {
+            sleep(CLAIM_KEPT / 4).await;
+            // Another may have taken it over; this one answers at its end as ever.
+            if let Some(state) = self.state()
+                && let Err(error) = state.pass_claim(key, execution, execution).await
+            {
+                self.is_away(&error);
             }
         }
     }

@@ -70,12 +70,12 @@ if by ~= ARGV[2] then redis.call('SET', key, ARGV[2], 'PX', ARGV[4]) end
 return false
 ";
 
-/// key, from, to, kept for ms -> 1 when `to` has it now.
+/// key, from, to, kept for ms -> 1 when `to` has it now; one that was forgotten is nobody else's.
 const PASS_CLAIM: &str = r"
 local key = P .. 'claim:' .. ARGV[1]
 local by = redis.call('GET', key)
-if by == ARGV[2] then redis.call('SET', key, ARGV[3], 'PX', ARGV[4]) end
-return (by == ARGV[2] or by == ARGV[3]) and 1 or 0
+if not by or by == ARGV[2] then redis.call('SET', key, ARGV[3], 'PX', ARGV[4]) end
+return (not by or by == ARGV[2] or by == ARGV[3]) and 1 or 0
 ";
 
 /// subject, body -> version.

@@ -29,7 +29,8 @@ impl Step<'_> {
     pub(super) async fn pass_claim(&mut self, key: AttemptKey, from: Uuid, to: Uuid) -> Result<bool, ResultsError> {
         match self.claimant(key).await? {
             Some(by) if by == from => self.hand_over(key, to).await.map(|()| true),
-            by => Ok(by == Some(to)),
+            Some(by) => Ok(by == to),
+            None => self.claim(key, to, false).await.map(|claimed| claimed == Claimed::Yes),
         }
     }
 
