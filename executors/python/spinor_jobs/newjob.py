@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Dict, List, Optional, Union
 from uuid import UUID
 
@@ -103,8 +103,7 @@ def options_of(job: NewJob) -> Dict[str, Any]:
     """The options that hold times, as the API reads them; `ValueError` names the one that is wrong."""
     options: Dict[str, Any] = {}
     if job.at is not None:
-        wait = (instant("at", job.at) - datetime.now(timezone.utc)).total_seconds()
-        options["delay"] = text("at", max(wait, 0))
+        options["at"] = instant("at", job.at).isoformat().replace("+00:00", "Z")
     elif job.delay is not None:
         options["delay"] = text("delay", job.delay)
     if isinstance(job.expires, datetime):

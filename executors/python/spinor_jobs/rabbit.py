@@ -169,7 +169,7 @@ class RabbitClient:
 
     def _message(self, job: NewJob) -> Any:
         fields = job.json()
-        for name in ("unique", "delay"):
+        for name in ("unique", "delay", "at"):
             if name in fields:
                 raise NeedsApi(f"{name}: a broker alone cannot do that; publish with Client")
         body = dumps(fields.get("args"))

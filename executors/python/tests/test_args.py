@@ -137,6 +137,10 @@ class Options(unittest.TestCase):
                                       "retry": {"max": 2, "first": "3000ms"}, "unique": {"key": "x", "for": "60000ms"},
                                       "priority": 9})
 
+    def test_a_moment_is_kept_as_it_is(self) -> None:
+        new = NewJob("k", at=datetime(2030, 1, 31, 13, tzinfo=timezone(timedelta(hours=1))))
+        self.assertEqual(new.json(), {"kind": "k", "id": new.id, "at": "2030-01-31T12:00:00Z"})
+
     def test_a_wrong_option_is_named(self) -> None:
         table = [({"delay": "soon"}, "delay"), ({"delay": -1}, "delay"), ({"at": datetime(2030, 1, 1)}, "at"),
                  ({"retry": "3"}, "retry"), ({"retry": {"max": 1, "frist": 1}}, "retry.frist"),
