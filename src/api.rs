@@ -92,6 +92,7 @@ pub use openapi::text as openapi;
 pub use operations::{OPERATIONS, Operation};
 pub use parts::PartRow;
 pub use problem::Problem;
+pub use pulse::Pulse;
 pub use queues::{QueuePause, QueueRow};
 pub use replays::{Matched, NewReplays, OrderedReplay};
 pub use runs::{DriveRuns, NewRun, RetriedRun, RunOrder, SubmittedRun};
@@ -136,6 +137,8 @@ pub struct ApiState {
     pub audit: Arc<Spool>,
     /// Tells waits when there is something to read.
     pub watches: Watches,
+    /// What happens in each second, for who looks on.
+    pub pulse: Pulse,
     /// Who we are.
     pub info: Arc<Info>,
     /// Counted since the start.

@@ -44,7 +44,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    api::{self, ApiState, Info, Watches, listen::Listening},
+    api::{self, ApiState, Info, Pulse, Watches, listen::Listening},
     config::{Config, ResultsChoice},
     orchestrations::{drive::Driver, serve::Served},
     scaling::{GroupState, Program},
@@ -439,6 +439,7 @@ impl App {
                 recorder,
                 runs: Arc::new(Served::new(driver, tracker.clone())),
                 watches: Watches::start(broker.clone(), &tracker, stop.clone()),
+                pulse: Pulse::default(),
                 config: Arc::clone(&self.config),
                 access: Arc::new(api::Access::new(results.clone())),
                 audit: Arc::new(api::Spool::new(&self.config.data)),

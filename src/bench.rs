@@ -14,10 +14,14 @@ mod floors;
 mod fsync;
 mod inside;
 mod latency;
+mod lists;
+mod mixture;
 mod noop;
 mod programs;
 mod runs;
+mod seed;
 mod site;
+mod streams;
 mod system;
 mod triggers;
 mod waiting;
@@ -31,6 +35,8 @@ use crate::config::{BrokerChoice, Config, ResultsChoice};
 
 pub use figures::Summary;
 pub use inside::run as run_inside;
+pub use lists::run as run_lists;
+pub use seed::{Seed, run as run_seed};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +62,8 @@ pub enum Workload {
     Runs,
     /// Delayed jobs and triggers: while none is due, when many are, and after a death.
     Triggers,
+    /// Jobs that do nothing, recorded, beside two hundred open event streams.
+    Streams,
 }
 
 /// What to do.
@@ -129,6 +137,7 @@ async fn measure(request: &Request, place: &Place) -> Result<Vec<Summary>> {
         Workload::Command => Ok(vec![command::run(request, place).await?]),
         Workload::Runs => Ok(vec![runs::run(request, place).await?]),
         Workload::Triggers => Ok(vec![triggers::run(request, place).await?]),
+        Workload::Streams => Ok(vec![streams::run(request, place).await?]),
         Workload::Programs => Ok(vec![programs::run(request, place).await?]),
         Workload::Keys | Workload::Delayed => Ok(vec![waiting::run(request, place).await?]),
         Workload::Payload => {

@@ -255,6 +255,17 @@ impl Client {
         }
     }
 
+    /// An answer as it came, for who measures: the path after `/api/v1`, with its query.
+    pub(crate) async fn read_raw(&self, path: &str) -> Result<bytes::Bytes, ClientError> {
+        let response = self.send(self.request(Method::GET, path).timeout(ANSWER)).await?;
+        response.bytes().await.map_err(|error| failed(&self.place, &error))
+    }
+
+    /// A stream as it comes, for who measures.
+    pub(crate) async fn stream_raw(&self, path: &str) -> Result<Response, ClientError> {
+        self.send(self.request(Method::GET, path)).await
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
         let response = self.send(self.request(Method::GET, path).query(query).timeout(ANSWER)).await?;
         self.read(response).await

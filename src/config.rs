@@ -18,6 +18,7 @@ mod measure;
 mod notify;
 mod outbox;
 mod programs;
+mod proxy;
 mod raw;
 mod secrets;
 mod triggers;
@@ -44,6 +45,7 @@ pub use measure::{duration, duration_text, rate, rate_text};
 pub use notify::NotifyConfig;
 pub use outbox::{OtherDatabase, OutboxConfig, has_form as is_database};
 pub use programs::{Processes, ProgramConfig};
+pub use proxy::{Network, ProxyConfig};
 
 /// Everything a process needs to know before it starts.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod logins;
+mod proxy;
 mod roles;
 mod secrets;
 mod tls;

@@ -66,3 +66,29 @@ async fn rounds_on_rabbitmq_run_as_processes_of_their_own_beside_both_raw_loops(
     assert_eq!(names(&summary), ["product", "raw worker"]);
     assert!(summary["sides"][0]["samples"][0]["median_ms"].as_f64().unwrap() > 0.0);
 }
+
+#[tokio::test]
+async fn a_seeded_record_answers_every_list_and_streams_are_heard_beside_jobs() {
+    let spinor = Spinor::new("data = 'data'\n");
+    let seeded = spinor.run(&["bench", "seed", "--rows", "3000", "--days", "1", "--json"]).await.expect_success();
+    let seeded: Value = serde_json::from_str(&seeded.stdout).unwrap();
+    assert_eq!(seeded["jobs"], 3000);
+    for what in ["letters", "runs", "delayed"] {
+        assert!(seeded[what].as_u64().unwrap() > 0, "{what}: {seeded}");
+    }
+    let again = spinor.run(&["bench", "seed", "--rows", "10"]).await;
+    assert!(again.code() != 0 && again.stderr.contains("--more"), "{}", again.stderr);
+    let process = spinor.start(&["up"]);
+    process.says("page: http", std::time::Duration::from_secs(60)).await;
+    let asked = spinor.run(&["bench", "lists", "--rounds", "1", "--json"]).await.expect_success();
+    let lists: Value = serde_json::from_str(&asked.stdout).unwrap();
+    let lists = lists["lists"].as_array().unwrap();
+    assert!(lists.len() > 100, "{}", lists.len());
+    for line in lists {
+        assert!(line["refused"].is_null() && line["bytes"].as_u64().unwrap() > 1, "{line}");
+    }
+    // In the machine's own directory: the path of a socket must be short.
+    let streams = spinor.run(&["bench", "streams", "--jobs", "300", "--rounds", "1", "--json"]).await.expect_success();
+    let summary = serde_json::from_str::<Value>(&streams.stdout).unwrap()[0].clone();
+    assert_eq!(names(&summary), ["beside 200 streams", "without"]);
+}

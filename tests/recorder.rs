@@ -34,7 +34,7 @@ use sqlx::{ConnectOptions, Connection, Executor, mysql::MySqlConnectOptions};
 use crate::support::{scratch::Scratch, servers};
 
 /// All of its tables.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
     "jobs",
     "attempts",
     "steps",
@@ -50,6 +50,7 @@ const TABLES: [&str; 20] = [
     "ticks",
     "leaders",
     "figures",
+    "figure_hours",
     "timers",
     "changes",
     "counts",

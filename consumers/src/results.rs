@@ -25,6 +25,7 @@ mod replays;
 mod schedules;
 mod schema;
 mod statements;
+mod walk;
 mod write;
 
 use std::{
@@ -42,6 +43,7 @@ use uuid::Uuid;
 use crate::{
     database::{self, Database, Keys, Value, errors},
     entry::Entry,
+    hidden::Hidden,
     message::Message,
 };
 use figures::Counting;
@@ -53,7 +55,7 @@ pub use change::{cause, clip, place};
 pub use dead::{DeadFilter, DeadLetter};
 pub use delayed::{Change as DelayedChange, Delayed, DelayedFilter, DelayedLook, Waiting};
 pub use failures::{BAD_ENDS, FailureFilter, FailureGroup, Failures, Found, Look, Source};
-pub use figures::{Figure, FigureFilter, KEPT as FIGURES_KEPT, Spread, Timed, Totals};
+pub use figures::{BY_HOURS as FIGURES_BY_HOURS, Figure, FigureFilter, KEPT as FIGURES_KEPT, Spread, Timed, Totals};
 pub use fingerprint::fingerprint;
 pub use members::{Due, Followed, IsCancelled, MemberRow, Role};
 pub use notices::{Notice, Wanted};
@@ -241,9 +243,14 @@ impl Results {
         self.0.job(id).await
     }
 
-    /// Jobs, newest first.
+    /// Jobs, newest first. By several things at once, or by words, it looks on for a while and tells how far it came.
     pub async fn jobs(&self, filter: &JobFilter) -> Result<Page<JobRow>, ResultsError> {
-        self.0.jobs(filter).await
+        self.0.jobs(filter, &Hidden::default()).await
+    }
+
+    /// The same; words are found in args, too, but for what is hidden of them.
+    pub async fn jobs_with(&self, filter: &JobFilter, hidden: &Hidden) -> Result<Page<JobRow>, ResultsError> {
+        self.0.jobs(filter, hidden).await
     }
 
     /// How many jobs of each state and queue, as (state, queue, count), capped at `cap` rows
@@ -327,7 +334,7 @@ impl Results {
 
     /// Jobs that ended badly, grouped by fingerprint, the last seen first.
     pub async fn failures(&self, filter: &FailureFilter, limit: u32) -> Result<Failures, ResultsError> {
-        self.0.failures(filter, limit).await
+        self.0.failures(filter, limit, failures::LASTS).await
     }
 
     /// Looks on from a place (empty: the beginning) for jobs that match, the oldest first, among those

@@ -148,6 +148,11 @@ impl Access {
         Some((found(id, &token.row.name, &token.row.roles), false))
     }
 
+    /// What the user of this name may do, if there is one.
+    pub(super) fn roles_of(&self, name: &str) -> Option<Arc<Grants>> {
+        self.known().users.get(name).map(|user| Arc::new(user.row.roles.clone()))
+    }
+
     /// Was a session ended before its time?
     pub(super) fn is_ended(&self, session: Uuid) -> bool {
         self.known().ended.contains(&session)

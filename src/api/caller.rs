@@ -27,6 +27,8 @@ pub(super) enum How {
     Token,
     /// By a name and a password, when a browser logged in.
     Session,
+    /// By the word of a proxy that is believed.
+    Proxy,
 }
 
 impl How {
@@ -35,6 +37,7 @@ impl How {
             Self::Socket => "socket",
             Self::Configured | Self::Token => "token",
             Self::Session => "session",
+            Self::Proxy => "proxy",
         }
     }
 }
@@ -63,7 +66,7 @@ impl Caller {
 
     /// Is this a person or a program of its own, and not just anybody with the key of the house?
     pub(super) const fn has_name(&self) -> bool {
-        matches!(self.how, How::Token | How::Session)
+        matches!(self.how, How::Token | How::Session | How::Proxy)
     }
 
     pub(super) const fn how(&self) -> How {
@@ -157,12 +160,13 @@ impl Caller {
                 self.sees(queue, kind)
             });
             match &page.next {
-                Some(next) if page.rows.is_empty() => page = read(Some(next.clone())).await?,
+                // A walk whose time was over is not followed by another one.
+                Some(next) if page.rows.is_empty() && page.looked.is_none() => page = read(Some(next.clone())).await?,
                 _ => return Ok(page),
             }
         }
         // Who asks goes on from here.
-        Ok(Page { rows: Vec::new(), next: page.next })
+        Ok(Page { rows: Vec::new(), next: page.next, looked: page.looked })
     }
 }
 

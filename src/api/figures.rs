@@ -12,7 +12,7 @@ use axum::{
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use spinor_consumers::results::{FIGURES_KEPT, Figure, FigureFilter, Spread, Timed, Totals};
+use spinor_consumers::results::{FIGURES_BY_HOURS, FIGURES_KEPT, Figure, FigureFilter, Spread, Timed, Totals};
 use spinor_executors::State as JobState;
 
 use super::{Answer, ApiState, Problem, query_of};
@@ -33,7 +33,7 @@ pub struct FiguresQuery {
     /// How far back, a duration; an hour when absent, at most 72 h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// How far the points lie apart, a duration of whole minutes.
+    /// How far the points lie apart, a duration of whole minutes; of whole hours when `since` is 3 h or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
     /// Of this kind; of all when absent.
@@ -131,6 +131,8 @@ pub(super) async fn figures(
     };
     let since = minutes("since", &query.since, KEPT)?.unwrap_or(60);
     let step = minutes("step", &query.step, KEPT)?.unwrap_or((since + POINTS - 1) / POINTS).max(1);
+    // Days are kept by the hour, too, which is read as fast.
+    let step = if since >= FIGURES_BY_HOURS { (step + 59) / 60 * 60 } else { step };
     let to = Timestamp::now();
     let last = to.as_second().div_euclid(60);
     // Points begin where those of the next question begin, too.

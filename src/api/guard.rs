@@ -4,8 +4,10 @@
 //! elsewhere from reaching the API through a browser on this machine; what changes something by cookie must also say
 //! that it comes from our page.
 
+use std::{net::IpAddr, sync::Arc};
+
 use axum::{
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -14,13 +16,14 @@ use axum::{
 use super::{
     Access, ApiState, Problem,
     caller::{self, Caller, How},
+    listen::Peer,
     session::{self, Session},
 };
 use crate::config::{ApiConfig, Config};
 
 /// The token of the configuration, shared by all requests.
 #[derive(Clone)]
-pub(super) struct Token(pub(super) std::sync::Arc<str>);
+pub(super) struct Token(pub(super) Arc<str>);
 
 impl Token {
     /// The one of the configuration; empty when it has none.
@@ -40,6 +43,8 @@ impl Token {
 
 /// A header of our page; another page cannot send it here without asking first, which nobody answers.
 const OURS: &str = "x-spinor";
+/// No name that a proxy tells is longer.
+const LONGEST_NAME: usize = 100;
 
 /// Lets a request pass, or answers it with the reason.
 pub(super) async fn check(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
@@ -59,7 +64,12 @@ pub(super) async fn check(State(state): State<ApiState>, mut request: Request, n
         let detail = format!("the request comes from a page of `{origin}`; only the page of this Spinor may ask");
         return Problem::new(403, "Wrong origin", detail).into_response();
     }
-    let caller = known(&state, headers, request.method()).await;
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().and_then(|peer| peer.0.address());
+    let caller = match named_by_proxy(&state, headers, peer) {
+        Ok(None) => known(&state, headers, request.method()).await,
+        Ok(Some(name)) => proxied(&state, &name, headers, request.method()).await,
+        Err(problem) => return problem.into_response(),
+    };
     request.extensions_mut().insert(caller);
     next.run(request).await
 }
@@ -68,6 +78,31 @@ pub(super) async fn check(State(state): State<ApiState>, mut request: Request, n
 pub(super) async fn trust(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(Ok::<_, Problem>(Caller::admin(How::Socket)));
     next.run(request).await
+}
+
+/// Whom a proxy names, if it is one that is believed. The header from anybody else is an attempt to be somebody else.
+fn named_by_proxy(state: &ApiState, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Option<String>, Problem> {
+    let Some(proxy) = &state.config.api.proxy else { return Ok(None) };
+    let mut shown = headers.get_all(&proxy.header).into_iter();
+    let Some(first) = shown.next() else { return Ok(None) };
+    if !peer.is_some_and(|peer| proxy.from.iter().any(|network| network.holds(peer))) {
+        let detail = format!("the header `{}` is believed from the addresses of `api.proxy.from` alone", proxy.header);
+        return Err(Problem::new(403, "Not from the proxy", detail));
+    }
+    let name = first.to_str().map(str::trim).unwrap_or_default();
+    if name.is_empty() || name.len() > LONGEST_NAME || shown.next().is_some() {
+        let detail = format!("the header `{}` must hold one name, of 100 letters at most", proxy.header);
+        return Err(Problem::new(403, "Not a name", detail));
+    }
+    Ok(Some(name.to_owned()))
+}
+
+/// Who is named by the proxy: with the roles of the user of this name, else with those of all whom it names.
+async fn proxied(state: &ApiState, name: &str, headers: &HeaderMap, method: &Method) -> Result<Caller, Problem> {
+    state.access.refresh(&state.tasks).await;
+    let everybody = || state.config.api.proxy.as_ref().map(|proxy| Arc::new(proxy.roles.clone())).unwrap_or_default();
+    let roles = state.access.roles_of(name).unwrap_or_else(everybody);
+    may_change(Caller::new(name, How::Proxy, roles), headers, method)
 }
 
 /// Who asks; what is said of somebody who does not show who that is. Some operations answer everybody.
@@ -87,7 +122,12 @@ async fn known(state: &ApiState, headers: &HeaderMap, method: &Method) -> Result
     state.access.refresh(&state.tasks).await;
     let caller = of_session(&state.access, session)
         .ok_or_else(|| Problem::new(401, "The session has ended", "log in again on the page"))?;
-    // The origin was checked above.
+    may_change(caller, headers, method)
+}
+
+/// Refuses a change by a browser that does not say that it comes from our page.
+fn may_change(caller: Caller, headers: &HeaderMap, method: &Method) -> Result<Caller, Problem> {
+    // The origin was checked before.
     let is_ours = headers.contains_key(OURS) || headers.contains_key(header::ORIGIN);
     if method.is_safe() || is_ours {
         return Ok(caller);
@@ -117,7 +157,7 @@ fn answers_to(config: &ApiConfig, host: &str) -> bool {
         _ => host,
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(address) = bare.parse::<std::net::IpAddr>() {
+    if let Ok(address) = bare.parse::<IpAddr>() {
         return address.is_loopback() || config.listen.is_some_and(|listen| !listen.ip().is_loopback());
     }
     name.eq_ignore_ascii_case("localhost") || config.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
@@ -138,7 +178,8 @@ mod tests {
     fn only_names_of_this_machine_and_those_that_are_configured_pass() {
         let hosts = vec!["spinor.example".to_owned()];
         let listen = "127.0.0.1:7070".parse().ok();
-        let here = ApiConfig { listen, tls: None, hosts, token: None, page: true, any_port: false, max_body: 1 };
+        let here =
+            ApiConfig { listen, tls: None, hosts, proxy: None, token: None, page: true, any_port: false, max_body: 1 };
         let beyond = ApiConfig { listen: "0.0.0.0:7070".parse().ok(), ..here.clone() };
         for host in ["localhost", "localhost:7070", "127.0.0.1:1", "[::1]:7070", "LOCALHOST", "Spinor.example:1"] {
             assert!(answers_to(&here, host) && answers_to(&beyond, host), "{host}");

@@ -73,6 +73,8 @@ pub struct BatchAnswer {
 
 /// At most so many jobs in one request.
 const LARGEST_BATCH: usize = 10_000;
+/// No words that are looked for are longer.
+const LONGEST_TEXT: usize = 200;
 
 /// `POST /jobs`.
 pub(super) async fn publish(
@@ -243,6 +245,9 @@ pub(super) struct JobQuery {
     run: Option<Uuid>,
     /// That ended badly in this way.
     fingerprint: Option<String>,
+    /// With each of these words in kind, queue, error, name within a run, consumer or args, whatever their case.
+    #[schemars(length(max = 200))]
+    text: Option<String>,
     /// Created at this instant (RFC 3339) or later, or so long ago at most.
     since: Option<String>,
     /// Created at this instant or earlier, or so long ago at least.
@@ -260,18 +265,22 @@ pub(super) async fn list(
     caller: Caller,
     query: Result<Query<JobQuery>, QueryRejection>,
 ) -> Answer<Page<JobRow>> {
-    let JobQuery { state: of, queue, kind, run, fingerprint, since, until, limit, cursor } = query_of(query)?;
+    let JobQuery { state: of, queue, kind, run, fingerprint, text, since, until, limit, cursor } = query_of(query)?;
     let now = Timestamp::now();
     let time = |field, text: Option<String>| text.map(|text| past(field, &text, now)).transpose();
     let (since, until) = (time("since", since)?, time("until", until)?);
-    let filter = JobFilter { state: of, queue, kind, run, fingerprint, since, until, limit, cursor };
+    let filter = JobFilter { state: of, queue, kind, run, fingerprint, text, since, until, limit, cursor };
+    if filter.text.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT) {
+        return Err(Problem::field("text", format!("is longer than {LONGEST_TEXT} bytes")));
+    }
     if filter.limit > 1000 {
         return Err(Problem::field("limit", format!("is {}, expected at most 1000", filter.limit)));
     }
     check_cursor(filter.cursor.as_deref())?;
     let read = |cursor| {
         let (results, filter) = (state.results.clone(), JobFilter { cursor, ..filter.clone() });
-        async move { Ok(results.jobs(&filter).await?) }
+        let hidden = std::sync::Arc::clone(state.schemas.hidden());
+        async move { Ok(results.jobs_with(&filter, &hidden).await?) }
     };
     let mut page = caller.page(filter.cursor.clone(), read, |row: &JobRow| (&row.queue, &row.kind)).await?;
     page.rows.iter_mut().for_each(|row| cancel::show(&state, row));

@@ -7,7 +7,7 @@ use std::{
     fmt,
     fs::{DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read as _, Seek as _, Write as _},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -69,7 +69,18 @@ pub struct Listening {
 
 /// Who is at the other end of a connection, for people: an address, or a user of this machine.
 #[derive(Clone, Debug)]
-pub(super) struct Peer(Arc<str>);
+pub(super) struct Peer(Arc<str>, Option<IpAddr>);
+
+impl Peer {
+    /// Its address, over TCP.
+    pub(super) const fn address(&self) -> Option<IpAddr> {
+        self.1
+    }
+
+    fn of(address: SocketAddr) -> Self {
+        Self(address.to_string().into(), Some(address.ip()))
+    }
+}
 
 impl fmt::Display for Peer {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,20 +90,20 @@ impl fmt::Display for Peer {
 
 impl Connected<IncomingStream<'_, TcpListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self(stream.remote_addr().to_string().into())
+        Self::of(*stream.remote_addr())
     }
 }
 
 impl Connected<IncomingStream<'_, TlsListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        Self(stream.remote_addr().to_string().into())
+        Self::of(*stream.remote_addr())
     }
 }
 
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         let user = stream.io().peer_cred().map(|user| format!("user {} of this machine", user.uid()));
-        Self(user.unwrap_or_else(|_| "this machine".to_owned()).into())
+        Self(user.unwrap_or_else(|_| "this machine".to_owned()).into(), None)
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Owns the counting: a page that shows rates, or wants to know that there is something new to read, gets one line a
 //! second however fast the jobs go. Ends are counted in the record, since consumers tell of no execution that only
-//! flashes by; starts and steps from their lossy events. Refuses to keep what was.
+//! flashes by; starts and steps from their lossy events. All who listen to this process get the same line, which is made
+//! once, and nothing is counted while nobody listens. Refuses to keep what was.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -18,11 +19,19 @@ use spinor_consumers::{
     results::{Changes, Results},
 };
 use spinor_executors::State as JobState;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::{
+    sync::{
+        Mutex,
+        broadcast::{self, error::RecvError},
+    },
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
 
 use super::{ApiState, LinkState, Problem};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Who is more seconds behind loses some.
+const BEHIND: usize = 8;
 
 /// One second.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -92,27 +101,68 @@ impl Counted {
     }
 }
 
+/// The one count that all streams of this process share; it runs while somebody listens.
+#[derive(Clone, Default)]
+pub struct Pulse(Arc<Mutex<Option<broadcast::Sender<Arc<str>>>>>);
+
+impl Pulse {
+    /// The seconds from now on; the first who listens starts the count.
+    async fn listen(&self, state: &ApiState) -> Result<broadcast::Receiver<Arc<str>>, Problem> {
+        let mut going = self.0.lock().await;
+        if let Some(sender) = going.as_ref() {
+            return Ok(sender.subscribe());
+        }
+        let (events, mut counted) = (state.broker.listen(Topic::All).await?, Counted::default());
+        // So that the first second is counted, too.
+        counted.more(&state.results).await;
+        let (sender, receiver) = broadcast::channel(BEHIND);
+        *going = Some(sender);
+        state.tasks.spawn(self.clone().run(state.clone(), events, counted));
+        Ok(receiver)
+    }
+
+    async fn run(self, state: ApiState, mut events: Events, mut counted: Counted) {
+        let mut each = interval_at(Instant::now() + SECOND, SECOND);
+        each.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let beat = tokio::select! {
+                beat = second(&mut events, &mut each) => beat,
+                () = state.shutdown.cancelled() => None,
+            };
+            let Some(mut beat) = beat else { break };
+            beat.recorded = counted.more(&state.results).await;
+            beat.link = LinkState::from(&*state.broker.link().borrow()).state;
+            let text: Arc<str> = serde_json::to_string(&beat).unwrap_or_default().into();
+            let mut going = self.0.lock().await;
+            // Nobody can begin to listen meanwhile.
+            if going.as_ref().is_none_or(|sender| sender.send(text).is_err()) {
+                *going = None;
+                return;
+            }
+        }
+        *self.0.lock().await = None;
+    }
+}
+
 /// `GET /pulse`.
 pub(super) async fn stream(
     State(state): State<ApiState>,
 ) -> Result<Sse<impl Stream<Item = Result<SentEvent, Infallible>>>, Problem> {
-    let events = state.broker.listen(Topic::All).await?;
-    let mut counted = Counted::default();
-    // So that the first second is counted, too.
-    counted.more(&state.results).await;
-    let mut each = interval_at(Instant::now() + SECOND, SECOND);
-    each.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let beats =
-        stream::unfold((events, each, counted, state), |(mut events, mut each, mut counted, state)| async move {
-            let mut beat = tokio::select! {
-                beat = second(&mut events, &mut each) => beat?,
-                () = state.shutdown.cancelled() => return None,
-            };
-            beat.recorded = counted.more(&state.results).await;
-            beat.link = LinkState::from(&*state.broker.link().borrow()).state;
-            let sent = SentEvent::default().event("beat").data(serde_json::to_string(&beat).unwrap_or_default());
-            Some((Ok(sent), (events, each, counted, state)))
-        });
+    let beats = state.pulse.listen(&state).await?;
+    let beats = stream::unfold((beats, state.shutdown), |(mut beats, shutdown)| async move {
+        let beat = loop {
+            tokio::select! {
+                beat = beats.recv() => match beat {
+                    Ok(beat) => break beat,
+                    // A slow reader loses seconds.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                },
+                () = shutdown.cancelled() => return None,
+            }
+        };
+        Some((Ok(SentEvent::default().event("beat").data(&*beat)), (beats, shutdown)))
+    });
     Ok(Sse::new(beats).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 

@@ -53,7 +53,7 @@ pub struct LoggedIn {
 pub struct Oneself {
     /// The name, as far as there is one.
     pub name: String,
-    /// How that is known: `socket`, `token` or `session`.
+    /// How that is known: `socket`, `token`, `session` or `proxy`.
     pub how: String,
     /// What it may do.
     pub roles: Grants,

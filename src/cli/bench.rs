@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use super::{Failure, ask::Global, output::Output};
-use crate::bench::{self, Request, Workload};
+use crate::bench::{self, Request, Seed, Workload};
 
 /// Flags of `bench`.
 #[derive(Args, Debug)]
@@ -57,6 +57,19 @@ enum What {
         after_help = "Examples:\n  spinor bench triggers\n  spinor bench triggers --jobs 10000 --rounds 1\n\nOn servers what it fills in stays: give it a database of its own."
     )]
     Triggers(Flags),
+    /// Jobs that do nothing, recorded, without an event stream and beside 200 open ones
+    #[command(after_help = "Examples:\n  spinor bench streams --rounds 5")]
+    Streams(Flags),
+    /// Fills a results database of its own with jobs as a busy site leaves them, for `lists`
+    #[command(
+        after_help = "Examples:\n  spinor bench seed --rows 5000000 --config big.toml\n  spinor bench seed --rows 20000 --days 1\n\nWhat is written stays, and looks like real jobs: give it a database of its own."
+    )]
+    Seed(SeedFlags),
+    /// How long the Spinor that runs takes for each list, facet, group and figure
+    #[command(
+        after_help = "Examples:\n  spinor up --config big.toml &\n  spinor bench lists --config big.toml\n  spinor bench lists --rounds 50 --only failures --json"
+    )]
+    Lists(ListFlags),
     /// A round's child; started by `bench`, not by people
     #[command(hide = true, after_help = "Examples:\n  (started by `spinor bench`)")]
     Inside {
@@ -87,6 +100,29 @@ struct Flags {
     journal: bool,
 }
 
+#[derive(Args, Clone, Copy, Debug)]
+struct SeedFlags {
+    /// How many jobs
+    #[arg(long, default_value_t = 5_000_000)]
+    rows: u64,
+    /// Over the last so many days
+    #[arg(long, default_value_t = 7)]
+    days: u32,
+    /// Also into a database that holds jobs already
+    #[arg(long)]
+    more: bool,
+}
+
+#[derive(Args, Debug)]
+struct ListFlags {
+    /// How often each is asked
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// Only those in whose name this text is
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+}
+
 impl Flags {
     fn of(self, workload: Workload) -> Request {
         let Self { jobs, payload, slots, rounds, preloaded, journal } = self;
@@ -110,6 +146,17 @@ impl Bench {
             What::Delayed(flags) => flags.of(Workload::Delayed),
             What::Runs(flags) => flags.of(Workload::Runs),
             What::Triggers(flags) => flags.of(Workload::Triggers),
+            What::Streams(flags) => flags.of(Workload::Streams),
+            What::Seed(SeedFlags { rows, days, more }) => {
+                crate::log::start(&config.log);
+                let seeded = bench::run_seed(Seed { rows, days, more }, &config).await.map_err(failed)?;
+                return output.value(&seeded, ToString::to_string);
+            }
+            What::Lists(ListFlags { rounds, only }) => {
+                let client = global.client_of(&config)?;
+                let lists = bench::run_lists(&client, rounds, only.as_deref()).await.map_err(failed)?;
+                return output.value(&lists, ToString::to_string);
+            }
             What::Inside { request } => {
                 let request = serde_json::from_str(&request).map_err(|error| Failure::usage(error.to_string()))?;
                 let sample = bench::run_inside(&request, config).await.map_err(failed)?;

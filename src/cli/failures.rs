@@ -266,8 +266,12 @@ fn list_text(failures: &Groups) -> String {
             group.error.clone(),
         ]);
     }
-    let capped = if failures.capped { "there are more; the counts are those of the newest\n" } else { "" };
-    table.text("nothing failed") + capped
+    let capped = match (failures.capped, failures.looked) {
+        (true, Some(looked)) => format!("there are more: what was created since {looked} is counted for certain\n"),
+        (true, None) => "there are more; the counts are those of the newest\n".to_owned(),
+        (false, _) => String::new(),
+    };
+    table.text("nothing failed") + &capped
 }
 
 fn record_text(record: &FailureRecord) -> String {

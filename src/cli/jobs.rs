@@ -63,6 +63,9 @@ pub struct Ls {
     /// That failed in this way
     #[arg(long)]
     fingerprint: Option<String>,
+    /// With each of these words in kind, queue, error, name within a run, consumer or args
+    #[arg(long, value_name = "WORDS")]
+    text: Option<String>,
     /// Created at this instant or later, or so long ago at most
     #[arg(long, value_name = "TIME", value_parser = past)]
     since: Option<Timestamp>,
@@ -129,18 +132,28 @@ impl Jobs {
     pub(super) async fn run(self, global: &Global, output: Output) -> Result<u8, Failure> {
         let client = global.client()?;
         match self {
-            Self::Ls(Ls { state: Some(InState::Delayed), queue, kind, run, fingerprint, since, until, page }) => {
-                if run.is_some() || fingerprint.is_some() || since.is_some() || until.is_some() {
+            Self::Ls(Ls { state: Some(InState::Delayed), queue, kind, run, fingerprint, text, since, until, page }) => {
+                if run.is_some() || fingerprint.is_some() || text.is_some() || since.is_some() || until.is_some() {
                     return Err(Failure::usage("--state delayed goes with --queue and --kind alone"));
                 }
                 delayed::list(&client, queue, kind, page, output).await
             }
-            Self::Ls(Ls { state, queue, kind, run, fingerprint, since, until, page: Which { limit, cursor } }) => {
+            Self::Ls(Ls {
+                state,
+                queue,
+                kind,
+                run,
+                fingerprint,
+                text,
+                since,
+                until,
+                page: Which { limit, cursor },
+            }) => {
                 let state = state.and_then(|state| match state {
                     InState::Recorded(state) => Some(state),
                     InState::Delayed => None,
                 });
-                let filter = JobFilter { state, queue, kind, run, fingerprint, since, until, limit, cursor };
+                let filter = JobFilter { state, queue, kind, run, fingerprint, text, since, until, limit, cursor };
                 let page = client.jobs(&filter).await?;
                 output.value(&page, list_text)
             }

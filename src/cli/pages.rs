@@ -16,5 +16,8 @@ pub struct Which {
 
 /// The line below a page that is not the last.
 pub fn more<T>(page: &Page<T>) -> String {
+    if let (Some(next), Some(looked)) = (&page.next, page.looked) {
+        return format!("looked so far at what was created since {looked}; look on: --cursor {next}\n");
+    }
     page.next.as_ref().map(|next| format!("more: --cursor {next}\n")).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::{measure, raw::Rules, secrets::Secrets};
+use super::{ProxyConfig, measure, proxy::RawProxy, raw::Rules, secrets::Secrets};
 
 /// The part `api`.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct ApiConfig {
     pub tls: Option<TlsFiles>,
     /// The names it answers to, besides those of this machine.
     pub hosts: Vec<String>,
+    /// A proxy that says who asks.
+    pub proxy: Option<ProxyConfig>,
     /// What a caller over TCP must show.
     pub token: Option<String>,
     /// Does `up` listen for the page when `listen` names no address?
@@ -53,6 +55,8 @@ pub(super) struct RawApi {
     #[serde(default)]
     hosts: Vec<String>,
     token: Option<String>,
+    #[serde(default)]
+    proxy: RawProxy,
     page: bool,
     #[serde(deserialize_with = "measure::read_size")]
     max_body: u64,
@@ -89,6 +93,7 @@ impl Rules<'_> {
             }
         }
         let max_body = usize::try_from(raw.max_body).unwrap_or(usize::MAX);
-        ApiConfig { listen: raw.listen, tls, hosts: raw.hosts, token, page: raw.page, any_port: false, max_body }
+        let (proxy, page) = (self.proxy(raw.proxy), raw.page);
+        ApiConfig { listen: raw.listen, tls, hosts: raw.hosts, proxy, token, page, any_port: false, max_body }
     }
 }

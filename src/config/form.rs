@@ -32,6 +32,8 @@ pub enum Form {
     Patterns,
     /// A program and its arguments.
     Words,
+    /// Texts.
+    Texts,
     /// A path.
     Path,
     /// `embedded`, or an AMQP address.
@@ -83,6 +85,7 @@ impl Form {
             Self::Names => "a list of names, such as [\"default\", \"images\"]".to_owned(),
             Self::Patterns => "a list of kinds, `prefix*` or `*`, such as [\"image.*\", \"noop\"]".to_owned(),
             Self::Words => "a program and its arguments, such as [\"python\", \"-m\", \"images.jobs\"]".to_owned(),
+            Self::Texts => "a list of texts, such as [\"10.1.0.0/16\"]".to_owned(),
             Self::Path => "a path".to_owned(),
             Self::Broker => "\"embedded\", or an address such as \"amqp://user@host/vhost\"".to_owned(),
             Self::Results => "\"sqlite\", or an address such as \"mysql://user@host/database\"".to_owned(),
@@ -114,7 +117,7 @@ impl Form {
             (Self::Databases, _) => all(&outbox::has_form),
             // What is wrong with one is told by the rules of the trigger.
             (Self::Blackouts, _) => all(&|text| !text.trim().is_empty()),
-            (Self::Words, _) => all(&|text| !text.contains('\0')),
+            (Self::Words | Self::Texts, _) => all(&|text| !text.contains('\0')),
             (Self::Flag, ValueKind::Boolean(_)) => true,
             (Self::Count(low, high), ValueKind::I64(number)) => (low..=high).contains(number),
             (Self::Number(low, high), ValueKind::Float(number)) => (low..=high).contains(number),
@@ -153,6 +156,7 @@ impl Form {
             | Self::Number(..)
             | Self::Names
             | Self::Words
+            | Self::Texts
             | Self::Blackouts
             | Self::Patterns
             | Self::Databases => false,
@@ -165,7 +169,7 @@ impl Form {
             Self::Flag => text.parse().ok().map(ValueKind::Boolean),
             Self::Count(..) => text.parse().ok().map(ValueKind::I64),
             Self::Number(..) => text.parse().ok().map(ValueKind::Float),
-            Self::Names | Self::Words | Self::Patterns | Self::Databases => Some(ValueKind::Array(
+            Self::Names | Self::Words | Self::Texts | Self::Patterns | Self::Databases => Some(ValueKind::Array(
                 text.split(',')
                     .map(str::trim)
                     .filter(|part| !part.is_empty())

@@ -449,6 +449,9 @@ pub const KEYS: &[Key] = &[
         "The certificate that the API shows, and those between it and its authority, as PEM; read again when the file changes.",
     ),
     key("api.tls.key", Form::Path, "", r#""/etc/spinor/key.pem""#, "Its private key, as PEM."),
+    key("api.proxy.header", Form::Text, "", r#""X-User""#, "The header in which a proxy says who asks."),
+    key("api.proxy.from", Form::Texts, "", r#"["10.1.0.0/16"]"#, "The addresses from which it is believed."),
+    key("api.proxy.roles", Form::Texts, "", r#"["viewer"]"#, "Of those whom it names and who are no users."),
     key(
         "recorder.batch",
         Form::Count(1, 100_000),

@@ -53,6 +53,10 @@ async fn a_field_that_a_kind_calls_secret_is_shown_to_nobody_and_runs_as_it_was_
         let (_, shown) = by(Method::GET, path, None).await;
         assert!(!shown.to_string().contains("open-sesame"), "{path}: {shown}");
     }
+    let found = async |words: &str| by(Method::GET, &format!("/jobs?text={words}"), None).await.1["rows"].clone();
+    eventually("the job to be found by its args", SOON, async || found("ANN%20mail").await[0]["kind"] == "mail.send")
+        .await;
+    assert_eq!(found("open-sesame").await, json!([]), "whoever guesses a secret is not told that it is right");
     let masked = Some(json!({"args": {"to": "bob", "password": "***"}}));
     let (status, refused) = by(Method::PATCH, &delayed, masked).await;
     assert_eq!((status, &refused["field"]), (422, &json!("args")), "{refused}");

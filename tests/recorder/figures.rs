@@ -47,6 +47,15 @@ async fn counted(record: &Record) {
     let spans = record.results.figures_by_time(&filter, 60).await.unwrap();
     assert_eq!(spans.values().map(|figure| figure.ended.values().sum::<u64>()).sum::<u64>(), 4);
 
+    // Days are read by the hour, and say the same.
+    let day = Timestamp::from_second((now.as_second() / 3600 - 12) * 3600).unwrap();
+    let days = FigureFilter { from: day, ..filter.clone() };
+    let by_hour = record.results.figures_by_kind(&days).await.unwrap();
+    assert_eq!(by_hour, kinds);
+    record.execute("UPDATE figure_hours SET times = times * 10").await;
+    let spans = record.results.figures_by_time(&days, 120).await.unwrap();
+    assert_eq!(spans.values().map(|figure| figure.ended.values().sum::<u64>()).sum::<u64>(), 40, "{spans:?}");
+
     let totals = record.results.totals();
     assert_eq!(totals["a"].ended, kinds["a"].ended);
     assert!((totals["a"].ran.seconds - 3600.0).abs() < 1.0, "{}", totals["a"].ran.seconds);
@@ -54,6 +63,7 @@ async fn counted(record: &Record) {
     // What is too old goes with what a recorder stores next.
     let minutes = FIGURES_KEPT * 60;
     record.execute(&format!("UPDATE figures SET minute = minute - {minutes}")).await;
+    record.execute(&format!("UPDATE figure_hours SET hour = hour - {}", FIGURES_KEPT)).await;
     record.again().await.store(&[ended(State::Succeeded, "c", SignedDuration::ZERO)]).await.unwrap();
     let filter = FigureFilter { from: Timestamp::UNIX_EPOCH, ..filter };
     let kinds = record.results.figures_by_kind(&filter).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 use spinor::{
-    api::{Access, ApiState, DriveRuns, Info, RunOrder, Schemas, Spool, Watches, listen},
+    api::{Access, ApiState, DriveRuns, Info, Pulse, RunOrder, Schemas, Spool, Watches, listen},
     client::Client,
     config::Ask,
 };
@@ -91,6 +91,7 @@ impl Front {
             config: Arc::clone(&config),
             access: Arc::new(Access::new(results.clone())),
             audit: Arc::new(Spool::new(&config.data)),
+            pulse: Pulse::default(),
             info: Arc::new(Info::here(vec!["api".to_owned()])),
             counters: Arc::default(),
             tasks: tracker,

@@ -3,24 +3,33 @@
 //! Owns which jobs a filter means. Every question looks at a bounded number of rows, the newest
 //! first for people and the oldest first for a replay, so that none is too long for the database.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spinor_executors::{Job, State};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
     ResultsError, Store,
     change::clip,
-    database::{Column, Value},
+    database::{Column, Value, holes},
     read::{Where, foreign, json, small, time},
+    walk::{Lead, Road, Test, next_length},
 };
 use crate::access::{Grant, any_fits};
 
-/// Of each state the newest so many failures are grouped.
-const GROUPED: u64 = 20_000;
+/// Of each state the newest so many failures are grouped, as far as the time allows.
+const GROUPED: u64 = 10_000;
+/// Rows of the first stretch.
+const FIRST: u64 = 250;
+/// Grouping takes about so long.
+pub const LASTS: Duration = Duration::from_millis(50);
 /// So many rows a look of a replay.
 const LOOK: usize = 2000;
 /// A count goes no further.
@@ -125,6 +134,9 @@ pub struct Failures {
     pub groups: Vec<FailureGroup>,
     /// There are more failures than were looked at: the counts are those of the newest.
     pub capped: bool,
+    /// What was created before this instant was not looked at, when there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked: Option<Timestamp>,
 }
 
 /// A job that a replay may begin with: what the record says of it.
@@ -148,6 +160,43 @@ pub struct Look {
     pub found: Vec<Found>,
     /// The place behind what was looked at.
     pub next: Option<String>,
+}
+
+/// One stretch of failures after another, the newest first.
+struct Lane {
+    road: Road,
+    from: Option<(i64, Uuid)>,
+    length: u64,
+    /// So many rows were looked at, about.
+    rows: u64,
+    ended: bool,
+    /// The time was over.
+    tired: bool,
+}
+
+impl Lane {
+    const fn goes_on(&self) -> bool {
+        !self.ended && !self.tired && self.rows < GROUPED
+    }
+}
+
+/// By fingerprint there is one stretch of the index, else one a state.
+fn lanes(filter: &FailureFilter) -> Vec<Lane> {
+    let states: Vec<Value> = filter.states().iter().map(|state| Value::Text(state.word().to_owned())).collect();
+    let lane = |index, test: &str, value: Value, more: Option<Test>| {
+        let lead = Lead { index, test: Some(Test(test.to_owned(), vec![value])) };
+        let rest = narrow(filter).into_iter().chain(more).collect();
+        let (time, id, columns) = ("created", "id", String::new());
+        let road = Road { table: "jobs", time, id, columns, lead, within: Vec::new(), rest };
+        Lane { road, from: None, length: FIRST, rows: 0, ended: false, tired: false }
+    };
+    if let Some(fingerprint) = &filter.fingerprint {
+        let test = format!("state IN ({})", holes(states.len()));
+        let print = Value::Text(clip(fingerprint, 255));
+        return vec![lane("jobs_fingerprint", "fingerprint = ?", print, Some(Test(test, states)))];
+    }
+    let failed = || Some(Test("fingerprint IS NOT NULL".to_owned(), Vec::new()));
+    states.into_iter().map(|state| lane("jobs_state", "state = ?", state, failed())).collect()
 }
 
 /// A row as a look sees it.
@@ -191,30 +240,29 @@ impl Place {
 }
 
 impl Store {
-    pub(super) async fn failures(&self, filter: &FailureFilter, limit: u32) -> Result<Failures, ResultsError> {
-        let mut groups: BTreeMap<String, FailureGroup> = BTreeMap::new();
-        let mut capped = false;
-        for state in filter.states() {
-            let mut asked = Where::default();
-            asked.and("state = ?", [Value::Text(state.word().to_owned())]);
-            asked.and("fingerprint IS NOT NULL", []);
-            narrow(&mut asked, filter);
-            let sql = format!(
-                "SELECT fingerprint, kind, queue, version, consumer, COUNT(*), MIN(ended), MAX(ended), MAX(id) FROM \
-                 (SELECT fingerprint, kind, queue, version, consumer, COALESCE(ended, created) AS ended, id FROM jobs\
-                 {asked} ORDER BY created DESC LIMIT {GROUPED}) AS newest \
-                 GROUP BY fingerprint, kind, queue, version, consumer"
-            );
-            let mut looked_at = 0;
-            for row in self.database.ask(sql, asked.values).await? {
-                if !any_fits(&filter.within, &row.text(2)?, &row.text(1)?) {
-                    looked_at += u64::try_from(row.int(5)?).unwrap_or(0);
+    pub(super) async fn failures(
+        &self,
+        filter: &FailureFilter,
+        limit: u32,
+        lasts: Duration,
+    ) -> Result<Failures, ResultsError> {
+        let (begun, mut groups) = (Instant::now(), BTreeMap::new());
+        let mut lanes = lanes(filter);
+        // In turns, so that each has its newest looked at.
+        while lanes.iter().any(|lane| lane.goes_on()) {
+            for lane in lanes.iter_mut().filter(|lane| lane.goes_on()) {
+                // The first stretch of each is short, and always looked at.
+                if lane.rows > 0 && begun.elapsed() >= lasts * 3 / 4 {
+                    lane.tired = true;
                     continue;
                 }
-                looked_at += add(&mut groups, &row, *state)?;
+                let before = begun.elapsed();
+                self.group(lane, &filter.within, &mut groups).await?;
+                let spent = begun.elapsed();
+                lane.length = next_length(lane.length, spent - before, lasts.saturating_sub(spent) / 5);
             }
-            capped |= looked_at >= GROUPED;
         }
+        let looked = lanes.iter().filter(|lane| !lane.ended).filter_map(|lane| lane.from).map(|(at, _)| at).max();
         let mut groups: Vec<FailureGroup> = groups.into_values().collect();
         groups.sort_by(|a, b| (b.last, &b.fingerprint).cmp(&(a.last, &a.fingerprint)));
         groups.truncate(limit as usize);
@@ -226,7 +274,34 @@ impl Store {
         for group in &mut groups {
             group.error = errors.remove(&group.job).unwrap_or_default();
         }
-        Ok(Failures { groups, capped })
+        Ok(Failures { groups, capped: looked.is_some(), looked: looked.map(time).transpose()? })
+    }
+
+    /// Groups the next stretch of a lane.
+    async fn group(
+        &self,
+        lane: &mut Lane,
+        within: &[Grant],
+        groups: &mut BTreeMap<String, FailureGroup>,
+    ) -> Result<(), ResultsError> {
+        let Lane { road, from, length, .. } = lane;
+        let end = self.end_of(road, *from, *length).await?;
+        let asked = road.asked(*from, end, true);
+        let by = self.database.flavour().by(road.lead.index);
+        let sql = format!(
+            "SELECT fingerprint, kind, queue, version, state, COUNT(*), MIN(COALESCE(ended, created)), \
+             MAX(COALESCE(ended, created)), MAX(id), MIN(consumer), MAX(consumer) FROM jobs{by}{asked} \
+             GROUP BY fingerprint, kind, queue, version, state"
+        );
+        for row in self.database.ask(sql, asked.values).await? {
+            if any_fits(within, &row.text(2)?, &row.text(1)?) {
+                add(groups, &row, state(&row.text(4)?)?)?;
+            }
+        }
+        lane.rows += lane.length;
+        lane.ended = end.is_none();
+        lane.from = end.or(lane.from);
+        Ok(())
     }
 
     /// Looks on from a place, oldest first, at jobs that were created at `bound` or before, until
@@ -308,23 +383,17 @@ impl Store {
     }
 }
 
-fn narrow(asked: &mut Where, filter: &FailureFilter) {
-    for (test, name) in
-        [("kind = ?", &filter.kind), ("queue = ?", &filter.queue), ("fingerprint = ?", &filter.fingerprint)]
-    {
-        if let Some(name) = name {
-            asked.and(test, [Value::Text(clip(name, 255))]);
-        }
-    }
-    for (test, at) in [("ended >= ?", filter.since), ("ended <= ?", filter.until)] {
-        if let Some(at) = at {
-            asked.and(test, [Value::Int(at.as_microsecond())]);
-        }
-    }
+/// What a row must pass besides what leads to it.
+fn narrow(filter: &FailureFilter) -> Vec<Test> {
+    let names = [("kind = ?", &filter.kind), ("queue = ?", &filter.queue)];
+    let names = names.into_iter().filter_map(|(test, name)| Some((test, Value::Text(clip(name.as_ref()?, 255)))));
+    let times = [("ended >= ?", filter.since), ("ended <= ?", filter.until)];
+    let times = times.into_iter().filter_map(|(test, at)| Some((test, Value::Int(at?.as_microsecond()))));
+    names.chain(times).map(|(test, value)| Test(test.to_owned(), vec![value])).collect()
 }
 
-/// Adds a row of the grouped question to its group; tells how many jobs it stands for.
-fn add(groups: &mut BTreeMap<String, FailureGroup>, row: &Column, state: State) -> Result<u64, ResultsError> {
+/// Adds a row of the grouped question to its group.
+fn add(groups: &mut BTreeMap<String, FailureGroup>, row: &Column, state: State) -> Result<(), ResultsError> {
     let (fingerprint, count) = (row.text(0)?, u64::try_from(row.int(5)?).unwrap_or(0));
     let (first, last, job) = (time(row.int(6)?)?, time(row.int(7)?)?, row.id(8)?);
     let kind = row.text(1)?;
@@ -349,9 +418,9 @@ fn add(groups: &mut BTreeMap<String, FailureGroup>, row: &Column, state: State) 
     group.queues.insert(row.text(2)?);
     group.versions.extend(row.maybe_text(3)?);
     if group.consumers.len() < NAMED {
-        group.consumers.extend(row.maybe_text(4)?);
+        group.consumers.extend([row.maybe_text(9)?, row.maybe_text(10)?].into_iter().flatten());
     }
-    Ok(count)
+    Ok(())
 }
 
 fn looked(row: &Column) -> Result<Looked, ResultsError> {

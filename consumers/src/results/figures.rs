@@ -1,7 +1,7 @@
 //! Figures over time: how jobs ended, how long they waited and how long they ran, by minute and kind.
 //!
 //! The recorder counts them with the rows they tell of, in the same transaction, so that to read a day costs the
-//! same after a thousand jobs and after a billion. What comes again marked so is counted once; a pack of reports that
+//! same after a thousand jobs and after a billion. They are kept by the hour, too, for questions about days. What comes again marked so is counted once; a pack of reports that
 //! was sent again because its confirm got lost bears no mark, and is counted twice. Owns measures and
 //! buckets; refuses more kinds than a chart has room for.
 
@@ -23,7 +23,7 @@ use crate::entry::Entry;
 mod read;
 mod spread;
 
-pub use read::{Figure, FigureFilter};
+pub use read::{BY_HOURS, Figure, FigureFilter};
 pub use spread::Spread;
 
 /// Minutes that are kept: 72 hours.
@@ -167,14 +167,20 @@ impl Counting {
         kind
     }
 
-    /// The rows of a batch, in the order of their key.
-    pub fn rows(&self, batch: &Batch) -> Vec<Vec<Value>> {
-        let row = |((minute, kind, what), times): (&(i64, String, What), &i64)| {
-            let [word, bucket] = what.values();
-            let shard = Value::Int(self.shard);
-            vec![Value::Int(*minute), Value::Text(kind.clone()), word, bucket, shard, Value::Int(*times)]
+    /// The rows of a batch by minute and by hour, in the order of their keys.
+    pub fn rows(&self, batch: &Batch) -> [Vec<Vec<Value>>; 2] {
+        let mut hours: BTreeMap<(i64, &String, What), i64> = BTreeMap::new();
+        for ((minute, kind, what), times) in &batch.times {
+            *hours.entry((minute.div_euclid(60), kind, *what)).or_default() += times;
+        }
+        let row = |at: i64, kind: &String, what: What, times: i64| {
+            let ([word, bucket], shard) = (what.values(), Value::Int(self.shard));
+            vec![Value::Int(at), Value::Text(kind.clone()), word, bucket, shard, Value::Int(times)]
         };
-        batch.times.iter().map(row).collect()
+        [
+            batch.times.iter().map(|((minute, kind, what), times)| row(*minute, kind, *what, *times)).collect(),
+            hours.into_iter().map(|((hour, kind, what), times)| row(hour, kind, what, times)).collect(),
+        ]
     }
 
     /// Takes a batch that is recorded into what this process has counted.

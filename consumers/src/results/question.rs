@@ -18,6 +18,10 @@ pub struct Page<T> {
     /// Pass it as `cursor` to go on; `None` at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// The time for this question was over before enough rows were found: what was created after this instant was
+    /// looked at, and `next` goes on from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked: Option<Timestamp>,
 }
 
 /// Which jobs. Empty means all.
@@ -34,6 +38,10 @@ pub struct JobFilter {
     pub run: Option<Uuid>,
     /// That ended badly in this way.
     pub fingerprint: Option<String>,
+    /// In which each of these words is found, whatever their case: in kind, queue, error, name within a run, consumer or
+    /// args.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// Created at this instant or later.
     pub since: Option<Timestamp>,
     /// Created at this instant or earlier.

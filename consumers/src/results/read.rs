@@ -16,13 +16,14 @@ use super::{
     change::{clip, place},
     database::{Column, Value, holes},
     figures::Key,
+    walk::LASTS,
 };
-use crate::{entry::Entry, message::Message};
+use crate::{entry::Entry, hidden::Hidden, message::Message};
 
-const JOB_ROW: &str = "jobs.id, jobs.kind, jobs.queue, jobs.state, jobs.attempt, jobs.replay, jobs.created, \
+pub(super) const JOB_ROW: &str = "jobs.id, jobs.kind, jobs.queue, jobs.state, jobs.attempt, jobs.replay, jobs.created, \
                        jobs.started, jobs.ended, jobs.retry_at, jobs.error, jobs.run, jobs.consumer, jobs.version, \
                        jobs.fingerprint";
-const JOB_ROW_COLUMNS: usize = 15;
+pub(super) const JOB_ROW_COLUMNS: usize = 15;
 const RUN_ROW: &str = "id, name, members, steps, started, ended, succeeded, problems, replay";
 const MOST_PADDED: usize = 500;
 const DEFAULT_ROWS: u32 = 50;
@@ -58,32 +59,8 @@ impl Store {
         }))
     }
 
-    pub(super) async fn jobs(&self, filter: &JobFilter) -> Result<Page<JobRow>, ResultsError> {
-        let mut asked = Where::default();
-        if let Some(state) = filter.state {
-            asked.and("state = ?", [Value::Text(state.word().to_owned())]);
-        }
-        for (test, name) in [("queue = ?", &filter.queue), ("kind = ?", &filter.kind)] {
-            if let Some(name) = name {
-                asked.and(test, [Value::Text(clip(name, 255))]);
-            }
-        }
-        if let Some(run) = filter.run {
-            asked.and("run = ?", [Value::Id(run)]);
-        }
-        if let Some(fingerprint) = &filter.fingerprint {
-            asked.and("fingerprint = ?", [Value::Text(clip(fingerprint, 255))]);
-        }
-        for (test, at) in [("created >= ?", filter.since), ("created <= ?", filter.until)] {
-            if let Some(at) = at {
-                asked.and(test, [Value::Int(at.as_microsecond())]);
-            }
-        }
-        asked.before("created", "id", filter.cursor.as_deref())?;
-        let limit = rows_asked(filter.limit);
-        let sql = format!("SELECT {JOB_ROW} FROM jobs{asked} ORDER BY created DESC, id DESC LIMIT {}", limit + 1);
-        let rows = self.database.ask(sql, asked.values).await?;
-        page(&rows, limit, job_row, |row| cursor(row.created, row.id))
+    pub(super) async fn jobs(&self, filter: &JobFilter, hidden: &Hidden) -> Result<Page<JobRow>, ResultsError> {
+        self.jobs_by_walk(filter, hidden, LASTS).await
     }
 
     pub(super) async fn counts(&self, cap: u64) -> Result<Vec<(String, String, u64)>, ResultsError> {
@@ -328,6 +305,12 @@ impl Where {
         self.values.extend(values);
     }
 
+    /// The same, of a test that was made before.
+    pub(super) fn add(&mut self, test: &str, values: Vec<Value>) {
+        self.and(test, []);
+        self.values.extend(values);
+    }
+
     /// Only what comes after a cursor, newest first. Row comparisons are not served by an index
     /// everywhere, hence the two tests.
     pub(super) fn before(&mut self, time: &str, id: &str, cursor: Option<&str>) -> Result<(), ResultsError> {
@@ -377,10 +360,10 @@ pub(super) fn page<T>(
     let limit = limit as usize;
     let read: Vec<T> = rows.iter().take(limit).map(read).collect::<Result<_, _>>()?;
     let next = (rows.len() > limit).then(|| read.last().map(end)).flatten();
-    Ok(Page { rows: read, next })
+    Ok(Page { rows: read, next, looked: None })
 }
 
-fn job_row(row: &Column) -> Result<JobRow, ResultsError> {
+pub(super) fn job_row(row: &Column) -> Result<JobRow, ResultsError> {
     let state = row.text(3)?;
     Ok(JobRow {
         id: row.id(0)?,

@@ -18,6 +18,7 @@ const SCHEMA: Schema = Schema {
         include_str!("schema/sqlite_0007.sql"),
         include_str!("schema/sqlite_0008.sql"),
         include_str!("schema/sqlite_0009.sql"),
+        include_str!("schema/sqlite_0010.sql"),
     ],
     mysql: &[
         include_str!("schema/mysql_0001.sql"),
@@ -29,6 +30,7 @@ const SCHEMA: Schema = Schema {
         include_str!("schema/mysql_0007.sql"),
         include_str!("schema/mysql_0008.sql"),
         include_str!("schema/mysql_0009.sql"),
+        include_str!("schema/mysql_0010.sql"),
     ],
 };
 

@@ -64,6 +64,7 @@ const DEAD_COLUMNS: [&str; 12] = [
 const NOTICE_COLUMNS: [&str; 10] =
     ["name", "state", "fingerprint", "since", "kind", "queue", "job", "at", "error", "times"];
 const FIGURE_COLUMNS: [&str; 6] = ["minute", "kind", "what", "bucket", "shard", "times"];
+const HOUR_COLUMNS: [&str; 6] = ["hour", "kind", "what", "bucket", "shard", "times"];
 
 /// A table that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +81,22 @@ pub enum Table {
     Dead,
     /// One row a count, which grows.
     Figures,
+    /// The same by the hour.
+    Hours,
     /// One row for what is alike within a window, which counts.
     Notices,
 }
 
-const TABLES: [Table; 7] =
-    [Table::Jobs, Table::Attempts, Table::Steps, Table::Runs, Table::Dead, Table::Figures, Table::Notices];
+const TABLES: [Table; 8] = [
+    Table::Jobs,
+    Table::Attempts,
+    Table::Steps,
+    Table::Runs,
+    Table::Dead,
+    Table::Figures,
+    Table::Hours,
+    Table::Notices,
+];
 
 impl Table {
     const fn name(self) -> &'static str {
@@ -96,6 +107,7 @@ impl Table {
             Self::Runs => "runs",
             Self::Dead => "dead",
             Self::Figures => "figures",
+            Self::Hours => "figure_hours",
             Self::Notices => "notices",
         }
     }
@@ -108,6 +120,7 @@ impl Table {
             Self::Runs => &RUN_COLUMNS,
             Self::Dead => &DEAD_COLUMNS,
             Self::Figures => &FIGURE_COLUMNS,
+            Self::Hours => &HOUR_COLUMNS,
             Self::Notices => &NOTICE_COLUMNS,
         }
     }
@@ -119,6 +132,7 @@ impl Table {
             Self::Steps => "job, step",
             Self::Dead => "job, replay, attempt",
             Self::Figures => "minute, kind, what, bucket, shard",
+            Self::Hours => "hour, kind, what, bucket, shard",
             Self::Notices => "name, state, fingerprint, since",
         }
     }
@@ -137,6 +151,8 @@ pub struct Statements {
     pub remove_dead: Sql,
     /// Deletes the figures of the minutes before one.
     pub sweep_figures: Sql,
+    /// And those of the hours before one.
+    pub sweep_hours: Sql,
     /// Those of the table of replays.
     pub replays: Texts,
 }
@@ -165,6 +181,7 @@ impl Statements {
             unbury: "DELETE FROM dead WHERE job = ? AND replay <= ?".into(),
             remove_dead: "DELETE FROM dead WHERE job = ? AND replay = ? AND attempt = ?".into(),
             sweep_figures: "DELETE FROM figures WHERE minute < ?".into(),
+            sweep_hours: "DELETE FROM figure_hours WHERE hour < ?".into(),
             replays: Texts::new(),
         }
     }
@@ -221,7 +238,7 @@ fn conflict(flavour: Flavour, table: Table) -> String {
             // Assigning a column to itself changes nothing; IGNORE would hide refused content.
             _ => format!("attempt = {name}.attempt"),
         },
-        Table::Figures | Table::Notices => {
+        Table::Figures | Table::Hours | Table::Notices => {
             let set = if flavour == Flavour::Sqlite { "UPDATE SET " } else { "" };
             format!("{set}times = {name}.times + {}", new("times"))
         }

@@ -98,9 +98,9 @@ impl Rows {
     }
 
     /// With what they add to the figures.
-    pub fn counted(mut self, figures: Vec<Vec<Value>>) -> Self {
+    pub fn counted(mut self, [minutes, hours]: [Vec<Vec<Value>>; 2]) -> Self {
         // Last: others wait for these rows until the commit.
-        self.others.push((Table::Figures, figures));
+        self.others.extend([(Table::Figures, minutes), (Table::Hours, hours)]);
         self
     }
 }
@@ -125,6 +125,7 @@ impl Store {
         }
         if let Some(before) = self.counting.sweeps() {
             writing.run(&self.statements.sweep_figures, vec![Value::Int(before)]).await?;
+            writing.run(&self.statements.sweep_hours, vec![Value::Int(before.div_euclid(60))]).await?;
         }
         writing.commit().await
     }

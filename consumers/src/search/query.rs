@@ -60,7 +60,7 @@ impl SearchIndex {
                 SearchError::Misconfigured(format!("the index holds documents of another program: {error}"))
             })?;
         let next = hits.last().filter(|_| full).map(|hit| hit["sort"].to_string());
-        Ok(Page { rows, next })
+        Ok(Page { rows, next, looked: None })
     }
 }
 

@@ -127,7 +127,7 @@ function Frame() {
       <div style={{ minWidth: 0 }}>
         <div class="top">
           <form class="find" role="search" onSubmit={(event) => { event.preventDefault(); go(search(text)); (document.activeElement as HTMLElement)?.blur(); }}>
-            <Icon name="search" /><input id="find" type="search" aria-label="Find jobs" placeholder="Find jobs: an id, a kind, state:failed queue:mail" value={text} onInput={(event) => setText(event.currentTarget.value)} spellcheck={false} autocomplete="off" /><kbd>/</kbd>
+            <Icon name="search" /><input id="find" type="search" aria-label="Find jobs" placeholder="Find jobs: an id, words, state:failed queue:mail" value={text} onInput={(event) => setText(event.currentTarget.value)} spellcheck={false} autocomplete="off" /><kbd>/</kbd>
           </form>
           <div class="right">
             {open.length > 0 && <Button tone="quiet" icon="pause" title="Pause every queue" aria-label="Pause everything" onClick={() => ask("pause")}><span>Pause everything</span></Button>}

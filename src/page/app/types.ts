@@ -2,7 +2,7 @@
 
 export interface Problem { title: string; status: number; detail: string; field?: string; known?: string[]; job?: string }
 export interface Wish { by: string; at: string; why?: string }
-export interface Paged<T> { rows: T[]; next?: string }
+export interface Paged<T> { rows: T[]; next?: string; looked?: string }
 
 export interface JobRow {
   id: string; kind: string; queue: string; state: string; attempt: number; replay: number; created: string;
@@ -23,7 +23,7 @@ export interface FailureGroup {
   fingerprint: string; kind: string; count: number; states: string[]; first: string; last: string; queues: string[];
   consumers: string[]; versions: string[]; job: string; error: string;
 }
-export interface Failures { groups: FailureGroup[]; capped: boolean }
+export interface Failures { groups: FailureGroup[]; capped: boolean; looked?: string }
 export interface FailureRecord extends FailureGroup { jobs: JobRow[] }
 export interface DeadLetter { id: string; job: string; replay: number; attempt: number; kind: string; queue: string; reason: string; at: string; consumer: string; fingerprint: string; version: string }
 export interface DeadRecord extends DeadLetter { properties: unknown; body: string; bytes: number; is_job: boolean }

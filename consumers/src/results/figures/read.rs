@@ -33,7 +33,10 @@ pub struct Figure {
     pub waited: Spread,
 }
 
-const SUMS: &str = "what, bucket, CAST(SUM(times) AS SIGNED) FROM figures WHERE minute BETWEEN ? AND ?";
+const SUMS: &str = "what, bucket, CAST(SUM(times) AS SIGNED) FROM";
+
+/// By the hour a question about so many minutes or more is answered, where it asks for whole hours.
+pub const BY_HOURS: i64 = 3 * 60;
 
 impl Store {
     /// By span: the number of spans of `step` minutes since `from`.
@@ -42,12 +45,14 @@ impl Store {
         filter: &FigureFilter,
         step: i64,
     ) -> Result<BTreeMap<i64, Figure>, ResultsError> {
-        let from = minute(filter.from);
-        let of = if filter.kind.is_some() { " AND kind = ?" } else { "" };
+        let Unit { table, column, minutes } = filter.unit(step);
+        let (from, step) = (minute(filter.from) / minutes, step / minutes);
+        let tests = filter.tests(column);
         // Whole numbers on each database: a division would not be one on some.
-        let sql = format!("SELECT minute - (minute - {from}) % {step}, {SUMS}{of} GROUP BY 1, what, bucket");
+        let sql =
+            format!("SELECT {column} - ({column} - {from}) % {step}, {SUMS} {table}{tests} GROUP BY 1, what, bucket");
         let mut figures = BTreeMap::new();
-        for row in self.database.ask(sql, filter.values()).await? {
+        for row in self.database.ask(sql, filter.values(minutes)).await? {
             add(figures.entry((row.int(0)? - from) / step).or_default(), &row)?;
         }
         Ok(figures)
@@ -58,19 +63,40 @@ impl Store {
         &self,
         filter: &FigureFilter,
     ) -> Result<BTreeMap<String, Figure>, ResultsError> {
-        let of = if filter.kind.is_some() { " AND kind = ?" } else { "" };
-        let sql = format!("SELECT kind, {SUMS}{of} GROUP BY kind, what, bucket");
+        let Unit { table, column, minutes } = filter.unit(60);
+        let sql = format!("SELECT kind, {SUMS} {table}{} GROUP BY kind, what, bucket", filter.tests(column));
         let mut figures = BTreeMap::new();
-        for row in self.database.ask(sql, filter.values()).await? {
+        for row in self.database.ask(sql, filter.values(minutes)).await? {
             add(figures.entry(row.text(0)?).or_default(), &row)?;
         }
         Ok(figures)
     }
 }
 
+/// Where figures are read from.
+struct Unit {
+    table: &'static str,
+    column: &'static str,
+    minutes: i64,
+}
+
 impl FigureFilter {
-    fn values(&self) -> Vec<Value> {
-        let span = [minute(self.from), minute(self.to)].map(Value::Int);
+    /// Hours, for spans of whole hours that begin with one, of a question about a long time.
+    fn unit(&self, step: i64) -> Unit {
+        let (from, to) = (minute(self.from), minute(self.to));
+        if step % 60 == 0 && from % 60 == 0 && to - from >= BY_HOURS {
+            return Unit { table: "figure_hours", column: "hour", minutes: 60 };
+        }
+        Unit { table: "figures", column: "minute", minutes: 1 }
+    }
+
+    fn tests(&self, column: &str) -> String {
+        let of = if self.kind.is_some() { " AND kind = ?" } else { "" };
+        format!(" WHERE {column} BETWEEN ? AND ?{of}")
+    }
+
+    fn values(&self, minutes: i64) -> Vec<Value> {
+        let span = [minute(self.from), minute(self.to)].map(|minute| Value::Int(minute.div_euclid(minutes)));
         span.into_iter().chain(self.kind.clone().map(Value::Text)).collect()
     }
 }

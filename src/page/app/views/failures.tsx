@@ -48,9 +48,9 @@ export function Failures({ route }: { route: Route }) {
             <tbody>{rows.map((row) => <tr key={row.id} class="link-row" data-row onClick={() => go(at("failures", "dead", row.id))}><td class="tight mono"><a href={at("failures", "dead", row.id)}>{tail(row.job)}</a></td><td class="tight kind">{row.kind || <span class="dim">no job</span>}</td><td class="tight wide-only">{row.queue}</td><td class="clip err">{row.reason}</td><td class="tight num"><Ago at={row.at} /></td></tr>)}</tbody>
           </table></div>}</Reading></Panel>
       ) : (
-        <Panel flush><Reading of={groups}>{({ groups, capped }) => groups.length === 0
+        <Panel flush><Reading of={groups}>{({ groups, capped, looked }) => groups.length === 0
           ? <Empty title="Nothing ended badly">{since ? "Not in this time. " : ""}Failures are grouped by their kind and their error, with numbers, ids and paths taken out.</Empty>
-          : <>{groups.map((group) => <FailureLine key={group.fingerprint} group={group} />)}{capped && <div class="pager">More groups than are shown: the newest failures are counted.</div>}</>}
+          : <>{groups.map((group) => <FailureLine key={group.fingerprint} group={group} />)}{capped && <div class="pager">{`More failures than are counted here: ${looked ? `those created since ${new Date(looked).toLocaleString()} are` : "the newest are"}.`}</div>}</>}
         </Reading></Panel>
       )}
     </>

@@ -10,22 +10,25 @@ import { Ago, Button, Empty, Panel, Reading, StateTag, Title, useNow } from "../
 import { Going, RetryAll } from "./replays";
 
 export const STATES = ["queued", "running", "retrying", "succeeded", "failed", "discarded", "cancelled", "expired", "dead", "lost"];
-const WORDS = ["state", "kind", "queue", "since", "until", "run", "fingerprint"] as const;
+const WORDS = ["state", "kind", "queue", "since", "until", "run", "fingerprint", "text"] as const;
 const PAGE = 50;
 
-/** `state:failed kind:mail.send`, or an id, or a kind alone: where the search box leads. */
+/** `state:failed kind:mail.send`, or an id, or a state alone, or any words: where the search box leads. */
 export function search(text: string): string {
   const asked = new URLSearchParams();
+  const words: string[] = [];
   for (const word of text.trim().split(/\s+/).filter(Boolean)) {
     if (/^[0-9a-f]{8}-[0-9a-f-]{27}$/i.test(word)) return at("jobs", word.toLowerCase());
-    const [name, value] = word.includes(":") ? [word.slice(0, word.indexOf(":")), word.slice(word.indexOf(":") + 1)] : [STATES.includes(word) ? "state" : "kind", word];
-    if ((WORDS as readonly string[]).includes(name) && value) asked.set(name, value);
+    const [name, value] = word.includes(":") ? [word.slice(0, word.indexOf(":")), word.slice(word.indexOf(":") + 1)] : [STATES.includes(word) ? "state" : "text", word];
+    if (name === "text" || !(WORDS as readonly string[]).includes(name)) words.push(name === "text" ? value : word);
+    else if (value) asked.set(name, value);
   }
+  if (words.length) asked.set("text", words.join(" "));
   return `#/jobs${asked.size ? `?${asked}` : ""}`;
 }
 
 /** What is asked for, as the search box writes it. */
-export const asWords = (of: URLSearchParams) => WORDS.filter((word) => of.get(word)).map((word) => `${word}:${of.get(word)}`).join(" ");
+export const asWords = (of: URLSearchParams) => WORDS.filter((word) => of.get(word)).map((word) => (word === "text" ? of.get(word) : `${word}:${of.get(word)}`)).join(" ");
 
 /** Which jobs run, by what the consumers say of themselves: nothing is recorded at a start. */
 export function useRunning(): Map<string, JobRow> {
@@ -53,7 +56,7 @@ export function Jobs({ route }: { route: Route }) {
   const set = (word: string, value?: string) => amend(route, { [word]: value, cursor: undefined });
   const text = asWords(route.query);
   // A replay is told by state, kind, queue and fingerprint alone.
-  const again = asked.state && BAD.has(asked.state) && !asked.run && !asked.since && !asked.until;
+  const again = asked.state && BAD.has(asked.state) && !asked.run && !asked.text && !asked.since && !asked.until;
   const [asking, ask] = useState(false);
   const [going, follow] = useState<string>();
   return (
@@ -68,14 +71,15 @@ export function Jobs({ route }: { route: Route }) {
         <Pick label="any kind" value={asked.kind} from={(kinds.data ?? []).map((row) => row.kind)} pick={(value) => set("kind", value)} />
         <Pick label="any queue" value={asked.queue} from={(queues.data ?? []).map((row) => row.name)} pick={(value) => set("queue", value)} />
         <Pick label="any time" value={asked.since} from={["15m", "1h", "24h", "7d"]} pick={(value) => set("since", value)} say={(value) => `last ${value}`} />
-        {(["until", "run", "fingerprint"] as const).filter((word) => asked[word]).map((word) => <button key={word} class="chip" aria-pressed="true" onClick={() => set(word)}>{word} {tail(asked[word]!)} ✕</button>)}
+        {(["until", "run", "fingerprint", "text"] as const).filter((word) => asked[word]).map((word) => <button key={word} class="chip" aria-pressed="true" onClick={() => set(word)}>{word} {tail(asked[word]!)} ✕</button>)}
       </div>
       <Panel flush>
-        <Reading of={jobs} rows={12}>{({ rows, next }) => rows.length === 0
+        <Reading of={jobs} rows={12}>{({ rows, next, looked }) => rows.length === 0 && !next
           ? <Empty title={text ? `No job matches ${text}` : "No job was published yet"}>{text ? <a href="#/jobs">Show all jobs</a> : <>Publish one <a href="#/publish">here</a>, or with <code>spinor publish noop</code></>}</Empty>
           : <>
-            <JobTable rows={rows} />
-            {(next || cursor) && <div class="pager">{cursor && <Button onClick={() => history.back()}>Newer</Button>}{next && <Button onClick={() => go(`#/jobs${query({ ...asked, cursor: next })}`)}>Older</Button>}</div>}
+            {rows.length > 0 && <JobTable rows={rows} />}
+            {looked && <p class="dim pad" role="status">{rows.length ? `${rows.length} found` : "None found"} so far: what was created since {new Date(looked).toLocaleString()} was looked at.</p>}
+            {(next || cursor) && <div class="pager">{cursor && <Button onClick={() => history.back()}>Newer</Button>}{next && <Button onClick={() => go(`#/jobs${query({ ...asked, cursor: next })}`)}>{looked ? "Look further back" : "Older"}</Button>}</div>}
           </>}
         </Reading>
       </Panel>
@@ -87,7 +91,7 @@ export function Jobs({ route }: { route: Route }) {
 function runningOnly(rows: JobRow[], running: Map<string, JobRow>, asked: Record<string, string | undefined>): JobRow[] {
   const listed = rows.filter((row) => running.has(row.id)).map((row) => live(row, running)).filter((row) => row.state === "running");
   const seen = new Set(rows.map((row) => row.id));
-  const others = asked.queue || asked.run || asked.fingerprint ? [] : [...running.values()].filter((row) => !seen.has(row.id) && (!asked.kind || row.kind === asked.kind));
+  const others = asked.queue || asked.run || asked.fingerprint || asked.text ? [] : [...running.values()].filter((row) => !seen.has(row.id) && (!asked.kind || row.kind === asked.kind));
   return [...listed, ...others].sort((a, b) => ((a.started ?? "") < (b.started ?? "") ? -1 : 1));
 }
 
