@@ -4,6 +4,7 @@ mod bounds;
 mod logins;
 mod roles;
 mod secrets;
+mod taking;
 mod tls;
 
 use std::collections::BTreeMap;
