@@ -5,6 +5,7 @@ mod logins;
 mod proxy;
 mod roles;
 mod secrets;
+mod taking;
 mod tls;
 
 use std::collections::BTreeMap;

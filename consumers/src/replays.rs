@@ -14,6 +14,7 @@ use spinor_executors::{Job, State, Unique};
 use uuid::Uuid;
 
 use crate::{
+    access::{Grant, any_fits},
     broker::{Address, AnyBroker, Broker, Event, Outgoing, PublishError},
     entry::Entry,
     marks::{LOOK, StateCell},
@@ -52,6 +53,14 @@ pub enum ReplayError {
     /// Give what is missing, or publish a new job.
     #[error("{0}")]
     NoJob(#[from] NoJob),
+    /// Ask somebody who may: the job is of another queue or kind than its line in the record says.
+    #[error("this needs the role operator for the queue `{queue}` and the kind `{kind}`")]
+    NotYours {
+        /// The queue.
+        queue: String,
+        /// The kind.
+        kind: String,
+    },
     /// As for any publish.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -103,9 +112,9 @@ impl Replays {
     }
 
     /// Starts one ended job anew, as it was or edited. Two at once make one job: both take the number
-    /// of the replay from the record, and consumers run one of two copies.
-    pub async fn one(&self, id: Uuid, edit: &Edit, by: &str) -> Result<Replayed, ReplayError> {
-        let ready = self.ready(id, None, edit).await?;
+    /// of the replay from the record, and consumers run one of two copies. Refuses a job that none of `within` fits.
+    pub async fn one(&self, id: Uuid, edit: &Edit, by: &str, within: &[Grant]) -> Result<Replayed, ReplayError> {
+        let ready = self.ready(id, None, edit, within).await?;
         self.agree(&ready, by).await?;
         let replayed = Replayed { id, queue: ready.job.queue.clone(), replay: ready.job.replay };
         self.send(vec![ready])
@@ -116,7 +125,7 @@ impl Replays {
     }
 
     /// The job as it is published anew; with `replay` as its number, or the one after the record's.
-    async fn ready(&self, id: Uuid, replay: Option<u32>, edit: &Edit) -> Result<Ready, ReplayError> {
+    async fn ready(&self, id: Uuid, replay: Option<u32>, edit: &Edit, within: &[Grant]) -> Result<Ready, ReplayError> {
         let source = self.results.source(id).await?;
         if let Some(source) = source.as_ref().filter(|source| !source.state.is_final()) {
             return Err(ReplayError::NotEnded(source.state));
@@ -132,7 +141,10 @@ impl Replays {
             }
         };
         let replay = replay.unwrap_or_else(|| recorded.max(buried).saturating_add(1));
-        Ok(Ready { job: again::anew(job, replay, edit)?, was })
+        may(within, &job)?;
+        let job = again::anew(job, replay, edit)?;
+        may(within, &job)?;
+        Ok(Ready { job, was })
     }
 
     /// What State must know before the job may start anew; one that needs nothing asks nothing. A
@@ -180,4 +192,12 @@ impl Replays {
         }
         sent
     }
+}
+
+/// What is published counts, not what a line of the record says of it.
+fn may(within: &[Grant], job: &Job) -> Result<(), ReplayError> {
+    if any_fits(within, &job.queue, &job.kind) {
+        return Ok(());
+    }
+    Err(ReplayError::NotYours { queue: job.queue.clone(), kind: job.kind.clone() })
 }

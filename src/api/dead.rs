@@ -183,6 +183,7 @@ impl From<ReplayError> for Problem {
                 Some(field) => Self::field(field, detail),
                 None => Self::new(422, "Not a job", detail),
             },
+            ReplayError::NotYours { .. } => Self::new(403, "Not allowed", detail),
             ReplayError::Publish(error) => error.into(),
             ReplayError::Results(error) => error.into(),
             ReplayError::State(_) => Self::new(503, "State is not available", detail),
@@ -307,7 +308,9 @@ pub(super) async fn replay(
 ) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
     let (id, body) = (id_of(path)?, jobs::body_of(body, &state)?);
     let (_, letter) = state.results.letter(id).await?.ok_or_else(|| unknown(id))?;
-    anew(&state, &caller, id, (letter.queue, letter.kind), &body).await
+    let published = state.results.source(id).await?.and_then(|source| source.job).map(|job| (job.queue, job.kind));
+    let of = std::iter::once((letter.queue, letter.kind)).chain(published).collect();
+    anew(&state, &caller, id, of, &body).await
 }
 
 /// `POST /jobs/{id}/replay`.
@@ -320,27 +323,39 @@ pub(super) async fn replay_job(
     let (id, body) = (id_of(path)?, jobs::body_of(body, &state)?);
     // One that was just published is on its way to the record: then it has not ended.
     let known = jobs::known(&state, id).await?;
-    let of = known.map(|record| (record.row.queue, record.row.kind)).unwrap_or_default();
+    let own = |(queue, kind): (&str, &str)| (queue.to_owned(), kind.to_owned());
+    let of = known.map(|record| jobs::own::of(&record).into_iter().map(own).collect());
+    let of = of.unwrap_or_else(|| vec![Default::default()]);
     anew(&state, &caller, id, of, &body).await
 }
 
-/// `of`: the queue and the kind of the job as it was.
+/// `of`: the queue and the kind of the job as it was, by all who tell them.
 async fn anew(
     state: &ApiState,
     caller: &Caller,
     id: Uuid,
-    of: (String, String),
+    of: Vec<(String, String)>,
     body: &[u8],
 ) -> Result<(StatusCode, Json<ReplayedJob>), Problem> {
     let NewReplay { kind, queue, args, by } = steer::read_text(body)?;
-    caller.may(Role::Operator, &of.0, &of.1)?;
-    caller.may(Role::Operator, queue.as_ref().unwrap_or(&of.0), kind.as_ref().unwrap_or(&of.1))?;
+    for (was_on, was) in &of {
+        caller.may(Role::Operator, was_on, was)?;
+        let kind = kind.as_ref().unwrap_or(was);
+        caller.may(Role::Operator, queue.as_ref().unwrap_or(was_on), kind)?;
+        jobs::own::may_kind(caller, Role::Operator, kind)?;
+        // What hides its secrets is its kind.
+        if args.is_none() && kind != was && !was.is_empty() && state.schemas.hidden().has_some(was) {
+            let why = format!("are missing: those of the kind `{was}` hold secrets, which another kind would show");
+            return Err(Problem::field("args", why));
+        }
+    }
     kind.as_deref().map(|kind| name("kind", kind)).transpose()?;
     queue.as_deref().map(queue_name).transpose()?;
     if let Some(args) = &args {
         holds(state, id, kind.as_deref(), args).await?;
     }
-    let replayed = replays(state).one(id, &Edit { kind, queue, args }, &who(caller, by)?).await?;
+    let (edit, by, within) = (Edit { kind, queue, args }, who(caller, by)?, caller.bounds(Role::Operator));
+    let replayed = replays(state).one(id, &edit, &by, &within).await?;
     is_told(state, &replayed).await;
     let answer = ReplayedJob { id: replayed.id, queue: replayed.queue, replay: replayed.replay };
     Ok((StatusCode::CREATED, Json(answer)))

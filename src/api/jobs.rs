@@ -3,6 +3,8 @@
 //! Owns the order of a publish: the job first, confirmed; then its `queued` report, so that a job
 //! the broker refused leaves no ghost in the record.
 
+pub(super) mod own;
+
 use std::{sync::atomic::Ordering, time::Duration};
 
 use axum::{
@@ -90,12 +92,14 @@ pub(super) async fn publish(
     let (mut checking, mut checked) = (state.schemas.checking(), Vec::with_capacity(jobs.len()));
     for (place, job) in jobs.into_iter().enumerate() {
         let named = |problem: Problem| if is_batch { problem.within(&format!("[{place}]")) } else { problem };
+        let named_by_caller = job.id.is_some();
         let job = job.check(now).and_then(|job| job.at_the_api(now)).map_err(named)?;
         may_publish(&caller, &job.job).map_err(named)?;
+        own::may_name(&state, &caller, &job.job, named_by_caller).await.map_err(named)?;
         checking.check(&job.job).await.map_err(named)?;
         checked.push(job);
     }
-    let jobs = publish_checked(&state, checked).await;
+    let jobs = publish_checked(&state, &caller, checked).await;
     if is_batch {
         let status =
             if jobs.iter().all(|job| job.problem.is_none()) { StatusCode::CREATED } else { StatusCode::MULTI_STATUS };
@@ -116,6 +120,7 @@ pub(super) async fn publish(
 /// Refuses a job for whose queue and kind the caller may not publish; its report goes to a queue, too.
 pub(super) fn may_publish(caller: &Caller, job: &Job) -> Result<(), Problem> {
     caller.may(Role::Publisher, &job.queue, &job.kind)?;
+    own::may_kind(caller, Role::Publisher, &job.kind)?;
     job.reply_to.as_deref().map_or(Ok(()), |queue| caller.may_queue(Role::Publisher, queue))
 }
 
@@ -135,12 +140,12 @@ pub(super) fn body_of(body: Result<Bytes, BytesRejection>, state: &ApiState) -> 
 }
 
 /// Publishes those whose unique key, if they have one, can be had; one item for each job, in order.
-pub(super) async fn publish_checked(state: &ApiState, jobs: Vec<Checked>) -> Vec<BatchItem> {
+pub(super) async fn publish_checked(state: &ApiState, caller: &Caller, jobs: Vec<Checked>) -> Vec<BatchItem> {
     let items = if jobs.iter().all(|checked| checked.wanted.is_none()) {
         let fresh = vec![false; jobs.len()];
         send(state, jobs, &fresh).await
     } else {
-        let admitted = unique::admit(state, &jobs).await;
+        let admitted = unique::admit(state, caller, &jobs).await;
         let (mut sent, mut fresh, mut items) = (Vec::new(), Vec::new(), Vec::with_capacity(jobs.len()));
         for (checked, admitted) in jobs.into_iter().zip(admitted) {
             items.push(match admitted {
@@ -296,7 +301,7 @@ pub(super) async fn show(
 ) -> Answer<JobRecord> {
     let id = id_of(path)?;
     let mut record = known(&state, id).await?.ok_or_else(|| unknown(id))?;
-    caller.may(Role::Viewer, &record.row.queue, &record.row.kind)?;
+    own::may(&caller, Role::Viewer, &record)?;
     cancel::show(&state, &mut record.row);
     delayed::show(&state, &mut record).await?;
     let mut record = large::whole(&state.blobs, record).await;
@@ -315,8 +320,7 @@ pub(super) async fn check(state: &ApiState, caller: &Caller, role: Role, id: Uui
     if caller.has_everywhere(role) {
         return Ok(());
     }
-    let row = known(state, id).await?.ok_or_else(|| unknown(id))?.row;
-    caller.may(role, &row.queue, &row.kind)
+    own::may(caller, role, &known(state, id).await?.ok_or_else(|| unknown(id))?)
 }
 
 /// The record of a job; waits up to two seconds for one that is on its way to the record.

@@ -116,8 +116,9 @@ pub(super) async fn check(state: &ApiState, caller: &Caller, role: Role, id: Uui
         return Ok(());
     }
     let record = known(state, id).await?.ok_or_else(|| unknown(id))?;
-    // Members that nobody has published yet have no queue here.
-    if record.jobs.is_empty() || record.jobs.len() < record.member_list.len() {
+    // Members that nobody has published yet have no queue here. Jobs that only say that they are of this run are none.
+    let published: BTreeSet<Uuid> = record.jobs.iter().map(|(_, job)| job.id).collect();
+    if published.is_empty() || record.member_list.iter().any(|member| !published.contains(&member.job)) {
         caller.everywhere(role)?;
     }
     record.jobs.iter().try_for_each(|(_, job)| caller.may(role, &job.queue, &job.kind))

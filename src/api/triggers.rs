@@ -28,7 +28,7 @@ use secrets::{hide_in, shown};
 use super::{
     Answer, ApiState, Problem, bad_query,
     caller::Caller,
-    new_job,
+    jobs, new_job,
     new_source::NewItems,
     new_trigger::{self, NewTrigger},
     query_of,
@@ -181,6 +181,8 @@ async fn given(state: &ApiState, caller: &Caller, name: String, new: &NewTrigger
     }
     let spec = new.check()?;
     caller.may(Role::Operator, &spec.job.queue, &spec.job.kind)?;
+    jobs::own::may_kind(caller, Role::Operator, &spec.job.kind)?;
+    spec.job.reply_to.as_deref().map_or(Ok(()), |queue| caller.may_queue(Role::Operator, queue))?;
     state.schemas.check_secrets(&spec.job.kind, &spec.job.args).map_err(|problem| problem.within("job"))?;
     if !trigger::has_words(&spec.job.args) {
         state.schemas.checking().check(&spec.job).await.map_err(|problem| problem.within("job"))?;

@@ -13,7 +13,7 @@ use spinor_consumers::state::{KeyFilter, KeyTaken, OnTaken, State, Subject};
 use spinor_executors::Unique;
 use uuid::Uuid;
 
-use super::{ApiState, BatchItem, Problem, cancel, new_job::Checked, steer};
+use super::{ApiState, BatchItem, Problem, caller::Caller, cancel, jobs::own, new_job::Checked, steer};
 
 /// So many keys of a batch are asked for at a time.
 const AT_ONCE: usize = 32;
@@ -81,7 +81,7 @@ pub(super) enum Admitted {
 }
 
 /// Takes the keys of those jobs that have one, the first of a batch before the others.
-pub(super) async fn admit(state: &ApiState, jobs: &[Checked]) -> Vec<Admitted> {
+pub(super) async fn admit(state: &ApiState, caller: &Caller, jobs: &[Checked]) -> Vec<Admitted> {
     let mut admitted: Vec<Admitted> = jobs.iter().map(|_| Admitted::Yes { fresh: false }).collect();
     let mut by_key: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, Checked { job, .. }) in jobs.iter().enumerate() {
@@ -92,7 +92,7 @@ pub(super) async fn admit(state: &ApiState, jobs: &[Checked]) -> Vec<Admitted> {
     let work = stream::iter(by_key.into_values()).map(|places| async move {
         let mut answers = Vec::with_capacity(places.len());
         for at in places {
-            let answer = match one(state, &jobs[at]).await {
+            let answer = match one(state, caller, &jobs[at]).await {
                 Ok(answer) => answer,
                 Err(problem) => Admitted::Answered(BatchItem {
                     id: jobs[at].job.id,
@@ -112,7 +112,7 @@ pub(super) async fn admit(state: &ApiState, jobs: &[Checked]) -> Vec<Admitted> {
     admitted
 }
 
-async fn one(state: &ApiState, Checked { job, wanted, .. }: &Checked) -> Result<Admitted, Problem> {
+async fn one(state: &ApiState, caller: &Caller, Checked { job, wanted, .. }: &Checked) -> Result<Admitted, Problem> {
     let (Some(Unique { key, .. }), Some(wanted)) = (&job.unique, wanted) else {
         return Ok(Admitted::Yes { fresh: false });
     };
@@ -145,7 +145,10 @@ async fn one(state: &ApiState, Checked { job, wanted, .. }: &Checked) -> Result<
                 let queue = queue.unwrap_or_else(|| job.queue.clone());
                 return Ok(Admitted::Answered(BatchItem { id: holder, queue, existing: true, problem: None }));
             }
-            OnConflict::Replace => return replace(state, store, job.id, key, wanted, holder).await,
+            OnConflict::Replace => {
+                own::may_replace(state, caller, holder).await?;
+                return replace((state, caller), store, job.id, (key, wanted), holder).await;
+            }
         }
     }
     let detail = format!("the unique key `{key}` goes from job to job; try again");
@@ -155,20 +158,24 @@ async fn one(state: &ApiState, Checked { job, wanted, .. }: &Checked) -> Result<
 /// The job that has the key shall end; then the key is the new one's. In this order: were the new
 /// one published first, both could run.
 async fn replace(
-    state: &ApiState,
+    (state, caller): (&ApiState, &Caller),
     store: &State,
     id: Uuid,
-    key: &str,
-    wanted: &Wanted,
+    (key, wanted): (&str, &Wanted),
     holder: Uuid,
 ) -> Result<Admitted, Problem> {
     let why = format!("job {id} replaces it under the unique key `{key}`");
-    let who = steer::Who { by: "api".to_owned(), why: Some(why) };
+    let who = steer::Who { by: caller.acts_as(None).unwrap_or_else(|| "api".to_owned()), why: Some(why) };
     cancel::request(state, &Subject::Cancel(holder), &who).await?;
     let taken = store.take_key(key, id, wanted.lasting, OnTaken::Replace).await.map_err(Problem::from);
     if let KeyTaken::Replaced { job } = taken.map_err(away)?
         && job != holder
     {
+        // It changed hands meanwhile.
+        if let Err(problem) = own::may_replace(state, caller, job).await {
+            give_back(state, key, id).await;
+            return Err(problem);
+        }
         cancel::request(state, &Subject::Cancel(job), &who).await?;
     }
     Ok(Admitted::Yes { fresh: true })

@@ -26,6 +26,8 @@ use super::{
 };
 
 const LONGEST_NAME: usize = 64;
+/// Under these the house itself is written down.
+const HOUSE: [&str; 4] = ["socket", "api.token", "nobody", "api"];
 
 /// A user to be added.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -163,6 +165,10 @@ pub(super) fn taken(detail: String) -> Problem {
 
 /// A name of a user or a token.
 pub(super) fn checked(name: &str) -> Result<String, Problem> {
+    if HOUSE.iter().any(|house| name.eq_ignore_ascii_case(house)) {
+        let why = format!("`{name}` is how Spinor names what has no name of its own; choose another one");
+        return Err(Problem::field("name", why));
+    }
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@');
     if (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(fits) {
         return Ok(name.to_owned());

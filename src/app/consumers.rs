@@ -7,6 +7,7 @@ use spinor_consumers::{
     broker::{AnyBroker, QueueSpec},
     consumer::{Agreed, Consumer, ConsumerSettings, KindSettings, QueueSettings, Record},
     results::ResultsTarget,
+    schedule::Spec,
     trigger::{Asked, FAN_OUT_KIND, FanOut, ItemSource},
 };
 use spinor_executors::{Bounds, KindPattern, Node, Origin, Registry, builtin, guardian::Guardian, plan::PLAN_KIND};
@@ -89,7 +90,10 @@ fn jobs(config: &Config, own: Option<&Own>) -> anyhow::Result<(Arc<ConsumerSetti
     }
     programs::register(config, &mut registry)?;
     if !config.items.is_empty() {
-        let sources = config.items.iter().map(|(name, items)| (name.clone(), source(config, items)));
+        let sources = config.items.iter().filter_map(|(name, items)| {
+            let spec = config.triggers.get(name)?.clone();
+            Some((name.clone(), source(config, items, spec)))
+        });
         registry.add(FAN_OUT_KIND, Arc::new(FanOut::new(sources.collect())))?;
     }
     if let Some(patterns) = &config.consumer.kinds {
@@ -101,7 +105,7 @@ fn jobs(config: &Config, own: Option<&Own>) -> anyhow::Result<(Arc<ConsumerSetti
 }
 
 /// Who tells the items of a trigger.
-fn source(config: &Config, items: &ItemsConfig) -> ItemSource {
+fn source(config: &Config, items: &ItemsConfig, spec: Spec) -> ItemSource {
     let asked = match &items.asked {
         AskedConfig::Command(argv) => Asked::Command(argv.clone()),
         AskedConfig::Sql(database, sql) => {
@@ -113,7 +117,7 @@ fn source(config: &Config, items: &ItemsConfig) -> ItemSource {
             Asked::Sql { database, sql: sql.clone() }
         }
     };
-    ItemSource { asked, limit: items.limit }
+    ItemSource { asked, limit: items.limit, spec }
 }
 
 fn queue(config: &Config, name: &str) -> QueueSettings {

@@ -135,6 +135,9 @@ async fn items_come_from_a_question_or_a_command_once_though_who_asks_is_killed_
     let cut = fire(&spinor, "rows").await;
     let shown = ended(&spinor, "rows").await;
     assert_eq!((&shown["ticks"][0]["state"], &shown["ticks"][0]["job"]), (&json!("succeeded"), &json!(cut)), "{shown}");
+    let asking = ask(&spinor, &["jobs", "show", &cut]).await;
+    assert_eq!(asking["job"]["args"]["name"], json!("rows"), "{asking}");
+    assert!(!asking.to_string().contains("$item"), "what is fired for each item is in no message: {asking}");
     let note = shown["ticks"][0]["note"].as_str().unwrap_or_default();
     assert!(note.contains("fired by") && note.contains("cut: only the first 2 items"), "{shown}");
     process.says("There were more items than a trigger takes", PATIENCE).await;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{Edit, Ready, ReplayError, Replays};
 use crate::{
     broker::{Broker, Event, Events, PublishError, Topic},
-    results::{Found, Rate, ResultsError, Working},
+    results::{Found, Rate, ReplayRow, ResultsError, Working},
 };
 
 /// Without a word a look is taken after this long.
@@ -126,7 +126,7 @@ impl Replays {
     /// Publishes what is pending, looks for what is next, writes both down; tells the pause after it.
     async fn step(&self, working: &mut Working) -> Result<Duration, ResultsError> {
         let published = working.pending.len();
-        let chunk = self.publish(std::mem::take(&mut working.pending), &working.row.by).await?;
+        let chunk = self.publish(std::mem::take(&mut working.pending), &working.row).await?;
         working.row.done += chunk.done;
         working.row.failed += chunk.failed;
         working.row.error = chunk.error.or(working.row.error.take());
@@ -151,11 +151,11 @@ impl Replays {
         Ok(if again { paced.max(AGAIN) } else { paced })
     }
 
-    async fn publish(&self, pending: Vec<Found>, by: &str) -> Result<Chunk, ResultsError> {
+    async fn publish(&self, pending: Vec<Found>, order: &ReplayRow) -> Result<Chunk, ResultsError> {
         let mut chunk = Chunk::default();
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for (id, replay) in pending {
-            match self.due(id, replay, by).await {
+            match self.due(id, replay, order).await {
                 Ok(Some(ready)) => {
                     bytes += ready.job.args.bytes().len();
                     batch.push(ready);
@@ -176,13 +176,13 @@ impl Replays {
 
     /// The job, unless it was started anew already: by a process that died before it wrote so, or by
     /// a person.
-    async fn due(&self, id: Uuid, replay: u32, by: &str) -> Result<Option<Ready>, ReplayError> {
+    async fn due(&self, id: Uuid, replay: u32, order: &ReplayRow) -> Result<Option<Ready>, ReplayError> {
         let source = self.results.source(id).await?;
         if source.is_some_and(|source| source.replay >= replay) {
             return Ok(None);
         }
-        let ready = self.ready(id, Some(replay), &Edit::default()).await?;
-        self.agree(&ready, by).await?;
+        let ready = self.ready(id, Some(replay), &Edit::default(), &order.filter.within).await?;
+        self.agree(&ready, &order.by).await?;
         Ok(Some(ready))
     }
 

@@ -28,7 +28,7 @@ const SCHEMA: Schema = Schema {
     mysql: &[include_str!("accounts/mysql_0001.sql")],
 };
 
-/// No more users, tokens and ended sessions are read at once.
+/// No more users and tokens are read at once.
 const MOST: u32 = 10_000;
 
 pub(super) async fn migrate(database: &Database) -> Result<(), ResultsError> {
@@ -98,7 +98,7 @@ pub struct Everybody {
 }
 
 impl Results {
-    /// Everybody, at most 10 000 of each.
+    /// Everybody, at most 10 000 users and tokens, and each session that was ended and would still last.
     pub async fn everybody(&self) -> Result<Everybody, ResultsError> {
         let ask = async |sql: String| self.0.database.ask(sql, Vec::new()).await;
         let users = ask(format!(
@@ -107,7 +107,8 @@ impl Results {
         let tokens = ask(format!(
             "SELECT name, id, hash, roles, created, created_by, expires FROM access_tokens ORDER BY name LIMIT {MOST}"
         ));
-        let ended = ask(format!("SELECT session FROM access_ended ORDER BY until DESC LIMIT {MOST}"));
+        let now = vec![Value::Int(Timestamp::now().as_microsecond())];
+        let ended = self.0.database.ask("SELECT session FROM access_ended WHERE until > ?".to_owned(), now);
         Ok(Everybody {
             users: users.await?.iter().map(user).collect::<Result<_, _>>()?,
             tokens: tokens.await?.iter().map(token).collect::<Result<_, _>>()?,

@@ -1,20 +1,21 @@
 //! The kind `spinor.each`: a job that asks for the items of an instant, by SQL or by a command.
 //!
 //! Owns the job, which the clock publishes in the place of the run, and the executor, which leaves the run with its
-//! success. What is asked is in the configuration of who runs it, and in no message. Refuses to publish: the consumer
-//! does, with its answer.
+//! success. What is asked, and the job for each item, are in the configuration of who runs it and in no message, which
+//! brings the instant alone. Refuses to publish: the consumer does, with its answer.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::Serialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use spinor_executors::{BoxFuture, Context, Executor, Failure, Job, Json, Outcome, RetryPolicy, Timeout, lines_of};
 
 use super::each;
 use crate::{
     database::{Keys, rows::rows_of},
     message::MAX_BODY,
-    results::{ResultsTarget, Tick},
-    schedule::Asks,
+    results::{Previous, ResultsTarget, Tick},
+    schedule::{Asks, Spec},
 };
 
 /// The kind.
@@ -36,6 +37,8 @@ pub struct ItemSource {
     pub asked: Asked,
     /// At most so many items are taken.
     pub limit: usize,
+    /// The trigger: what it fires for each of them.
+    pub spec: Spec,
 }
 
 /// Who is asked for items.
@@ -57,6 +60,14 @@ pub struct FanOut {
     sources: BTreeMap<String, ItemSource>,
 }
 
+/// What the message brings: which instant of which trigger, and how the one before ended.
+#[derive(Serialize, Deserialize)]
+struct Asking {
+    name: String,
+    instant: Timestamp,
+    previous: Option<Previous>,
+}
+
 /// The value of a success.
 #[derive(Serialize)]
 struct Told {
@@ -67,10 +78,9 @@ struct Told {
 
 /// The job of an instant whose items are asked for.
 pub(super) fn job(tick: &Tick, asks: &Asks) -> Result<Job, String> {
-    let mut bare = tick.clone();
-    // For people, and they see it elsewhere.
-    bare.spec.asked = Json::null();
-    let mut job = Job::new(FAN_OUT_KIND, &asks.queue, Json::of(&bare).map_err(|error| error.to_string())?);
+    let Tick { name, instant, previous, .. } = tick.clone();
+    let asking = Json::of(&Asking { name, instant, previous }).map_err(|error| error.to_string())?;
+    let mut job = Job::new(FAN_OUT_KIND, &asks.queue, asking);
     let limit = Duration::from_millis(asks.timeout_ms);
     job.timeout = Some(Timeout { soft: limit, hard: limit });
     job.retry = RetryPolicy::new(RETRIES.0, RETRIES.1, 2.0, 0.2).ok();
@@ -85,10 +95,10 @@ impl FanOut {
     }
 
     async fn ask(&self, job: &Job, context: &Context) -> Result<Outcome, Failure> {
-        let tick: Tick = job.args.read().map_err(|error| Failure::args(error.to_string()))?;
-        let source = self.sources.get(&tick.name).ok_or_else(|| {
+        let asking: Asking = job.args.read().map_err(|error| Failure::args(error.to_string()))?;
+        let source = self.sources.get(&asking.name).ok_or_else(|| {
             let why = "has no `each` with `sql` or `command` for it; it needs that part of the file, too";
-            Failure::args(format!("trigger `{}`: the configuration of this consumer {why}", tick.name))
+            Failure::args(format!("trigger `{}`: the configuration of this consumer {why}", asking.name))
         })?;
         let limit = job.timeout.map_or(Duration::from_secs(30), |timeout| timeout.hard);
         let (texts, cut) = match &source.asked {
@@ -110,6 +120,9 @@ impl FanOut {
             Json::new(text).map_err(|error| failed(format!("line {} of its output is no JSON: {error}", at + 1)))
         });
         let items = items.collect::<Result<Vec<Json>, Failure>>()?;
+        let Asking { name, instant, previous } = asking;
+        let (spec, schedule) = (source.spec.clone(), uuid::Uuid::nil());
+        let tick = Tick { schedule, name, instant, time: None, job: job.id, spec, previous };
         if cut {
             tracing::warn!(trigger = tick.name, instant = %tick.instant, items = items.len(), "There were more items than a trigger takes; the others have no job.");
         }
