@@ -19,6 +19,7 @@ mod consumers;
 mod data;
 mod dead;
 mod delayed;
+mod ended;
 mod events;
 mod failures;
 mod figures;
@@ -34,6 +35,7 @@ mod page;
 mod parts;
 mod pulse;
 mod queues;
+mod repeat;
 mod replays;
 mod runs;
 mod schemas;
@@ -51,7 +53,7 @@ mod why;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use axum::{
@@ -183,6 +185,10 @@ pub struct Counters {
     published: AtomicU64,
     refused: AtomicU64,
     unreported: AtomicU64,
+    /// When answers that are past their time were looked for, in seconds since 1970.
+    answers_pruned: AtomicI64,
+    /// When the record did not tell which jobs had ended.
+    ends_unanswered: AtomicI64,
 }
 
 impl Counters {

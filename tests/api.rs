@@ -1,5 +1,7 @@
 //! The HTTP API over its real sockets, with a real embedded broker and record behind it.
 
+mod repeated;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::unix::fs::PermissionsExt,

@@ -17,6 +17,7 @@ macro_rules! both {
     };
 }
 
+mod answers;
 pub mod entries;
 mod failures;
 mod faults;

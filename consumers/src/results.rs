@@ -9,6 +9,7 @@
 //! `read` the two directions, `database` the connections under them.
 
 mod accounts;
+mod answers;
 mod blobs;
 mod change;
 mod dead;
@@ -51,6 +52,7 @@ use statements::Statements;
 use write::Rows;
 
 pub use accounts::{AuditFilter, AuditRow, Everybody, Token, TokenRow, User, UserRow};
+pub use answers::{CLAIMED as ANSWER_CLAIMED, Claimed, Keyed};
 pub use change::{cause, clip, place};
 pub use dead::{DeadFilter, DeadLetter};
 pub use delayed::{Change as DelayedChange, Delayed, DelayedFilter, DelayedLook, Waiting};
@@ -61,7 +63,7 @@ pub use members::{Due, Followed, IsCancelled, MemberRow, Role};
 pub use notices::{Notice, Wanted};
 pub use prune::{Chunk, Cuts, Place, Pruned};
 pub use question::{
-    AttemptRecord, Changes, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked,
+    AttemptRecord, Changes, EndedJob, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked,
 };
 pub use read::is_cursor;
 pub use replays::{Rate, ReplayRow, ReplayState, Working};
@@ -145,6 +147,7 @@ impl Results {
         };
         schema::migrate(&database).await?;
         accounts::migrate(&database).await?;
+        answers::migrate(&database).await?;
         let statements = Statements::new(database.flavour());
         let (last_commit, nudge) = (AtomicI64::new(0), tokio::sync::Notify::new());
         let (counting, wanted, noticed) = (Counting::new(), OnceLock::new(), tokio::sync::Notify::new());
@@ -285,6 +288,11 @@ impl Results {
     /// Those of these jobs that have ended, and how.
     pub async fn ended(&self, of: &[Uuid]) -> Result<Vec<(Uuid, State)>, ResultsError> {
         self.0.ended(of).await
+    }
+
+    /// The same, with what else is to be known of one that is published again.
+    pub async fn ended_jobs(&self, of: &[Uuid]) -> Result<Vec<EndedJob>, ResultsError> {
+        self.0.ended_jobs(of).await
     }
 
     /// How many jobs with ids in this range, both ends included, are recorded, and when: for who

@@ -5,10 +5,10 @@
 
 pub(super) mod own;
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{Path, Query, State, rejection::BytesRejection, rejection::PathRejection, rejection::QueryRejection},
     http::StatusCode,
@@ -22,7 +22,7 @@ use spinor_consumers::{
     broker::{Address, Broker, Outgoing, PublishError},
     entry::Entry,
     message,
-    results::{JobFilter, JobRecord, JobRow, Page},
+    results::{EndedJob, JobFilter, JobRecord, JobRow, Page},
 };
 use spinor_executors::{Job, Report, State as JobState};
 use tokio::time::{Instant, sleep_until};
@@ -31,11 +31,13 @@ use uuid::Uuid;
 use super::{
     Answer, ApiState, Counters, Problem,
     caller::Caller,
-    cancel, check_cursor, delayed,
+    cancel, check_cursor, delayed, ended,
     failures::past,
     id_of, large,
     new_job::{self, Checked},
-    query_of, unique,
+    query_of,
+    repeat::Seed,
+    unique,
 };
 use crate::config::Journal;
 
@@ -46,7 +48,7 @@ pub struct Accepted {
     pub id: Uuid,
     /// Its queue.
     pub queue: String,
-    /// It was there before: it has the unique key of the job that was to be published.
+    /// It was there before: it has the unique key of the job that was to be published, or its id and has ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub existing: bool,
 }
@@ -58,7 +60,7 @@ pub struct BatchItem {
     pub id: Uuid,
     /// Its queue.
     pub queue: String,
-    /// It was there before: it has the unique key of the job that was to be published.
+    /// It was there before: it has the unique key of the job that was to be published, or its id and has ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub existing: bool,
     /// Why it was not accepted.
@@ -82,6 +84,7 @@ const LONGEST_TEXT: usize = 200;
 pub(super) async fn publish(
     State(state): State<ApiState>,
     caller: Caller,
+    seed: Option<Extension<Seed>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let (jobs, is_batch) = new_job::read(&body_of(body, &state)?)?;
@@ -90,16 +93,22 @@ pub(super) async fn publish(
     }
     let now = Timestamp::now();
     let (mut checking, mut checked) = (state.schemas.checking(), Vec::with_capacity(jobs.len()));
-    for (place, job) in jobs.into_iter().enumerate() {
-        let named = |problem: Problem| if is_batch { problem.within(&format!("[{place}]")) } else { problem };
+    // These may have been published before.
+    let mut named = Vec::new();
+    for (place, mut job) in jobs.into_iter().enumerate() {
         let named_by_caller = job.id.is_some();
+        let is_named = job.id.is_some() || seed.is_some_and(|seed| seed.again);
+        job.id = job.id.or_else(|| seed.map(|seed| seed.id(place)));
+        named.extend(job.id.filter(|_| is_named));
+        let named = |problem: Problem| if is_batch { problem.within(&format!("[{place}]")) } else { problem };
         let job = job.check(now).and_then(|job| job.at_the_api(now)).map_err(named)?;
         may_publish(&caller, &job.job).map_err(named)?;
         own::may_name(&state, &caller, &job.job, named_by_caller).await.map_err(named)?;
         checking.check(&job.job).await.map_err(named)?;
         checked.push(job);
     }
-    let jobs = publish_checked(&state, &caller, checked).await;
+    let ended = ended::look(&state, &named).await;
+    let jobs = publish_others(&state, &caller, checked, &ended).await;
     if is_batch {
         let status =
             if jobs.iter().all(|job| job.problem.is_none()) { StatusCode::CREATED } else { StatusCode::MULTI_STATUS };
@@ -115,6 +124,23 @@ pub(super) async fn publish(
             Ok((status, Json(Accepted { id, queue, existing })).into_response())
         }
     }
+}
+
+/// Publishes all but those that have ended; one item for each job, in order.
+async fn publish_others(
+    state: &ApiState,
+    caller: &Caller,
+    jobs: Vec<Checked>,
+    ended: &HashMap<Uuid, EndedJob>,
+) -> Vec<BatchItem> {
+    if ended.is_empty() {
+        return publish_checked(state, caller, jobs).await;
+    }
+    let answers: Vec<Option<BatchItem>> =
+        jobs.iter().map(|job| ended.get(&job.job.id).map(|ended| ended::answer(caller, job, ended))).collect();
+    let others = jobs.into_iter().zip(&answers).filter_map(|(job, answer)| answer.is_none().then_some(job));
+    let mut published = publish_checked(state, caller, others.collect()).await.into_iter();
+    answers.into_iter().filter_map(|answer| answer.or_else(|| published.next())).collect()
 }
 
 /// Refuses a job for whose queue and kind the caller may not publish; its report goes to a queue, too.

@@ -31,7 +31,7 @@ pub struct NewJob {
     /// Arguments; `null` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args: Option<Json>,
-    /// Its id; a fresh UUIDv7 when absent. The same id again is the same job.
+    /// Its id; a fresh UUIDv7 when absent. The same id again is the same job, and one that has ended does not run again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Uuid>,
     /// Must have started before this instant (RFC 3339), or within this duration.

@@ -12,7 +12,7 @@ use axum::Json;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{OPERATIONS, Operation, Problem};
+use super::{OPERATIONS, Operation, Problem, repeat};
 use shapes::{Content, Shape, shape};
 
 /// Served beside the API and no part of it.
@@ -81,6 +81,9 @@ fn describe(operation: &Operation, shape: &Shape, schemas: &mut Schemas) -> Valu
         let schema = make(&mut schemas.read);
         parameters.extend(query_parameters(schema.as_value()));
     }
+    if repeat::is_remembered(operation) {
+        parameters.push(key_parameter());
+    }
     let mut described = json!({
         "operationId": operation.name,
         "summary": operation.summary,
@@ -117,6 +120,16 @@ fn path_parameter(name: &str) -> Value {
         _ => json!({"type": "string", "minLength": 1}),
     };
     json!({"name": name, "in": "path", "required": true, "schema": schema})
+}
+
+fn key_parameter() -> Value {
+    json!({
+        "name": repeat::HEADER,
+        "in": "header",
+        "required": false,
+        "description": "Sent again with the same key within a day, the request is not done again but answered as the first one was.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": repeat::LONGEST, "pattern": "^[ -~]+$"},
+    })
 }
 
 /// The fields of an object, each as a parameter. None of them may be `null`: that is said by leaving it out.
@@ -196,7 +209,7 @@ fn refusals(operation: &Operation, shape: &Shape) -> Vec<u16> {
         (400, reads),
         (401, operation.role.is_some() || operation.name == "logIn"),
         (404, is_named),
-        (409, shape.conflicts),
+        (409, shape.conflicts || repeat::is_remembered(operation)),
         (413, shape.body.is_some()),
         (422, reads),
     ];

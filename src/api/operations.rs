@@ -15,8 +15,8 @@ use spinor_consumers::access::Role;
 
 use super::{
     ApiState, Problem, audit, caller::Caller, cancel, consumers, data, dead, delayed, events, failures, figures,
-    groups, jobs, kinds, locks, openapi, page, pulse, queues, replays, runs, session, status, tokens, triggers, users,
-    wait, why,
+    groups, jobs, kinds, locks, openapi, page, pulse, queues, repeat, replays, runs, session, status, tokens, triggers,
+    users, wait, why,
 };
 
 /// One operation.
@@ -156,7 +156,13 @@ operations! {
 /// The routes of all operations, each behind the check of its role, and written down where it changes something.
 pub(super) fn router(state: &ApiState) -> Router<ApiState> {
     OPERATIONS.iter().fold(Router::new(), |router, operation| {
-        let checked = (operation.route)().route_layer(middleware::from_fn_with_state(operation, check));
+        let route = (operation.route)();
+        let route = if repeat::is_remembered(operation) {
+            route.route_layer(middleware::from_fn_with_state((state.clone(), operation), repeat::remember))
+        } else {
+            route
+        };
+        let checked = route.route_layer(middleware::from_fn_with_state(operation, check));
         // What is refused is written down, too.
         let followed = middleware::from_fn_with_state((state.clone(), operation), audit::follow);
         router.route(operation.path, checked.route_layer(followed))

@@ -185,7 +185,7 @@ impl Results {
     }
 
     /// Runs a statement in a transaction of its own; did it change a row?
-    async fn changes(&self, sql: &str, values: Vec<Value>) -> Result<bool, ResultsError> {
+    pub(super) async fn changes(&self, sql: &str, values: Vec<Value>) -> Result<bool, ResultsError> {
         let database = &self.0.database;
         let mut writing = database.begin().await?;
         let rows = writing.run(&Arc::from(database.flavour().words(sql)), values).await?;

@@ -61,6 +61,17 @@ pub struct Changes {
     pub states: Vec<(State, u64)>,
 }
 
+/// A job that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedJob {
+    /// The job.
+    pub id: Uuid,
+    /// Its kind.
+    pub kind: String,
+    /// Its queue.
+    pub queue: String,
+}
+
 /// A job as a line of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobRow {

@@ -11,7 +11,7 @@ use spinor_executors::{Cause, Failure, Origin, Output, Report, State, StepReport
 use uuid::Uuid;
 
 use super::{
-    AttemptRecord, Changes, DeadLetter, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow,
+    AttemptRecord, Changes, DeadLetter, EndedJob, JobFilter, JobRecord, JobRow, Page, ResultsError, RunRecord, RunRow,
     StepFilter, Store, Tally, Tracked,
     change::{clip, place},
     database::{Column, Value, holes},
@@ -122,6 +122,16 @@ impl Store {
             let state = State::of(&state).ok_or_else(|| foreign(&format!("the state `{state}`")))?;
             if state.is_final() {
                 ended.push((row.id(0)?, state));
+            }
+        }
+        Ok(ended)
+    }
+
+    pub(super) async fn ended_jobs(&self, of: &[Uuid]) -> Result<Vec<EndedJob>, ResultsError> {
+        let mut ended = Vec::new();
+        for row in self.of_jobs("state, kind, queue", of).await? {
+            if State::of(&row.text(1)?).is_some_and(State::is_final) {
+                ended.push(EndedJob { id: row.id(0)?, kind: row.text(2)?, queue: row.text(3)? });
             }
         }
         Ok(ended)
