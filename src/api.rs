@@ -13,6 +13,7 @@ pub mod problem;
 
 mod access;
 mod audit;
+mod broker;
 mod caller;
 mod cancel;
 mod consumers;
@@ -77,6 +78,7 @@ use crate::{config::Config, scaling::GroupState};
 
 pub use access::Access;
 pub use audit::Spool;
+pub use broker::{BrokerShown, EmbeddedFiles};
 pub use cancel::CancelRequested;
 pub use consumers::{ConsumerRow, ConsumersMarked, NewSlots};
 pub use data::{BackUp, Prune, PruneFrom, PrunedSlice, kept};

@@ -7,6 +7,7 @@
 mod ask;
 mod audit;
 mod bench;
+mod broker;
 mod cancel;
 mod configure;
 mod consumers;
@@ -93,6 +94,9 @@ enum Command {
     /// Look at queues, pause and resume them
     #[command(subcommand)]
     Queues(queues::Queues),
+    /// Look at what is on the broker, beside what is wanted there
+    #[command(subcommand)]
+    Broker(broker::Broker),
     /// Look at runs, and cancel them
     #[command(subcommand)]
     Runs(runs::Runs),
@@ -193,6 +197,7 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
         Command::Tokens(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Audit(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Notify(command) => runtime.run(Box::pin(command.run(&global, output))),
+        Command::Broker(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Locks(command) => runtime.run(Box::pin(command.run(&global, output))),
     }
 }

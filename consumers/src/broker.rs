@@ -13,6 +13,7 @@ pub mod rabbitmq;
 mod any;
 mod delivery;
 mod events;
+mod objects;
 mod priority;
 
 use std::{future::Future, time::Duration};
@@ -26,6 +27,7 @@ use crate::message::{Message, Past};
 pub use any::AnyBroker;
 pub use delivery::{Delivery, DeliveryTag, Home, Receipt, Settlement, Steer, Subscription, Verdict};
 pub use events::{Event, EventSink, Events, Topic};
+pub use objects::{BrokerObject, ObjectKind, ObjectState};
 pub use priority::{LaneStats, PriorityLane, RESERVED, is_reserved};
 
 /// Where a message goes. Names are short; each broker adds its own prefix.
@@ -253,6 +255,12 @@ pub trait Broker: Clone + Send + Sync + 'static {
 
     /// What is known of these queues, or of all work queues when none is named.
     fn stats(&self, queues: &[String]) -> impl Future<Output = Result<Vec<QueueStats>, BrokerError>> + Send;
+
+    /// The objects that an installation with these queues wants, each beside what is there; none where the broker
+    /// has no objects that others could change.
+    fn objects(&self, _queues: &[QueueSpec]) -> impl Future<Output = Result<Vec<BrokerObject>, BrokerError>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
 
     /// A road that one part reads, `Results` or `Next`: what waits on it, and how many read it. `None` where all parts
     /// are one process, or before anybody declared it.

@@ -14,9 +14,9 @@ use axum::{
 use spinor_consumers::access::Role;
 
 use super::{
-    ApiState, Problem, audit, caller::Caller, cancel, consumers, data, dead, delayed, events, failures, figures,
-    groups, jobs, kinds, locks, openapi, page, pulse, queues, repeat, replays, runs, session, status, tokens, triggers,
-    users, wait, why,
+    ApiState, Problem, audit, broker, caller::Caller, cancel, consumers, data, dead, delayed, events, failures,
+    figures, groups, jobs, kinds, locks, openapi, page, pulse, queues, repeat, replays, runs, session, status, tokens,
+    triggers, users, wait, why,
 };
 
 /// One operation.
@@ -112,6 +112,7 @@ operations! {
     GET "/api/v1/queues" VIEWER queues::list, listQueues "Queues, and what waits on them.";
     POST "/api/v1/queues/{name}/pause" OPERATOR queues::pause, pauseQueue "Holds back the jobs of a queue.";
     POST "/api/v1/queues/{name}/resume" OPERATOR queues::resume, resumeQueue "Ends the pause of a queue.";
+    GET "/api/v1/broker" VIEWER broker::show, showBroker "Our objects on the broker, wanted beside what is in force; or the files of the embedded one.";
 
     GET "/api/v1/consumers" VIEWER consumers::list, listConsumers "Consumers that are alive, and what they run.";
     GET "/api/v1/consumers/groups" VIEWER groups::list, listGroups "Groups of consumers, with wanted and running replicas.";

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::{Client, ClientError, segment};
 use crate::api::{
-    Asked, CancelRequested, ConsumerRow, ConsumersMarked, GroupRow, KeyRow, KindRow, LimitRow, LockFilter, Locks,
-    NewLimit, NewScale, NewSlots, QueuePause, RetriedRun,
+    Asked, BrokerShown, CancelRequested, ConsumerRow, ConsumersMarked, GroupRow, KeyRow, KindRow, LimitRow, LockFilter,
+    Locks, NewLimit, NewScale, NewSlots, QueuePause, RetriedRun,
 };
 
 impl Client {
@@ -35,6 +35,11 @@ impl Client {
     /// Ends that.
     pub async fn resume_queue(&self, queue: &str, asked: &Asked) -> Result<QueuePause, ClientError> {
         self.post(&format!("/queues/{}/resume", segment(queue)), asked).await
+    }
+
+    /// The broker: our objects on it, or the files of the embedded one.
+    pub async fn broker(&self) -> Result<BrokerShown, ClientError> {
+        self.get("/broker", &()).await
     }
 
     /// The kinds that somebody serves, or served, by name.

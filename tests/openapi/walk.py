@@ -73,7 +73,7 @@ def dead(api, directory):
 
 
 def consumers(api):
-    for name in ("listQueues", "listKinds", "listGroups", "listNodes", "listConsumers"):
+    for name in ("listQueues", "listKinds", "listGroups", "listNodes", "listConsumers", "showBroker"):
         api.good(name)
     api.good("showKind", path={"kind": "command"})
     consumer = until("a consumer", lambda: api.good("listConsumers"))[0]

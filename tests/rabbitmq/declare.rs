@@ -4,7 +4,9 @@ use lapin::{
     options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
-use spinor_consumers::broker::{Address, Broker, BrokerError, PublishError, rabbitmq::RabbitMq};
+use spinor_consumers::broker::{
+    Address, Broker, BrokerError, ObjectKind, ObjectState, PublishError, rabbitmq::RabbitMq,
+};
 use std::time::Duration;
 
 use super::{connect, foreign, misconfigured, must, next_id, numbered, own, prefix, raw, settings, work};
@@ -66,6 +68,21 @@ async fn a_classic_queue_of_the_same_name_is_explained_and_left_alone() {
     for part in [name.as_str(), "x-queue-type", "classic", "quorum", "delete it"] {
         assert!(why.contains(part), "{part} is not in: {why}");
     }
+    let objects = broker.objects(&[own("images"), own("mail")]).await.expect("a look at our objects");
+    let one = |kind: ObjectKind, end: &str| {
+        objects.iter().find(|one| one.kind == kind && one.name.ends_with(end)).unwrap_or_else(|| panic!("no {end}"))
+    };
+    let images = one(ObjectKind::Queue, ".jobs.images");
+    assert_eq!((images.state, images.ready, images.consumers), (ObjectState::Differs, Some(0), Some(0)));
+    assert!(images.in_force.is_none() && images.why.as_ref().is_some_and(|why| why.contains("classic")), "{images:?}");
+    assert_eq!(images.wanted["x-queue-type"], "quorum");
+    assert_eq!(one(ObjectKind::Queue, ".jobs.mail").state, ObjectState::Missing);
+    assert_eq!(one(ObjectKind::Binding, ".jobs.images").state, ObjectState::NotKnown);
+    let back = one(ObjectKind::Exchange, ".back");
+    assert_eq!((back.state, back.in_force.as_ref()), (ObjectState::InForce, Some(&back.wanted)));
+    // A look made nothing, and the link is whole.
+    let again = broker.objects(&[own("mail")]).await.expect("another look");
+    assert!(again.iter().any(|one| one.name.ends_with(".jobs.mail") && one.state == ObjectState::Missing), "{again:?}");
     // The others were not harmed by it.
     broker.declare(&[own("mail")]).await.expect("another queue");
     broker.close().await;

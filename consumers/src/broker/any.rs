@@ -4,8 +4,9 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Address, Backlog, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError,
-    QueueSpec, QueueStats, Receipt, Settlement, Subscription, Topic, embedded::Embedded, rabbitmq::RabbitMq,
+    Address, Backlog, Broker, BrokerError, BrokerObject, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing,
+    PublishError, QueueSpec, QueueStats, Receipt, Settlement, Subscription, Topic, embedded::Embedded,
+    rabbitmq::RabbitMq,
 };
 use crate::message::Past;
 
@@ -78,6 +79,10 @@ impl Broker for AnyBroker {
 
     async fn stats(&self, queues: &[String]) -> Result<Vec<QueueStats>, BrokerError> {
         each!(self, broker => broker.stats(queues).await)
+    }
+
+    async fn objects(&self, queues: &[QueueSpec]) -> Result<Vec<BrokerObject>, BrokerError> {
+        each!(self, broker => broker.objects(queues).await)
     }
 
     async fn road(&self, of: &Address) -> Result<Option<QueueStats>, BrokerError> {

@@ -27,6 +27,7 @@ mod settings;
 mod sink;
 mod topology;
 mod tracker;
+mod wanted;
 mod wire;
 mod wishes;
 
@@ -55,8 +56,8 @@ use self::{
     sink::{Item, Sink},
 };
 use super::{
-    Address, Backlog, Broker, BrokerError, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing, PublishError,
-    QueueSpec, QueueStats, RESERVED, Receipt, Settlement, Subscription, Topic, Verdict, is_reserved,
+    Address, Backlog, Broker, BrokerError, BrokerObject, Delivery, DeliveryTag, Event, Events, Keeps, Link, Outgoing,
+    PublishError, QueueSpec, QueueStats, RESERVED, Receipt, Settlement, Subscription, Topic, Verdict, is_reserved,
 };
 use crate::planted::{self, Fault, planted};
 
@@ -401,6 +402,11 @@ impl Broker for RabbitMq {
             all.extend(self.0.stats_of(&topology, &queue).await?);
         }
         Ok(all)
+    }
+
+    async fn objects(&self, queues: &[QueueSpec]) -> Result<Vec<BrokerObject>, BrokerError> {
+        let seen = self.0.declaring()?.seen(self.0.settings.search, queues).await?;
+        Ok(seen.into_iter().map(wanted::shown).collect())
     }
 
     async fn road(&self, of: &Address) -> Result<Option<QueueStats>, BrokerError> {

@@ -15,12 +15,12 @@ use spinor_consumers::{
 use spinor_executors::StepReport;
 
 use crate::api::{
-    Accepted, Asked, BackUp, BatchAnswer, CancelRequested, ConsumerRow, ConsumersMarked, DeadRecord, EditJob,
-    EventFilter, FailureQuery, FailureRecord, Figures, FiguresQuery, FiredTick, GroupRow, KeyRow, KindRow, Letters,
-    LimitRow, LockFilter, Locks, MadeToken, Matched, NewBackfill, NewLimit, NewPassword, NewReplay, NewReplays,
-    NewRoles, NewRun, NewScale, NewSlots, NewToken, NewTrigger, NewUser, Prune, PrunedSlice, QueuePause, QueueRow,
-    Removed, RemovedName, ReplayedJob, RetriedRun, Status, SubmittedRun, TriggerShown, Triggers, WaitMany, Waited,
-    WaitedMany, Why, jobs, new_job::NewJob, new_run::NewJobRun, replays, runs, session, triggers, wait,
+    Accepted, Asked, BackUp, BatchAnswer, BrokerShown, CancelRequested, ConsumerRow, ConsumersMarked, DeadRecord,
+    EditJob, EventFilter, FailureQuery, FailureRecord, Figures, FiguresQuery, FiredTick, GroupRow, KeyRow, KindRow,
+    Letters, LimitRow, LockFilter, Locks, MadeToken, Matched, NewBackfill, NewLimit, NewPassword, NewReplay,
+    NewReplays, NewRoles, NewRun, NewScale, NewSlots, NewToken, NewTrigger, NewUser, Prune, PrunedSlice, QueuePause,
+    QueueRow, Removed, RemovedName, ReplayedJob, RetriedRun, Status, SubmittedRun, TriggerShown, Triggers, WaitMany,
+    Waited, WaitedMany, Why, jobs, new_job::NewJob, new_run::NewJobRun, replays, runs, session, triggers, wait,
 };
 
 /// Makes the schema of a type, with those it refers to.
@@ -170,6 +170,7 @@ fn of_consumers(method: &str, path: &str) -> Option<Shape> {
             Shape::of::<ConsumersMarked>().takes::<NewSlots>()
         }
         ("POST", "/groups/{name}/scale") => Shape::of::<GroupRow>().takes::<NewScale>(),
+        ("GET", "/broker") => Shape::of::<BrokerShown>(),
         ("GET", "/locks") => Shape::of::<Locks>().asked::<LockFilter>(),
         ("PUT", "/limits/{name}") => Shape::of::<LimitRow>().takes::<NewLimit>(),
         ("DELETE", "/limits/{name}") => Shape::of::<LimitRow>().may_take::<Asked>(),

@@ -21,6 +21,7 @@ export function useNow(): number {
 const TONES: Record<string, string> = {
   running: "run", succeeded: "good", queued: "calm", retrying: "wait", delayed: "wait", failed: "bad", dead: "bad", lost: "bad", discarded: "bad",
   cancelled: "over", expired: "over", skipped: "over", waiting: "calm", active: "good", paused: "wait", draining: "wait", silent: "bad", retired: "over",
+  "in force": "good", missing: "bad", differs: "bad",
   up: "good", down: "bad", blocked: "wait", closed: "bad", interrupted: "bad", published: "run", done: "good", stopped: "over", stopping: "wait", starting: "run",
 };
 export const toneOf = (state: string) => TONES[state] ?? "calm";

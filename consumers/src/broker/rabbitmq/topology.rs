@@ -14,7 +14,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::names::{self, Names, TIERS};
+use super::{
+    names::{self, Names},
+    wanted::{self, Wanted},
+};
 use crate::broker::{BrokerError, PriorityLane, QueueSpec, QueueStats};
 
 /// Every round of declares ends within this.
@@ -75,6 +78,20 @@ impl Topology {
             work.bind(&full, &back, &full).await
         })
         .await
+    }
+
+    /// What stands in the place of each object that an installation wants.
+    pub async fn seen(&self, search: bool, queues: &[QueueSpec]) -> Result<Vec<(Wanted, Seen)>, BrokerError> {
+        let (mut work, all) = (self.declarer(), wanted::of(&self.names, search, queues));
+        let looked = self.within(PATIENCE, async move {
+            let mut seen = Vec::with_capacity(all.len());
+            for wanted in all {
+                let found = work.seen(&wanted).await?;
+                seen.push((wanted, found));
+            }
+            Ok(seen)
+        });
+        looked.await.unwrap_or_else(|| Err(BrokerError::Unreachable("looking at our objects took too long".to_owned())))
     }
 
     /// A queue's figures by its full name; none when it does not exist.
@@ -155,6 +172,27 @@ fn name(full: &str) -> lapin::Result<ShortString> {
     ShortString::try_new(full).map_err(|error| std::io::Error::other(error).into())
 }
 
+/// What stands in the place of a wanted object.
+pub enum Seen {
+    /// It is as it is wanted; a queue with its figures.
+    There(Option<QueueStats>),
+    /// There is none.
+    Missing,
+    /// It has other arguments; in plain words, with its figures.
+    Differs(String, Option<QueueStats>),
+    /// It cannot be told; why, where something said so.
+    Unknown(Option<String>),
+}
+
+/// What the refusal of a declare tells of what exists.
+fn unlike(error: &lapin::Error, full: &str, found: Option<QueueStats>) -> Result<Seen, BrokerError> {
+    match (soft(error), explain(error, full)) {
+        (Some(AMQPSoftError::PRECONDITIONFAILED), BrokerError::Misconfigured(why)) => Ok(Seen::Differs(why, found)),
+        (_, BrokerError::Misconfigured(why)) => Ok(Seen::Unknown(Some(why))),
+        (_, other) => Err(other),
+    }
+}
+
 /// What is declared.
 enum Object {
     Queue(FieldTable),
@@ -168,40 +206,48 @@ struct Declarer {
 
 impl Declarer {
     async fn all(&mut self, names: &Names, search: bool, queues: &[QueueSpec]) -> Result<(), BrokerError> {
-        let (dead, lost, back) = (names.dead(), names.lost(), names.back());
-        // In the order of dependence: no message may find its next stop missing.
-        self.declare(&dead, Object::Queue(names::durable())).await?;
-        self.declare(&lost, Object::Exchange(ExchangeKind::Fanout, FieldTable::default())).await?;
-        self.bind(&dead, &lost, "").await?;
-        self.declare(&back, Object::Exchange(ExchangeKind::Direct, names::with_alternate(&lost))).await?;
-        for tier in TIERS {
-            let both = names.delay(tier);
-            self.declare(&both, Object::Queue(names::delaying(tier, &back))).await?;
-            self.declare(&both, Object::Exchange(ExchangeKind::Fanout, FieldTable::default())).await?;
-            self.bind(&both, &both, "").await?;
-        }
-        self.declare(&names.holding(), Object::Exchange(ExchangeKind::Headers, FieldTable::default())).await?;
-        self.declare(&names.results(), Object::Queue(names::durable())).await?;
-        self.declare(&names.next(), Object::Queue(names::durable())).await?;
-        if search {
-            self.declare(&names.search(), Object::Queue(names::lossy())).await?;
-        }
-        self.declare(&names.events(), Object::Exchange(ExchangeKind::Topic, FieldTable::default())).await?;
-        for queue in queues {
-            let full = if queue.foreign { queue.name.clone() } else { names.work(&queue.name) };
-            if queue.foreign {
-                if look(&self.connection, &full).await?.is_none() {
-                    return Err(BrokerError::Absent(format!(
-                        "the queue `{full}` is declared as somebody else's (foreign), and it does not exist"
-                    )));
+        for wanted in wanted::of(names, search, queues) {
+            match wanted {
+                Wanted::Queue(full, arguments) => self.declare(&full, Object::Queue(arguments)).await?,
+                Wanted::Exchange(full, kind, arguments) => {
+                    self.declare(&full, Object::Exchange(kind, arguments)).await?;
                 }
-            } else {
-                self.declare(&full, Object::Queue(names::durable())).await?;
+                Wanted::Binding { queue, exchange, key } => self.bind(&queue, &exchange, &key).await?,
+                Wanted::Theirs(full) => {
+                    if look(&self.connection, &full).await?.is_none() {
+                        return Err(BrokerError::Absent(format!(
+                            "the queue `{full}` is declared as somebody else's (foreign), and it does not exist"
+                        )));
+                    }
+                }
             }
-            // A delayed job comes home by this, to a foreign queue too.
-            self.bind(&full, &back, &full).await?;
         }
         Ok(())
+    }
+
+    /// What is there in the place of one wanted object. Changes nothing on what exists.
+    async fn seen(&mut self, wanted: &Wanted) -> Result<Seen, BrokerError> {
+        let (full, object) = match wanted {
+            Wanted::Binding { .. } => return Ok(Seen::Unknown(None)),
+            Wanted::Theirs(full) => {
+                return Ok(look(&self.connection, full).await?.map_or(Seen::Missing, |found| Seen::There(Some(found))));
+            }
+            Wanted::Queue(full, arguments) => (full, Object::Queue(arguments.clone())),
+            Wanted::Exchange(full, kind, arguments) => (full, Object::Exchange(kind.clone(), arguments.clone())),
+        };
+        let channel = self.channel().await?;
+        match self.send(&channel, full, &object, true).await {
+            Ok(()) => {}
+            Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => return Ok(Seen::Missing),
+            // An exchange of another type is refused even so.
+            Err(error) => return unlike(&error, full, None),
+        }
+        let found = if let Object::Queue(_) = object { look(&self.connection, full).await? } else { None };
+        let channel = self.channel().await?;
+        match self.send(&channel, full, &object, false).await {
+            Ok(()) => Ok(Seen::There(found)),
+            Err(error) => unlike(&error, full, found),
+        }
     }
 
     /// A channel that may break.
