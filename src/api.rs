@@ -30,6 +30,7 @@ mod jobs;
 mod kinds;
 mod large;
 mod locks;
+mod notices;
 mod openapi;
 mod operations;
 mod page;

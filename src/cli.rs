@@ -9,6 +9,7 @@ mod audit;
 mod bench;
 mod broker;
 mod cancel;
+mod completions;
 mod configure;
 mod consumers;
 mod data;
@@ -29,6 +30,7 @@ mod pages;
 mod publish;
 mod publish_run;
 mod queues;
+mod report;
 mod run;
 mod runs;
 mod status;
@@ -135,6 +137,10 @@ enum Command {
     /// Print the OpenAPI document of the API
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
+    /// Print what a shell needs to complete verbs and flags
+    Completions(completions::Completions),
+    /// Write a manual page for each verb
+    Man(completions::Man),
     /// Ends what a dead consumer left; started by a consumer, not by people
     #[command(hide = true, after_help = "Examples:\n  (started by `spinor up`; it listens on its standard input)")]
     Guardian,
@@ -176,6 +182,8 @@ fn run(cli: Cli, output: Output, runtime: &dyn Runtime) -> Result<u8, Failure> {
     match command {
         Command::Config(command) => command.run(&global, output),
         Command::OpenApi(command) => command.run(output),
+        Command::Completions(command) => command.run(output),
+        Command::Man(command) => command.run(output),
         Command::Guardian => guardian(),
         Command::Up(command) => runtime.run(Box::pin(command.run(&global, output))),
         Command::Run(command) => runtime.run(Box::pin(command.run(&global, output))),

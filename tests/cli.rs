@@ -81,6 +81,11 @@ const COMMANDS: &[&[&str]] = &[
     &["config", "init"],
     &["config", "check"],
     &["config", "show"],
+    &["notify"],
+    &["notify", "ls"],
+    &["notify", "test"],
+    &["completions"],
+    &["man"],
 ];
 
 fn json(text: &str) -> Value {
@@ -98,6 +103,46 @@ async fn every_help_has_examples() {
         let help = spinor.run(&[*command, &["--help"]].concat()).await.expect_success();
         assert!(help.stdout.contains("Examples:\n"), "{command:?}: {}", help.stdout);
     }
+}
+
+#[tokio::test]
+async fn shells_complete_every_verb_and_each_has_a_manual_page() {
+    let spinor = installation("");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let text = spinor.run(&["completions", shell]).await.expect_success().stdout;
+        assert!(text.contains("publish") && text.contains("config"), "{shell}: {text}");
+    }
+    spinor.run(&["man", "pages"]).await.expect_success();
+    for command in COMMANDS {
+        let name = [&["spinor"], *command].concat().join("-");
+        let page = std::fs::read_to_string(spinor.join("pages").join(format!("{name}.1"))).expect(&name);
+        assert!(page.contains(".SH EXTRA") || page.contains("Examples"), "{name}: {page}");
+    }
+    std::fs::write(spinor.join("file"), "").unwrap();
+    let wrong = spinor.run(&["man", "file/pages"]).await;
+    assert!(wrong.code() == 1 && wrong.stderr.contains("file/pages"), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn what_one_attaches_to_an_issue_says_what_runs_and_holds_no_secret() {
+    let spinor = installation(
+        "[api]\nlisten = '127.0.0.1:0'\ntoken = 'hush-token'\n[notify.ops]\nurl = 'http://127.0.0.1:9/hush-hook'\n\
+         [kinds.'image.*']\nrun = ['cat', '--password=hush-run']\nenv.DATABASE = 'mysql://u:hush-env@db/shop'\n\
+         [triggers.nightly]\ncron = '@daily'\njob = { kind = 'noop', args = { password = 'hush-args' } }\n",
+    );
+    let mut up = spinor.start(&["up"]);
+    up.says("spinor is up", Duration::from_secs(30)).await;
+    spinor.run(&["doctor", "--report", "report"]).await;
+    let report = std::fs::read_to_string(spinor.join("report")).unwrap();
+    let version = spinor.run(&["--version"]).await.expect_success().stdout;
+    for part in [version.trim(), "triggers.nightly.cron", "\"link\"", "default", "data directory"] {
+        assert!(report.contains(part), "no {part} in {report}");
+    }
+    assert!(!report.contains("hush"), "{report}");
+    let again = spinor.run(&["doctor", "--report", "report"]).await;
+    assert!(again.code() == 1 && again.stderr.contains("name another file"), "{again:?}");
+    up.terminate();
+    up.wait(Duration::from_secs(30)).await;
 }
 
 #[tokio::test]

@@ -128,6 +128,9 @@ const OTHER: &[(&str, &str)] = &[
     ("triggers.*.max_runs", "[triggers.t]\nevery = '5m'\nmax_runs = 3\njob.kind = 'noop'"),
     ("triggers.*.paused", "[triggers.t]\nevery = '5m'\npaused = true\njob.kind = 'noop'"),
     ("notify.*.url", "[notify.ops]\nurl = 'https://chat/hook'"),
+    ("notify.*.mail", "[notify.ops]\nmail = 'a@b.org'\nsmtp = 'smtp://mail'\nfrom = 'c@b.org'"),
+    ("notify.*.smtp", "[notify.ops]\nmail = 'a@b.org'\nsmtp = 'smtp://mail'\nfrom = 'c@b.org'"),
+    ("notify.*.from", "[notify.ops]\nmail = 'a@b.org'\nsmtp = 'smtp://mail'\nfrom = 'c@b.org'"),
     ("notify.*.on", "[notify.ops]\nurl = 'https://chat/hook'\non = ['lost']"),
     ("notify.*.kinds", "[notify.ops]\nurl = 'https://chat/hook'\nkinds = ['image.*']"),
     ("notify.*.queues", "[notify.ops]\nurl = 'https://chat/hook'\nqueues = ['images']"),
@@ -206,8 +209,9 @@ fn the_written_file_loads_and_changes_nothing() {
         })
         .filter(|line| !line.contains(" is slots in "))
         .fold(String::new(), |text, line| text + line + "\n");
-    // A trigger fires in one of three ways.
-    for others in [&["every", "at"][..], &["cron", "zone", "at"], &["cron", "zone", "every"]] {
+    // A trigger fires in one of three ways, and a notice goes to a web-hook or to people.
+    let people = ["every", "at", "mail", "smtp", "from"];
+    for others in [&people[..], &["cron", "zone", "at", "url"], &["cron", "zone", "every", "url"]] {
         let is_other = |line: &&str| !others.iter().any(|other| line.starts_with(&format!("{other} = ")));
         let open: String = open.lines().filter(is_other).fold(String::new(), |text, line| text + line + "\n");
         let case = Case::new(&open.replace("/etc/spinor/secrets.toml", "secrets.toml"));

@@ -1,9 +1,12 @@
-//! Sends notices to a web-hook: what ended badly, each sort of it once in a window of time.
+//! Sends notices to a web-hook or by mail: what ended badly, each sort of it once in a window of time.
 //!
 //! Owns the loop of one receiver: it reads what the recorder wrote down, posts it, and marks it sent, so that a
 //! notice is sent at least once, whoever is killed in between. One process at a time does it, by a lease. A
 //! receiver that is away is tried again with a growing pause and given up after a day. Refuses to keep anybody
 //! waiting: recorder and other receivers know nothing of it.
+
+mod hook;
+mod mail;
 
 use std::time::Duration;
 
@@ -13,8 +16,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use mail::Mail;
+
 use crate::{
-    install_tls_provider,
     marks::StateCell,
     results::{Notice, Results, ResultsError},
 };
@@ -37,10 +41,23 @@ const GIVE_UP: SignedDuration = SignedDuration::from_hours(24);
 /// The loop of one receiver.
 pub struct Notices {
     name: String,
-    url: String,
-    http: reqwest::Client,
+    sender: Sender,
     results: Results,
     state: StateCell,
+}
+
+/// Where notices go.
+#[derive(Clone, PartialEq)]
+pub enum Receiver {
+    /// The address of a web-hook.
+    Hook(String),
+    /// People, by mail.
+    Mail(Mail),
+}
+
+enum Sender {
+    Hook(hook::Hook),
+    Mail(Box<mail::Postman>),
 }
 
 /// What the loop remembers.
@@ -51,10 +68,10 @@ struct Memory {
 }
 
 impl Notices {
-    /// To the web-hook `url`, whose name is `name`; an error when no client can be made.
-    pub fn new(name: String, url: String, results: Results, state: StateCell) -> Result<Self, String> {
-        let http = client(&url)?;
-        Ok(Self { name, url, http, results, state })
+    /// To the receiver, whose name is `name`; an error when no client can be made.
+    pub fn new(name: String, to: &Receiver, results: Results, state: StateCell) -> Result<Self, String> {
+        let sender = Sender::new(to)?;
+        Ok(Self { name, sender, results, state })
     }
 
     /// Sends until told to stop.
@@ -81,11 +98,11 @@ impl Notices {
             return Ok(LOOK);
         }
         for notice in self.results.due_notices(&self.name).await? {
-            match post(&self.http, &self.url, &notice).await {
+            match self.sender.send(&notice).await {
                 Ok(()) => {
                     self.results.notice_sent(&notice).await?;
                     if std::mem::take(&mut memory.quiet) {
-                        tracing::info!(notify = self.name, "The web-hook takes notices again.");
+                        tracing::info!(notify = self.name, "The receiver takes notices again.");
                     }
                 }
                 Err(why) => {
@@ -97,7 +114,7 @@ impl Notices {
                         tracing::warn!(
                             notify = self.name,
                             why,
-                            "The web-hook takes no notice; they are kept and tried again."
+                            "The receiver takes no notice; they are kept and tried again."
                         );
                     }
                     return Ok(FIRST);
@@ -122,7 +139,7 @@ impl Notices {
 }
 
 /// Sends a made-up notice now, as a real one is sent; the error says why it was not taken.
-pub async fn try_out(name: &str, url: &str) -> Result<(), String> {
+pub async fn try_out(name: &str, to: &Receiver) -> Result<(), String> {
     let now = Timestamp::now();
     let notice = Notice {
         name: name.to_owned(),
@@ -137,28 +154,29 @@ pub async fn try_out(name: &str, url: &str) -> Result<(), String> {
         times: 1,
         tries: 0,
     };
-    post(&client(url)?, url, &notice).await
+    Sender::new(to)?.send(&notice).await
 }
 
-fn client(url: &str) -> Result<reqwest::Client, String> {
-    install_tls_provider();
-    let mut builder = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
-    if !url.starts_with("https://") {
-        // The machine's authorities are not missed where there are none.
-        builder = builder.tls_certs_only([]);
+impl Sender {
+    fn new(to: &Receiver) -> Result<Self, String> {
+        Ok(match to {
+            Receiver::Hook(url) => Self::Hook(hook::Hook::new(url, PATIENCE)?),
+            Receiver::Mail(mail) => Self::Mail(Box::new(mail::Postman::new(mail, PATIENCE)?)),
+        })
     }
-    builder.build().map_err(|error| error.to_string())
-}
 
-async fn post(http: &reqwest::Client, url: &str, notice: &Notice) -> Result<(), String> {
-    let key = format!("{}-{}-{}-{}", notice.name, notice.state.word(), notice.fingerprint, notice.since.as_second());
-    let request = http.post(url).header("Idempotency-Key", key).json(notice);
-    // The address may hold a secret.
-    let answer = request.send().await.map_err(|error| {
-        if error.is_timeout() { "no answer in time".to_owned() } else { error.without_url().to_string() }
-    })?;
-    let status = answer.status();
-    if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
+    async fn send(&self, notice: &Notice) -> Result<(), String> {
+        let since = notice.since.as_second();
+        let key = format!("{}-{}-{}-{since}", notice.name, notice.state.word(), notice.fingerprint);
+        match self {
+            Self::Hook(hook) => hook.send(notice, &key).await,
+            // Each step has a bound of its own; a server that is slow in each is away, too.
+            Self::Mail(postman) => match tokio::time::timeout(3 * PATIENCE, postman.send(notice, &key)).await {
+                Ok(done) => done,
+                Err(_) => Err("no answer in time".to_owned()),
+            },
+        }
+    }
 }
 
 /// The pause after one more failure; none when it is given up.

@@ -60,7 +60,7 @@ pub use failures::{BAD_ENDS, FailureFilter, FailureGroup, Failures, Found, Look,
 pub use figures::{BY_HOURS as FIGURES_BY_HOURS, Figure, FigureFilter, KEPT as FIGURES_KEPT, Spread, Timed, Totals};
 pub use fingerprint::fingerprint;
 pub use members::{Due, Followed, IsCancelled, MemberRow, Role};
-pub use notices::{Notice, Wanted};
+pub use notices::{Notice, NoticeFilter, NoticeRow, Outcome, Wanted};
 pub use prune::{Chunk, Cuts, Place, Pruned};
 pub use question::{
     AttemptRecord, Changes, EndedJob, JobFilter, JobRecord, JobRow, Page, RunRecord, RunRow, StepFilter, Tally, Tracked,

@@ -15,8 +15,8 @@ use spinor_consumers::access::Role;
 
 use super::{
     ApiState, Problem, audit, broker, caller::Caller, cancel, consumers, data, dead, delayed, events, failures,
-    figures, groups, jobs, kinds, locks, openapi, page, pulse, queues, repeat, replays, runs, session, status, tokens,
-    triggers, users, wait, why,
+    figures, groups, jobs, kinds, locks, notices, openapi, page, pulse, queues, repeat, replays, runs, session, status,
+    tokens, triggers, users, wait, why,
 };
 
 /// One operation.
@@ -128,6 +128,8 @@ operations! {
     PUT "/api/v1/limits/{name}" OPERATOR_OF_ALL locks::set, setLimit "Bounds a limit.";
     DELETE "/api/v1/limits/{name}" OPERATOR_OF_ALL locks::unset, unsetLimit "Takes the bounds of a limit back.";
     DELETE "/api/v1/keys/{key}" OPERATOR_OF_ALL locks::free, freeKey "Frees a unique key.";
+
+    GET "/api/v1/notices" OPERATOR_OF_ALL notices::list, listNotices "Notices, what came of them and why; the newest first.";
 
     GET "/api/v1/runs" VIEWER runs::list, listRuns "Runs, the newest first.";
     POST "/api/v1/runs" PUBLISHER runs::submit, submitRun "Publishes a run of jobs, or of plans for nodes.";

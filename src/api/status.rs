@@ -90,11 +90,18 @@ impl From<&Link> for LinkState {
 /// `GET /status`.
 pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
     let link = LinkState::from(&*state.broker.link().borrow());
-    let (results_problem, state_problem) = tokio::join!(results_problem(&state), state_problem(&state));
-    let queues = within(Duration::from_secs(2), queues::rows(&state)).await.unwrap_or_default();
-    let alive = async { Ok(steer::state_of(&state)?.consumers().await?) };
-    let alive = within(Duration::from_secs(2), alive).await.unwrap_or_default();
-    let parts_alive = within(Duration::from_secs(2), async { Ok(parts::rows(&state).await) }).await.unwrap_or_default();
+    let bound = Duration::from_secs(2);
+    let consumers = async { Ok(steer::state_of(&state)?.consumers().await?) };
+    // Side by side: what is away together is waited for once.
+    let (results_problem, state_problem, queues, alive, parts_alive, leader) = tokio::join!(
+        results_problem(&state),
+        state_problem(&state),
+        within(bound, queues::rows(&state)),
+        within(bound, consumers),
+        within(bound, async { Ok(parts::rows(&state).await) }),
+        within(bound, async { Ok(state.results.leader().await?) }),
+    );
+    let alive = alive.unwrap_or_default();
     let config = &state.config;
     Ok(Json(Status {
         info: (*state.info).clone(),
@@ -118,10 +125,10 @@ pub(super) async fn status(State(state): State<ApiState>) -> Answer<Status> {
             SearchChoice::Http { endpoint, .. } => endpoint.to_string(),
         },
         data: std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone()).display().to_string(),
-        queues,
+        queues: queues.unwrap_or_default(),
         troubles: kinds::troubles(&alive),
-        parts_alive,
-        leader: within(Duration::from_secs(2), async { Ok(state.results.leader().await?) }).await.ok().flatten(),
+        parts_alive: parts_alive.unwrap_or_default(),
+        leader: leader.ok().flatten(),
         groups: state.groups.iter().map(|group| group.borrow().clone()).collect(),
     }))
 }
@@ -138,10 +145,12 @@ async fn results_problem(state: &ApiState) -> Option<String> {
     within(Duration::from_secs(2), look).await.err().map(|problem| problem.detail)
 }
 
-/// State has a bound of its own.
 async fn state_problem(state: &ApiState) -> Option<String> {
     match state.state.get() {
-        Some(state) => state.check().await.err().map(|error| error.to_string()),
+        Some(state) => match tokio::time::timeout(Duration::from_secs(2), state.check()).await {
+            Ok(checked) => checked.err().map(|error| error.to_string()),
+            Err(_) => Some("no answer within 2 s".to_owned()),
+        },
         None => Some("it has not answered since the start".to_owned()),
     }
 }

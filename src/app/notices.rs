@@ -21,7 +21,7 @@ pub fn start(config: &Config, results: &Results, state: &StateCell, tracker: &Ta
     });
     results.want_notices(wanted.collect());
     for (name, of) in &config.notify {
-        match Notices::new(name.clone(), of.url.clone(), results.clone(), state.clone()) {
+        match Notices::new(name.clone(), &of.to, results.clone(), state.clone()) {
             Ok(notices) => _ = tracker.spawn(notices.run(stop.clone())),
             Err(why) => tracing::error!(notify = name, why, "Notices cannot be sent; they are kept."),
         }

@@ -2,7 +2,10 @@
 //!
 //! Owns the list of checks; each is one line with what to do. Refuses to change anything.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -13,6 +16,7 @@ use super::{
     ask::Global,
     failure::{DONE, FAILED},
     output::Output,
+    report,
     table::Table,
 };
 use crate::{
@@ -23,8 +27,14 @@ use crate::{
 
 /// Flags of `doctor`.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  spinor doctor\n  spinor doctor --config /etc/spinor/config.toml --json")]
-pub struct Doctor {}
+#[command(
+    after_help = "Examples:\n  spinor doctor\n  spinor doctor --config /etc/spinor/config.toml --json\n  spinor doctor --report spinor.txt"
+)]
+pub struct Doctor {
+    /// Write what one attaches to an issue to this file: versions, checks, configuration and status, no secrets
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,30 +65,38 @@ impl Doctor {
         let mut checks = Checks::default();
         let mut ask = global.ask();
         ask.consumes = true;
-        match ask.load() {
+        let loaded = ask.load();
+        match &loaded {
             Err(problems) => checks.add("configuration", Verdict::Fail, problems.to_string()),
             Ok(loaded) => {
-                let from =
-                    loaded.file.map_or_else(|| "no file, the defaults count".to_owned(), |f| f.display().to_string());
+                let from = loaded.file.as_ref();
+                let from = from.map_or_else(|| "no file, the defaults count".to_owned(), |f| f.display().to_string());
                 checks.add("configuration", Verdict::Ok, from);
                 check_all(&mut checks, global, &loaded.config).await?;
             }
         }
+        if let Some(path) = &self.report {
+            let client = loaded.as_ref().ok().map(|loaded| global.client_of(&loaded.config)).transpose()?;
+            let known = loaded.as_ref().ok().zip(client.as_ref());
+            report::write(path, &report::text(&text(&checks.0), known).await)?;
+        }
         let failed = checks.0.iter().any(|check| check.verdict == Verdict::Fail);
-        output.value(&checks.0, |checks| {
-            let mut table = Table::new(&["CHECK", "", "DETAIL"]);
-            for Check { what, verdict, detail } in checks {
-                let verdict = match verdict {
-                    Verdict::Ok => "ok",
-                    Verdict::Warn => "warn",
-                    Verdict::Fail => "FAIL",
-                };
-                table.row(vec![(*what).to_owned(), verdict.to_owned(), detail.clone()]);
-            }
-            table.text("nothing to check")
-        })?;
+        output.value(&checks.0, |checks| text(checks))?;
         Ok(if failed { FAILED } else { DONE })
     }
+}
+
+fn text(checks: &[Check]) -> String {
+    let mut table = Table::new(&["CHECK", "", "DETAIL"]);
+    for Check { what, verdict, detail } in checks {
+        let verdict = match verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "FAIL",
+        };
+        table.row(vec![(*what).to_owned(), verdict.to_owned(), detail.clone()]);
+    }
+    table.text("nothing to check")
 }
 
 async fn check_all(checks: &mut Checks, global: &Global, config: &Config) -> Result<(), Failure> {

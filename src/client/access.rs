@@ -1,7 +1,7 @@
 //! Who may log in, as a client asks for it: for admins.
 
 use reqwest::Method;
-use spinor_consumers::results::{AuditFilter, AuditRow, Page, TokenRow, UserRow};
+use spinor_consumers::results::{AuditFilter, AuditRow, NoticeFilter, NoticeRow, Page, TokenRow, UserRow};
 
 use super::{Client, ClientError, segment};
 use crate::api::{Asked, MadeToken, NewPassword, NewRoles, NewToken, NewUser, Oneself, RemovedName};
@@ -50,6 +50,11 @@ impl Client {
     /// What was done, the newest first.
     pub async fn actions(&self, filter: &AuditFilter) -> Result<Page<AuditRow>, ClientError> {
         self.get("/audit", filter).await
+    }
+
+    /// What was told to whom, and what came of it; the newest first.
+    pub async fn notices(&self, filter: &NoticeFilter) -> Result<Vec<NoticeRow>, ClientError> {
+        self.get("/notices", filter).await
     }
 
     /// Removes a token.

@@ -375,6 +375,15 @@ pub const KEYS: &[Key] = &[
         r#""https://chat/hooks/1234""#,
         "The address of a web-hook, `https://` or `http://`: what ended badly is posted there as JSON, see `docs/operations.md`.",
     ),
+    key("notify.*.mail", Form::Text, "", r#""ops@example.org""#, "In place of `url`: who gets it by mail."),
+    key(
+        "notify.*.smtp",
+        Form::Secret,
+        "",
+        r#""smtp://mail.example.org""#,
+        "The mail server, with `mail`: `smtps://user@host` speaks TLS at once, `smtp://user@host:587` by STARTTLS, `smtp://host` where it is offered. The password is `notify_password` in the secrets file.",
+    ),
+    key("notify.*.from", Form::Text, "", r#""spinor@example.org""#, "Who writes, with `mail`."),
     key(
         "notify.*.on",
         Form::Names,

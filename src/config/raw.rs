@@ -246,7 +246,7 @@ pub(super) fn typed(raw: Raw, secrets: &Secrets, ask: &Ask, merged: &[Leaf]) -> 
         limits,
         triggers,
         items,
-        notify: rules.notify(raw.notify),
+        notify: rules.notify(raw.notify, secrets),
         written: Written::default(),
         api: rules.api(raw.api, secrets),
         recorder: RecorderConfig { batch: raw.recorder.batch },

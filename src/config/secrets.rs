@@ -23,6 +23,7 @@ pub const SECRETS: &[(&str, &str)] = &[
     ("each_password", "into each `database` of `triggers.*.each` that names a user and no password"),
     ("search_password", "into the address of `search`"),
     ("search_api_key", "the API key of `search`, instead of a user and a password"),
+    ("notify_password", "into each `notify.*.smtp` that names a user and no password"),
     ("api_token", "in place of `api.token`"),
 ];
 
@@ -40,6 +41,7 @@ pub(super) struct Secrets {
     pub(super) each_password: Option<String>,
     pub(super) search_password: Option<String>,
     pub(super) search_api_key: Option<String>,
+    pub(super) notify_password: Option<String>,
     pub(super) api_token: Option<String>,
 }
 
@@ -56,6 +58,7 @@ impl Secrets {
             "each_password" => &mut self.each_password,
             "search_password" => &mut self.search_password,
             "search_api_key" => &mut self.search_api_key,
+            "notify_password" => &mut self.notify_password,
             "api_token" => &mut self.api_token,
             _ => return None,
         })

@@ -2,6 +2,8 @@
 
 use spinor::config::{BlobsChoice, BrokerChoice, OtherDatabase, ResultsChoice, SearchChoice, StateChoice};
 
+use spinor_consumers::notices::Receiver;
+
 use super::Case;
 
 #[test]
@@ -50,6 +52,29 @@ fn the_databases_of_outboxes_get_their_password_and_are_shown_without_it_right_o
     }
     let twice = Case::new("[outbox]\ndatabases = ['sqlite:///a', 'sqlite:///a']\n").problems();
     assert_eq!(twice, ["spinor.toml:2: `outbox.databases`: names sqlite:///a twice"]);
+}
+
+#[test]
+fn the_password_of_mail_comes_from_the_secrets_file_and_half_a_receiver_is_refused() {
+    let of = |keys: &str| format!("[notify.ops]\n{keys}\n");
+    let mail = "mail = 'a@b.example'\nfrom = 'c@b.example'\n";
+    let case = Case::new(&of(&format!("{mail}smtp = 'smtps://u@mail'"))).secrets("notify_password = 'hush-m'\n", 0o600);
+    let loaded = case.load().unwrap();
+    let Receiver::Mail(to) = &loaded.config.notify["ops"].to else { panic!("no mail") };
+    assert_eq!(to.server, "smtps://u:hush-m@mail");
+    assert!(!format!("{:?} {:?}", loaded.shown, loaded.config).contains("hush"));
+    for (keys, key) in [
+        (format!("{mail}smtp = 'smtps://u@mail'"), "notify.ops.smtp"),
+        (format!("{mail}smtp = 'http://mail'"), "notify.ops.smtp"),
+        (mail.to_owned(), "notify.ops.smtp"),
+        ("mail = 'nobody'\nfrom = 'c@b.example'\nsmtp = 'smtp://m'".to_owned(), "notify.ops.mail"),
+        ("mail = 'a@b.example'\nsmtp = 'smtp://m'".to_owned(), "notify.ops.from"),
+        (format!("{mail}smtp = 'smtp://m'\nurl = 'http://h'"), "notify.ops.mail"),
+        ("url = 'http://h'\nfrom = 'c@b.example'".to_owned(), "notify.ops.from"),
+    ] {
+        let problems = Case::new(&of(&keys)).problems();
+        assert!(problems.len() == 1 && problems[0].contains(&format!("`{key}`")), "{keys}: {problems:?}");
+    }
 }
 
 #[test]

@@ -123,6 +123,7 @@ def access(api):
     api.good("removeUser", path={"name": "ann"})
     api.good("removeToken", path={"name": "ci"})
     api.good("listActions", query={"limit": 5})
+    api.good("listNotices", query={"outcome": "sent", "limit": 5})
 
 
 def the_rest(api, directory):

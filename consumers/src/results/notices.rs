@@ -3,6 +3,8 @@
 //! Owns its rows. They are written in the transaction that records the ends they tell of, so that none is lost;
 //! what is alike within a window of time is one row, which counts. Refuses to send.
 
+mod list;
+
 use std::{
     collections::{BTreeMap, HashSet},
     time::Duration,
@@ -13,6 +15,8 @@ use serde::Serialize;
 use spinor_executors::{KindPattern, State};
 use tokio::sync::futures::Notified;
 use uuid::Uuid;
+
+pub use list::{NoticeFilter, NoticeRow, Outcome};
 
 use super::{
     DeadLetter, Results, ResultsError,
@@ -185,11 +189,9 @@ impl Results {
         let values = vec![Value::Text(name.to_owned()), Value::Int(Timestamp::now().as_microsecond())];
         let mut found = Vec::new();
         for row in self.0.database.ask(sql, values).await? {
-            let word = row.text(0)?;
-            let state = serde_json::from_value(serde_json::Value::String(word.clone()));
             found.push(Notice {
                 name: name.to_owned(),
-                state: state.map_err(|_| foreign(&format!("the state {word}")))?,
+                state: state(row.text(0)?)?,
                 fingerprint: row.text(1)?,
                 since: time(row.int(2)?.saturating_mul(1_000_000))?,
                 kind: row.text(3)?,
@@ -244,4 +246,9 @@ impl Results {
         writing.run(&set, values).await?;
         writing.commit().await
     }
+}
+
+fn state(word: String) -> Result<State, ResultsError> {
+    let problem = format!("the state {word}");
+    serde_json::from_value(serde_json::Value::String(word)).map_err(|_| foreign(&problem))
 }

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use spinor_consumers::{
     backup::Manifest,
     results::{
-        AuditFilter, AuditRow, Backfilled, DeadLetter, DelayedFilter, Failures, JobRecord, JobRow, Page, ReplayRow,
-        RunRecord, RunRow, TokenRow, TriggerRow, UserRow, Waiting,
+        AuditFilter, AuditRow, Backfilled, DeadLetter, DelayedFilter, Failures, JobRecord, JobRow, NoticeFilter,
+        NoticeRow, Page, ReplayRow, RunRecord, RunRow, TokenRow, TriggerRow, UserRow, Waiting,
     },
 };
 use spinor_executors::StepReport;
@@ -228,6 +228,7 @@ fn of_access(method: &str, path: &str) -> Option<Shape> {
 
 fn of_the_rest(method: &str, path: &str) -> Option<Shape> {
     Some(match (method, path) {
+        ("GET", "/notices") => Shape::of::<Vec<NoticeRow>>().asked::<NoticeFilter>(),
         ("POST", "/data/prune") => Shape::of::<PrunedSlice>().takes::<Prune>(),
         ("POST", "/data/backup") => Shape::of::<Manifest>().takes::<BackUp>(),
         ("GET", "/events") => Shape::new(200, Content::Text("text/event-stream")).asked::<EventFilter>(),
