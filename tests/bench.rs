@@ -91,4 +91,5 @@ async fn a_seeded_record_answers_every_list_and_streams_are_heard_beside_jobs() 
     let streams = spinor.run(&["bench", "streams", "--jobs", "300", "--rounds", "1", "--json"]).await.expect_success();
     let summary = serde_json::from_str::<Value>(&streams.stdout).unwrap()[0].clone();
     assert_eq!(names(&summary), ["beside 200 streams", "without"]);
+    assert!(!summary["notes"].to_string().contains("heard by all streams together: 0 "), "{summary}");
 }

@@ -10,8 +10,6 @@ use tokio::process::Command;
 use crate::support::{
     process::{Process, Spinor},
     scratch::Scratch,
-    site::Site,
-    turns::Turns,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -149,39 +147,20 @@ async fn up_listens_for_the_page_with_a_token_of_its_own_unless_it_is_told_not_t
 }
 
 /// What a person does is in `tests/page/person.mjs`; it says what it was doing when something was not as expected.
-async fn person(base: &str) {
+#[tokio::test]
+async fn a_person_finds_the_failure_watches_a_job_and_steers_from_the_page() {
     build(&["--install"]).await;
     let scratch = Scratch::new("browser");
+    let spinor = Spinor::new(
+        "data = 'data'\n[api]\ntoken = 'open-sesame'\n[consumer]\nslots = 4\n[triggers.nightly]\ncron = '0 3 * * *'\njob = { kind = 'noop' }\n",
+    );
+    let (_process, base, _) = up(&spinor, &[]).await;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page/person.mjs");
     let mut command = Command::new("node");
-    command.arg(script).arg(base).arg("open-sesame").arg(scratch.path()).kill_on_drop(true);
+    command.arg(script).arg(&base).arg("open-sesame").arg(scratch.path()).kill_on_drop(true);
     let done = tokio::time::timeout(BUILD, command.output());
     let done = done.await.expect("the person ends in time").expect("node starts");
     let (said, wrong) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{said}\n{wrong}");
     assert!(said.contains("all done"), "{said}\n{wrong}");
-}
-
-/// Of who is looked after by a person.
-const PERSON: &str = "[api]\ntoken = 'open-sesame'\n[consumer]\nslots = 4\nkinds = ['command', 'noop']\n[triggers.nightly]\ncron = '0 3 * * *'\njob = { kind = 'noop' }\n";
-
-#[tokio::test]
-async fn a_person_finds_the_failure_watches_a_job_and_steers_from_the_page() {
-    let spinor = Spinor::new(&format!("data = 'data'\n{PERSON}"));
-    let (_process, base, _) = up(&spinor, &[]).await;
-    person(&base).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_person_meets_two_processes_in_turns_and_does_not_notice() {
-    let site = Site::new().await;
-    let config = format!("data = 'data'\n{}{PERSON}", site.toml());
-    let (first, second) = (Spinor::new(&config), Spinor::new(&config));
-    let (_all, whole, _) = up(&first, &[]).await;
-    let (_api, alone, _) = up(&second, &["--only", "api"]).await;
-    let servers = [whole, alone].map(|base| base.trim_start_matches("http://").to_owned());
-    let turns = Turns::start(&servers).await;
-    person(&turns.base()).await;
-    let counts = turns.counts();
-    assert!(counts.iter().all(|count| *count > 50), "each process was asked: {counts:?}");
 }

@@ -16,7 +16,6 @@ pub mod servers;
 pub mod site;
 pub mod small_disk;
 pub mod soak;
-pub mod turns;
 pub mod witness;
 
 mod fixtures;

@@ -14,7 +14,10 @@ use std::{
 
 use anyhow::{Result, bail};
 use spinor_executors::State as JobState;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use uuid::Uuid;
 
 use super::{
@@ -31,6 +34,8 @@ const STREAMS: usize = 200;
 const WORK: usize = 20_000;
 /// In one request.
 const BATCH: usize = 1000;
+/// Streams are silent no longer.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Requests at once.
 const AT_ONCE: usize = 4;
 
@@ -84,6 +89,14 @@ impl Streams {
                     heard.fetch_add(1, Ordering::Relaxed);
                 }
             });
+        }
+        // Each that hears the pulse has heard it once.
+        let begun = Instant::now();
+        while heard.load(Ordering::Relaxed) < STREAMS as u64 / 2 {
+            if begun.elapsed() > PATIENCE {
+                bail!("nothing was heard on {STREAMS} streams within {} s", PATIENCE.as_secs());
+            }
+            sleep(Duration::from_millis(20)).await;
         }
         Ok(Self { heard, _reading: reading })
     }
