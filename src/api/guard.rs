@@ -71,7 +71,7 @@ pub(super) async fn trust(mut request: Request, next: Next) -> Response {
 }
 
 /// Who asks; what is said of somebody who does not show who that is. Some operations answer everybody.
-async fn known(state: &ApiState, headers: &HeaderMap, method: &Method) -> Result<Caller, Problem> {
+pub(super) async fn known(state: &ApiState, headers: &HeaderMap, method: &Method) -> Result<Caller, Problem> {
     let token = Token::of(&state.config);
     let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     if let Some(shown) = shown.and_then(|value| value.strip_prefix(b"Bearer ")) {
