@@ -10,7 +10,7 @@ mod tries;
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -22,7 +22,10 @@ use spinor_consumers::{
     access::Grants,
     results::{Everybody, Results, ResultsError, Token, User},
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -43,6 +46,12 @@ pub struct Access {
     /// A reading has ended, well or not; told to who waits for it.
     tried: AtomicBool,
     read: Notify,
+    /// One reading after the other: what was read later was asked later.
+    turn: tokio::sync::Mutex<()>,
+    /// Told after each reading.
+    changed: watch::Sender<()>,
+    /// Sessions that were ended here, whatever a reading that began before says; until when they would last.
+    ended: Mutex<HashMap<Uuid, Timestamp>>,
     passwords: password::Passwords,
     tries: Mutex<tries::Tries>,
 }
@@ -85,6 +94,9 @@ impl Access {
             reading: AtomicBool::new(false),
             tried: AtomicBool::new(false),
             read: Notify::new(),
+            turn: tokio::sync::Mutex::default(),
+            changed: watch::Sender::new(()),
+            ended: Mutex::default(),
             passwords: password::Passwords::default(),
             tries: Mutex::default(),
         }
@@ -96,9 +108,16 @@ impl Access {
 
     /// Reads everybody again, after a change of them.
     pub(super) async fn read(&self) -> Result<(), ResultsError> {
+        let _turn = self.turn.lock().await;
         let known = Arc::new(Known::from(self.results.everybody().await?));
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        self.changed.send_replace(());
         Ok(())
+    }
+
+    /// Tells when somebody may do more or less than before.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Sees that what is known is not old: beside what is asked, but for the first time, which all wait for.
@@ -137,7 +156,7 @@ impl Access {
     /// Who has the session that this id stands for, unless it was ended.
     pub(super) fn session(&self, session: Uuid, id: Uuid) -> Option<(Found, bool)> {
         let known = self.known();
-        if known.ended.contains(&session) {
+        if self.is_ended(session) {
             return None;
         }
         if let Some(name) = known.stamps.get(&id) {
@@ -155,23 +174,28 @@ impl Access {
 
     /// Was a session ended before its time?
     pub(super) fn is_ended(&self, session: Uuid) -> bool {
-        self.known().ended.contains(&session)
+        self.ended_here().contains_key(&session) || self.known().ended.contains(&session)
+    }
+
+    fn ended_here(&self) -> MutexGuard<'_, HashMap<Uuid, Timestamp>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who has this name and password.
     pub(super) async fn password(&self, name: &str, password: &str) -> Result<Found, Problem> {
         let tries = || self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        tries().check(name)?;
         let known = self.known();
         let user = known.users.get(name);
-        let right = self.passwords.check(user.map(|user| user.password.as_str()), password).await?;
+        // Before it is looked at: many at once are no more than one after the other.
+        tries().begin(name, user.is_some())?;
+        let checked = self.passwords.check(user.map(|user| user.password.as_str()), password).await;
+        let right = checked.inspect_err(|_| tries().take_back(name, user.is_some()))?;
         match user.filter(|_| right) {
             Some(user) => {
                 tries().right(name);
                 Ok(found(user.stamp, name, &user.row.roles))
             }
             None => {
-                tries().wrong(name);
                 let detail = format!("there is no user `{}`, or this is not the password", super::clip(name));
                 Err(Problem { field: Some("password".to_owned()), ..Problem::new(401, "Wrong login", detail) })
             }
@@ -181,12 +205,11 @@ impl Access {
     /// Ends a session before its time; here at once.
     pub(super) async fn end(&self, session: Uuid, until: Timestamp) -> Result<(), ResultsError> {
         {
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            let mut ended = known.ended.clone();
-            ended.insert(session);
-            let (users, stamps, tokens) = (known.users.clone(), known.stamps.clone(), known.tokens.clone());
-            *known = Arc::new(Known { at: known.at, users, stamps, tokens, ended });
+            let (mut ended, now) = (self.ended_here(), Timestamp::now());
+            ended.retain(|_, until| *until > now);
+            ended.insert(session, until);
         }
+        self.changed.send_replace(());
         self.results.end_session(session, until).await
     }
 }
@@ -227,7 +250,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_who_ask_before_everybody_was_read_wait_for_that() {
+    async fn all_who_ask_before_everybody_was_read_wait_for_that_and_no_old_reading_brings_a_session_back() {
         let file = std::env::temp_dir().join(format!("spinor-access-{}.db", Uuid::now_v7()));
         let results = Results::open(&ResultsTarget::Sqlite(file.clone())).await.expect("it opens");
         let (access, tasks) = (Arc::new(Access::new(results.clone())), TaskTracker::new());
@@ -236,6 +259,11 @@ mod tests {
             access.known().at.is_some()
         };
         assert_eq!(join_all((0..10).map(|_| ask())).await, [true; 10]);
+        let session = Uuid::now_v7();
+        access.end(session, Timestamp::MAX).await.expect("it ends");
+        // A reading that was asked before comes after it.
+        *access.known.write().expect("it is there") = Arc::default();
+        assert!(access.is_ended(session));
         results.close().await;
         for end in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{end}", file.display()));

@@ -2,9 +2,11 @@
 //!
 //! Owns the way of a row: a line of a file in the data directory before the action, another one after it, and from there into
 //! the results database, beside what is asked. So an action is never kept waiting for a database, and none is forgotten
-//! when that is down or this process is killed. Refuses to write down what only reads, and publishes by who has no
-//! name: the record has those jobs.
+//! when that is down or this process is killed. What was begun is done and written down, though its caller hangs up.
+//! Refuses to write down what only reads, publishes by who has no name (the record has those jobs), and more than one
+//! refusal of nobody a minute from each address: their number is told with the next one.
 
+mod nobody;
 mod spool;
 
 use axum::{
@@ -12,7 +14,7 @@ use axum::{
     extract::{ConnectInfo, Query, Request, State, rejection::QueryRejection},
     http::uri::PathAndQuery,
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use jiff::Timestamp;
 use spinor_consumers::{
@@ -50,10 +52,25 @@ pub(super) async fn follow(
     next: Next,
 ) -> Response {
     let caller = caller.ok();
-    let caller = caller.as_ref();
-    if !is_written_down(operation, caller) {
+    if !is_written_down(operation, caller.as_ref()) {
         return next.run(request).await;
     }
+    // A caller that hangs up ends what waits for it, and must not end this half way.
+    let tasks = state.tasks.clone();
+    match tasks.spawn(written_down(state, operation, caller, request, next)).await {
+        Ok(response) => response,
+        Err(error) => Problem::new(500, "It failed", error.to_string()).into_response(),
+    }
+}
+
+async fn written_down(
+    state: ApiState,
+    operation: &'static Operation,
+    caller: Option<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let caller = caller.as_ref();
     let place = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0.to_string());
     let target = request.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
     let mut row = AuditRow {
@@ -66,7 +83,10 @@ pub(super) async fn follow(
         target: target.strip_prefix("/api/v1").unwrap_or(target).chars().take(1000).collect(),
         outcome: String::new(),
     };
-    state.audit.note(&row.clone().begun());
+    // Of nobody there is nothing to say before it is known what comes of it.
+    if caller.is_some() {
+        state.audit.note(&row.clone().begun());
+    }
     let response = next.run(request).await;
     // Under which name it acts may be said in the body.
     let entered = response.extensions().get::<Entered>().map(|entered| entered.0.as_str());
@@ -75,13 +95,22 @@ pub(super) async fn follow(
         None => format!("done: {}", response.status().as_u16()),
         Some(problem) => format!("{}: {}", problem.status, problem.told(&problem.title)),
     };
+    if row.who == "nobody" {
+        match state.audit.of_nobody(&row.place) {
+            None => return response,
+            Some(0) => {}
+            Some(more) => row.outcome += &format!(" (and {more} more from there before)"),
+        }
+    }
     state.audit.note(&row);
     response
 }
 
 fn is_written_down(operation: &Operation, caller: Option<&Caller>) -> bool {
     match operation.name {
-        "logIn" | "logOut" => true,
+        "logIn" => true,
+        // Who has no session ends none.
+        "logOut" => caller.is_some(),
         // Whoever has the key of the house names nobody; their jobs are in the record.
         "publishJobs" => caller.is_some_and(Caller::has_name),
         _ => operation.role >= Some(Role::Publisher) && !operation.method.is_safe(),

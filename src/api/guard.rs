@@ -106,7 +106,7 @@ async fn proxied(state: &ApiState, name: &str, headers: &HeaderMap, method: &Met
 }
 
 /// Who asks; what is said of somebody who does not show who that is. Some operations answer everybody.
-async fn known(state: &ApiState, headers: &HeaderMap, method: &Method) -> Result<Caller, Problem> {
+pub(super) async fn known(state: &ApiState, headers: &HeaderMap, method: &Method) -> Result<Caller, Problem> {
     let token = Token::of(&state.config);
     let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     if let Some(shown) = shown.and_then(|value| value.strip_prefix(b"Bearer ")) {

@@ -4,6 +4,7 @@
 //! one that cannot be used is told, and the old one stays. Refuses clients' certificates: a login says who it is.
 
 use std::{
+    collections::VecDeque,
     io,
     net::SocketAddr,
     path::Path,
@@ -18,7 +19,7 @@ use rustls::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -26,8 +27,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use crate::config::TlsFiles;
 
 /// A handshake takes no longer.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// More at once are not begun.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// There are no more at once: one more is begun in the place of the oldest, so that who says nothing keeps nobody out.
 const AT_ONCE: usize = 200;
 /// The files are looked at this often, when somebody connects.
 const LOOK: Duration = Duration::from_secs(1);
@@ -42,13 +43,23 @@ pub(super) struct TlsListener {
     changed: Option<SystemTime>,
     looked: Instant,
     handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
+    /// The oldest first.
+    begun: VecDeque<AbortHandle>,
 }
 
 impl TlsListener {
     /// On this socket, with these files; an error names the one that is wrong.
     pub(super) fn new(tcp: TcpListener, files: TlsFiles) -> Result<Self, String> {
         let (acceptor, changed) = (acceptor(&files)?, changed(&files));
-        Ok(Self { tcp, files, acceptor, changed, looked: Instant::now(), handshakes: JoinSet::new() })
+        Ok(Self {
+            tcp,
+            files,
+            acceptor,
+            changed,
+            looked: Instant::now(),
+            handshakes: JoinSet::new(),
+            begun: VecDeque::new(),
+        })
     }
 
     fn look(&mut self) {
@@ -72,8 +83,14 @@ impl TlsListener {
 
     fn shake(&mut self, stream: TcpStream, peer: SocketAddr) {
         self.look();
+        self.begun.retain(|handshake| !handshake.is_finished());
+        if self.begun.len() >= AT_ONCE
+            && let Some(oldest) = self.begun.pop_front()
+        {
+            oldest.abort();
+        }
         let acceptor = self.acceptor.clone();
-        self.handshakes.spawn(async move {
+        let begun = self.handshakes.spawn(async move {
             let shaken = timeout(HANDSHAKE, acceptor.accept(stream)).await;
             match shaken {
                 Ok(Ok(stream)) => Some((stream, peer)),
@@ -84,6 +101,7 @@ impl TlsListener {
                 Err(_) => None,
             }
         });
+        self.begun.push_back(begun);
     }
 }
 
@@ -93,14 +111,17 @@ impl Listener for TlsListener {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
-            let room = self.handshakes.len() < AT_ONCE;
+            // A pattern in the place of `joined` would stop the look at the other handshakes when one fails.
             tokio::select! {
-                Some(Ok(Some(shaken))) = self.handshakes.join_next() => return shaken,
-                accepted = self.tcp.accept(), if room => match accepted {
+                joined = self.handshakes.join_next(), if !self.handshakes.is_empty() => {
+                    if let Some(Ok(Some(shaken))) = joined {
+                        return shaken;
+                    }
+                }
+                accepted = self.tcp.accept() => match accepted {
                     Ok((stream, peer)) => self.shake(stream, peer),
                     Err(_) => tokio::time::sleep(AGAIN).await,
                 },
-                else => tokio::time::sleep(AGAIN).await,
             }
         }
     }

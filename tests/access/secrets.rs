@@ -70,7 +70,11 @@ async fn what_is_done_is_written_down_with_who_and_from_where_though_the_databas
     assert_eq!(stage.by("viewer", Method::POST, "/queues/default/resume", None).await.0, 403);
     let job = Some(json!({"kind": "noop"}));
     assert_eq!(stage.by("publisher:default", Method::POST, "/jobs", job).await.0, 201);
-    assert_eq!(stage.ask(Method::DELETE, "/api/v1/dead?all=true").send().await.unwrap().status(), 401);
+    // Of nobody one is written down a minute; who has no session ends none.
+    for _ in 0..3 {
+        assert_eq!(stage.ask(Method::DELETE, "/api/v1/dead?all=true").send().await.unwrap().status(), 401);
+        assert_eq!(stage.ask(Method::DELETE, "/api/v1/session").send().await.unwrap().status(), 204);
+    }
     let client = &stage.front.client;
     let filter = AuditFilter::default();
     let rows = eventually_some("the actions to be listed", SOON, async || {

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use spinor::api::Asked;
 use spinor_consumers::{
     broker::Broker as _,
     entry::{Entry, RunReport},
     marks::StateCell,
+    results::AuditFilter,
     state::Subject,
 };
 use spinor_executors::Outcome;
@@ -118,4 +120,27 @@ async fn another_kind_does_not_uncover_the_secrets_of_a_job() {
     let (status, refused) = by(&format!("/jobs/{id}/replay"), json!({"kind": "noop"})).await;
     assert_eq!((status, &refused["field"]), (422, &json!("args")), "{refused}");
     assert_eq!(by(&format!("/jobs/{id}/replay"), json!({"kind": "noop", "args": {}})).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_stream_of_events_ends_with_the_token_of_its_reader_and_an_action_is_done_though_its_caller_hangs_up() {
+    let stage = Stage::new(&[&["viewer"], &["operator"]]).await;
+    let client = &stage.front.client;
+    let events = stage.ask(Method::GET, "/api/v1/events").bearer_auth(&stage.tokens["viewer"]).send().await.unwrap();
+    assert_eq!(events.status(), 200);
+    client.remove_token("t0", &Asked::default()).await.unwrap();
+    tokio::time::timeout(SOON, events.bytes()).await.expect("the stream ends").unwrap();
+
+    // It looks for the job for a while.
+    let path = format!("/api/v1/jobs/{}/replay", Uuid::now_v7());
+    let asking = stage.ask(Method::POST, &path).bearer_auth(&stage.tokens["operator"]);
+    let hung_up = tokio::spawn(asking.send());
+    let filter = AuditFilter { who: Some("t1".to_owned()), ..AuditFilter::default() };
+    let outcome = async || client.actions(&filter).await.ok()?.rows.first().map(|row| row.outcome.clone());
+    eventually("it to have begun", SOON, async || outcome().await.is_some()).await;
+    hung_up.abort();
+    eventually("its end to be written down", SOON, async || {
+        outcome().await.is_some_and(|outcome| outcome.starts_with("404"))
+    })
+    .await;
 }

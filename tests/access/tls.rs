@@ -5,6 +5,10 @@ use std::{path::Path, time::Duration};
 use reqwest::{Certificate, Method, header};
 use serde_json::json;
 use spinor_consumers::state::StateTarget;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
 
 use super::{Stage, TOKEN, cookie};
 use crate::support::{authority::Authority, eventually, front::Front, scratch::Scratch};
@@ -39,6 +43,32 @@ async fn a_login_over_tls_is_for_the_names_that_are_configured_and_a_new_certifi
     assert!(set.contains("; Secure"), "{set}");
     let read = stage.ask(Method::GET, "/api/v1/status").header(header::COOKIE, cookie(&login));
     assert_eq!(read.send().await.unwrap().status(), 200);
+    // One handshake fails while another one waits: that one is not forgotten. Nor does who says nothing keep others out.
+    let address = stage.base().trim_start_matches("https://").to_owned();
+    let between = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = between.local_addr().unwrap().port();
+    let slow = async {
+        let (mut client, _) = between.accept().await.unwrap();
+        let mut server = TcpStream::connect(&address).await.unwrap();
+        let mut rubbish = TcpStream::connect(&address).await.unwrap();
+        rubbish.write_all(b"no handshake at all\r\n\r\n").await.unwrap();
+        let _ = rubbish.read_to_end(&mut Vec::new()).await;
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    };
+    let asked = trusting(&authority).get(format!("https://127.0.0.1:{port}/healthz")).send();
+    let answer = tokio::select! {
+        answer = tokio::time::timeout(Duration::from_secs(20), asked) => answer.expect("its handshake is looked at"),
+        () = slow => panic!("the connection ended"),
+    };
+    assert_eq!(answer.unwrap().status(), 200);
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        idle.push(TcpStream::connect(&address).await.unwrap());
+    }
+    let asked = trusting(&authority).get(format!("{}/healthz", stage.base())).timeout(Duration::from_secs(8)).send();
+    assert_eq!(asked.await.expect("those who say nothing keep nobody out").status(), 200);
+    drop(idle);
+
     let plain = stage.base().replace("https://", "http://");
     assert!(stage.http.get(format!("{plain}/healthz")).send().await.is_err(), "nothing is said without TLS");
 

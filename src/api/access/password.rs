@@ -1,4 +1,4 @@
-//! Passwords: argon2id, two at once at most, since each takes 19 MiB and some tens of milliseconds.
+//! Passwords: argon2id, two at once at most, since each takes 19 MiB and some tens of milliseconds; few more wait.
 
 use argon2::{
     Argon2, PasswordHasher as _, PasswordVerifier as _,
@@ -10,17 +10,20 @@ use tokio::sync::Semaphore;
 use super::Problem;
 
 const AT_ONCE: usize = 2;
+/// More than so many do not wait.
+const WAITING: usize = 32;
 const LONGEST: usize = 200;
 const SHORTEST: usize = 8;
 
 /// Checks passwords.
 pub(super) struct Passwords {
     places: Semaphore,
+    waiting: Semaphore,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { places: Semaphore::new(AT_ONCE) }
+        Self { places: Semaphore::new(AT_ONCE), waiting: Semaphore::new(WAITING) }
     }
 }
 
@@ -30,6 +33,8 @@ impl Passwords {
         if password.len() > LONGEST {
             return Ok(false);
         }
+        let crowded = "many log in at once; try again in some seconds";
+        let _waits = self.waiting.try_acquire().map_err(|_| Problem::new(429, "Too many logins", crowded))?;
         let _place = self.places.acquire().await.map_err(|_| Problem::new(503, "Ends", "this process ends"))?;
         let (hash, password) = (hash.map(str::to_owned), password.to_owned());
         let checked = tokio::task::spawn_blocking(move || match &hash {
@@ -73,5 +78,10 @@ mod tests {
         assert_eq!(passwords.check(Some(&first), "correct house").await, Ok(false));
         assert_eq!(passwords.check(None, "correct horse").await, Ok(false));
         assert!(hash("short".to_owned()).await.is_err());
+        let all = passwords.waiting.acquire_many(u32::try_from(WAITING).unwrap()).await.unwrap();
+        let refused = passwords.check(Some(&first), "correct horse").await;
+        assert!(refused.is_err_and(|problem| problem.status == 429), "it does not wait");
+        drop(all);
+        assert_eq!(passwords.check(Some(&first), "correct horse").await, Ok(true));
     }
 }

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     fs::{File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -22,8 +22,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::nobody::Nobody;
+
 /// So many rows to a transaction.
 const BATCH: usize = 200;
+/// So many lines are read at a time, however long the file is.
+const LINES: usize = 2000;
+/// No line is longer.
+const LONGEST: u64 = 64 * 1024;
 /// A database that takes nothing is tried again after this.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Who reads the list waits no longer for what was just done.
@@ -34,6 +40,7 @@ pub struct Spool {
     path: PathBuf,
     open: Mutex<Open>,
     wake: Notify,
+    nobody: Mutex<Nobody>,
     /// The number of lines that are in the database, or were given up.
     sent: watch::Sender<u64>,
 }
@@ -48,7 +55,7 @@ impl Spool {
     /// In this directory.
     pub fn new(directory: &Path) -> Self {
         let (path, sent) = (directory.join("audit.log"), watch::Sender::new(0));
-        Self { path, open: Mutex::default(), wake: Notify::new(), sent }
+        Self { path, open: Mutex::default(), wake: Notify::new(), nobody: Mutex::default(), sent }
     }
 
     fn sending(&self) -> PathBuf {
@@ -70,6 +77,11 @@ impl Spool {
         open.written += 1;
         drop(open);
         self.wake.notify_one();
+    }
+
+    /// Is a refusal of nobody from this place written down? With how many were not, since the last one that was.
+    pub(super) fn of_nobody(&self, place: &str) -> Option<u64> {
+        self.nobody.lock().unwrap_or_else(PoisonError::into_inner).count(place)
     }
 
     /// Waits until what was written before is in the database, but not for long.
@@ -106,13 +118,25 @@ impl Spool {
     /// Sends what is in the file; was there anything?
     async fn send(&self, results: &Results) -> Result<bool, String> {
         let (sending, written) = (self.sending(), self.turn().map_err(|error| error.to_string())?);
-        let text = match std::fs::read_to_string(&sending) {
-            Ok(text) => text,
+        let mut file = match File::open(&sending) {
+            Ok(file) => BufReader::new(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error.to_string()),
         };
-        for rows in rows(&text).chunks(BATCH) {
-            results.audit(rows).await.map_err(|error| error.to_string())?;
+        let mut wrong = 0;
+        loop {
+            let (lines, is_end) = lines(&mut file).map_err(|error| error.to_string())?;
+            let (rows, none) = rows(&lines);
+            wrong += none;
+            for rows in rows.chunks(BATCH) {
+                results.audit(rows).await.map_err(|error| error.to_string())?;
+            }
+            if is_end {
+                break;
+            }
+        }
+        if wrong > 0 {
+            tracing::warn!(wrong, "Lines of `audit.log` were cut off and are left out.");
         }
         std::fs::remove_file(&sending).map_err(|error| error.to_string())?;
         if let Some(written) = written {
@@ -150,11 +174,31 @@ fn write(open: &mut Open, path: &Path, line: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The actions in a file, in order; of two lines the one with the end. A line that was cut off is none.
-fn rows(text: &str) -> Vec<AuditRow> {
+/// The next lines of a file; are they the last?
+fn lines(file: &mut impl io::BufRead) -> io::Result<(Vec<Vec<u8>>, bool)> {
+    let mut lines = Vec::new();
+    while lines.len() < LINES {
+        let mut line = Vec::new();
+        // What is longer comes in parts, which are no lines.
+        if file.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
+            return Ok((lines, true));
+        }
+        lines.push(line);
+    }
+    Ok((lines, false))
+}
+
+/// The actions in these lines, in order, and how many of them are none; of two lines the one with the end. A line that was
+/// cut off is none, wherever that was.
+fn rows(lines: &[Vec<u8>]) -> (Vec<AuditRow>, usize) {
     let mut rows: Vec<AuditRow> = Vec::new();
     let mut places: HashMap<Uuid, usize> = HashMap::new();
-    for row in text.lines().filter_map(|line| serde_json::from_str::<AuditRow>(line).ok()) {
+    let mut wrong = 0;
+    for line in lines.iter().filter(|line| !line.trim_ascii().is_empty()) {
+        let Ok(row) = serde_json::from_slice::<AuditRow>(line) else {
+            wrong += 1;
+            continue;
+        };
         match places.get(&row.id) {
             Some(place) => rows[*place] = row,
             None => {
@@ -163,7 +207,7 @@ fn rows(text: &str) -> Vec<AuditRow> {
             }
         }
     }
-    rows
+    (rows, wrong)
 }
 
 #[cfg(test)]
@@ -177,7 +221,8 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("spinor-spool-{}", Uuid::now_v7()));
         std::fs::create_dir(&directory).expect("made");
         let spool = Spool::new(&directory);
-        std::fs::write(&spool.path, "{\"id\":\"0198").expect("written");
+        // In the middle of a name that is not of ASCII, too.
+        std::fs::write(&spool.path, b"{\"id\":\"0198\xc3").expect("written");
         let row = AuditRow {
             id: Uuid::now_v7(),
             at: Timestamp::UNIX_EPOCH,
@@ -189,7 +234,10 @@ mod tests {
             outcome: "done: 200".to_owned(),
         };
         spool.note(&row);
-        assert_eq!(rows(&std::fs::read_to_string(&spool.path).expect("there")), [row]);
+        let file = std::fs::read(&spool.path).expect("there");
+        let (lines, is_end) = lines(&mut file.as_slice()).expect("read");
+        assert!(is_end);
+        assert_eq!(rows(&lines), (vec![row], 1));
         std::fs::remove_dir_all(directory).expect("removed");
     }
 }
