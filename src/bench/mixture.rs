@@ -113,7 +113,7 @@ impl Line {
             })
             .unwrap_or(KINDS[0]);
         let queue = if dice.below(40) == 0 { "low" } else { home };
-        let waits = number >= rows - rows.div_ceil(250) || number % 5000 == 0;
+        let waits = number >= rows - rows.div_ceil(250) || number.is_multiple_of(5000);
         let end = match (waits, dice.below(10_000)) {
             (true, of) if of % 5 == 0 => End::Delayed,
             (true, _) => End::Queued,

@@ -4,11 +4,8 @@
 
 use std::{io, path::PathBuf};
 
-use clap::{Args, Command, CommandFactory as _, ValueEnum};
-use clap_complete::{
-    generate,
-    shells::{Bash, Elvish, Fish, PowerShell, Zsh},
-};
+use clap::{Args, Command, CommandFactory as _};
+use clap_complete::{Shell, generate};
 use serde::Serialize;
 
 use super::{Cli, Failure, output::Output};
@@ -22,16 +19,6 @@ pub struct Completions {
     /// The shell
     #[arg(value_enum)]
     shell: Shell,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Shell {
-    Bash,
-    Elvish,
-    Fish,
-    #[value(name = "powershell")]
-    PowerShell,
-    Zsh,
 }
 
 /// Flags of `man`.
@@ -51,13 +38,7 @@ struct Written {
 impl Completions {
     pub(super) fn run(self, output: Output) -> Result<u8, Failure> {
         let (mut verbs, mut text) = (Cli::command(), Vec::new());
-        match self.shell {
-            Shell::Bash => generate(Bash, &mut verbs, "spinor", &mut text),
-            Shell::Elvish => generate(Elvish, &mut verbs, "spinor", &mut text),
-            Shell::Fish => generate(Fish, &mut verbs, "spinor", &mut text),
-            Shell::PowerShell => generate(PowerShell, &mut verbs, "spinor", &mut text),
-            Shell::Zsh => generate(Zsh, &mut verbs, "spinor", &mut text),
-        }
+        generate(self.shell, &mut verbs, "spinor", &mut text);
         output.text(String::from_utf8_lossy(&text).trim_end())
     }
 }

@@ -52,8 +52,9 @@ async fn a_bounded_role_takes_over_no_job_by_its_id_its_key_its_run_or_its_kind(
         stage.front.results.job(own).await.unwrap().is_some_and(|record| record.row.state.is_final())
     })
     .await;
-    assert_eq!(by("/jobs", taking(own)).await.0, 201, "its own id again");
-    stage.front.work("quiet", Outcome::failed("out of paper")).await;
+    assert_eq!(by("/jobs", taking(own)).await.0, 200, "its own id again, which has ended");
+    let planned = Uuid::new_v5(&own, b"the next instant of somebody's trigger");
+    assert_eq!(by("/jobs", taking(planned)).await.0, 403);
     // Who has the whole house publishes it there: the line of the record says so from then on.
     assert_eq!(admin("/jobs", taking(theirs)).await.0, 201);
     stage.front.work("quiet", Outcome::failed("out of paper")).await;
@@ -134,11 +135,12 @@ async fn a_stream_of_events_ends_with_the_token_of_its_reader_and_an_action_is_d
     // It looks for the job for a while.
     let path = format!("/api/v1/jobs/{}/replay", Uuid::now_v7());
     let asking = stage.ask(Method::POST, &path).bearer_auth(&stage.tokens["operator"]);
-    let hung_up = tokio::spawn(asking.send());
+    let mut hung_up = tokio::task::JoinSet::new();
+    hung_up.spawn(asking.send());
     let filter = AuditFilter { who: Some("t1".to_owned()), ..AuditFilter::default() };
     let outcome = async || client.actions(&filter).await.ok()?.rows.first().map(|row| row.outcome.clone());
     eventually("it to have begun", SOON, async || outcome().await.is_some()).await;
-    hung_up.abort();
+    hung_up.abort_all();
     eventually("its end to be written down", SOON, async || {
         outcome().await.is_some_and(|outcome| outcome.starts_with("404"))
     })

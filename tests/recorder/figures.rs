@@ -63,7 +63,7 @@ async fn counted(record: &Record) {
     // What is too old goes with what a recorder stores next.
     let minutes = FIGURES_KEPT * 60;
     record.execute(&format!("UPDATE figures SET minute = minute - {minutes}")).await;
-    record.execute(&format!("UPDATE figure_hours SET hour = hour - {}", FIGURES_KEPT)).await;
+    record.execute(&format!("UPDATE figure_hours SET hour = hour - {FIGURES_KEPT}")).await;
     record.again().await.store(&[ended(State::Succeeded, "c", SignedDuration::ZERO)]).await.unwrap();
     let filter = FigureFilter { from: Timestamp::UNIX_EPOCH, ..filter };
     let kinds = record.results.figures_by_kind(&filter).await.unwrap();

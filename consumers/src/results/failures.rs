@@ -249,7 +249,7 @@ impl Store {
         let (begun, mut groups) = (Instant::now(), BTreeMap::new());
         let mut lanes = lanes(filter);
         // In turns, so that each has its newest looked at.
-        while lanes.iter().any(|lane| lane.goes_on()) {
+        while lanes.iter().any(Lane::goes_on) {
             for lane in lanes.iter_mut().filter(|lane| lane.goes_on()) {
                 // The first stretch of each is short, and always looked at.
                 if lane.rows > 0 && begun.elapsed() >= lasts * 3 / 4 {

@@ -35,6 +35,11 @@ pub(super) async fn may_name(state: &ApiState, caller: &Caller, job: &Job, named
         return Ok(());
     }
     if named {
+        // One that follows from something, as those of triggers do, may be somebody's tomorrow.
+        if !matches!(job.id.get_version_num(), 4 | 7) {
+            let why = "a random UUID (version 4 or 7) is expected; others need the role publisher without a pattern";
+            return Err(Problem { field: Some("id".to_owned()), ..Problem::new(403, "Not allowed", why) });
+        }
         may_have(state, job).await?;
     }
     match job.run {
