@@ -99,7 +99,7 @@ pub(super) async fn keep(
 
 /// Queues that are not there, each with what its publisher is told. While the broker is away nothing is known,
 /// and nothing refused.
-async fn missing<'a>(state: &ApiState, queues: BTreeSet<&'a str>) -> BTreeMap<&'a str, Problem> {
+pub(super) async fn missing<'a>(state: &ApiState, queues: BTreeSet<&'a str>) -> BTreeMap<&'a str, Problem> {
     let mut missing = BTreeMap::new();
     for queue in queues {
         match state.broker.stats(&[queue.to_owned()]).await {

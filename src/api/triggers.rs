@@ -5,6 +5,8 @@
 
 mod secrets;
 
+use std::collections::BTreeSet;
+
 use axum::{
     Json,
     body::Bytes,
@@ -28,7 +30,7 @@ use secrets::{hide_in, shown};
 use super::{
     Answer, ApiState, Problem, bad_query,
     caller::Caller,
-    jobs, new_job,
+    delayed, jobs, new_job,
     new_source::NewItems,
     new_trigger::{self, NewTrigger},
     query_of,
@@ -186,6 +188,10 @@ async fn given(state: &ApiState, caller: &Caller, name: String, new: &NewTrigger
     state.schemas.check_secrets(&spec.job.kind, &spec.job.args).map_err(|problem| problem.within("job"))?;
     if !trigger::has_words(&spec.job.args) {
         state.schemas.checking().check(&spec.job).await.map_err(|problem| problem.within("job"))?;
+    }
+    let queue = BTreeSet::from([spec.job.queue.as_str()]);
+    if let Some((_, problem)) = delayed::missing(state, queue).await.pop_first() {
+        return Err(problem.within("job"));
     }
     if let (Some(at), Ok(schedule)) = (&new.at, spec.schedule())
         && schedule.next(Timestamp::now()).is_none()

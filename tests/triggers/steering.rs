@@ -91,6 +91,8 @@ async fn a_trigger_is_added_edited_paused_fired_and_removed_and_one_of_the_file_
     refused(&spinor, &past, 2, "is past").await;
     let wrong = ["triggers", "add", "wrong", "--every", "1h", "--job", r#"{"kind": "noop", "delay": "5m"}"#];
     refused(&spinor, &wrong, 2, "job.delay").await;
+    let wrong = ["triggers", "add", "wrong", "--every", "1h", "--kind", "noop", "--queue", "nowhere"];
+    refused(&spinor, &wrong, 2, "no queue takes").await;
     let wrong = ["triggers", "add", "wrong", "--every", "8d", "--kind", "command", "--args", r#"{"argv": 7}"#];
     refused(&spinor, &wrong, 2, "job.args.argv").await;
     let wrong = ["triggers", "add", "wrong", "--every", "99y", "--kind", "noop"];
