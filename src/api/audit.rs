@@ -90,12 +90,14 @@ async fn written_down(
     let response = next.run(request).await;
     // Under which name it acts may be said in the body.
     let entered = response.extensions().get::<Entered>().map(|entered| entered.0.as_str());
-    row.who = entered.or(caller.map(Caller::name)).unwrap_or("nobody").to_owned();
+    let who = entered.or(caller.map(Caller::name));
+    row.who = who.unwrap_or("nobody").to_owned();
+    let is_known = who.is_some();
     row.outcome = match response.extensions().get::<Problem>() {
         None => format!("done: {}", response.status().as_u16()),
         Some(problem) => format!("{}: {}", problem.status, problem.told(&problem.title)),
     };
-    if row.who == "nobody" {
+    if !is_known {
         match state.audit.of_nobody(&row.place) {
             None => return response,
             Some(0) => {}

@@ -9,7 +9,7 @@ use std::{pin::pin, sync::atomic::Ordering};
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{FromRequest as _, FromRequestParts as _, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts, uri::PathAndQuery},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -125,7 +125,9 @@ fn whose(caller: &Caller) -> String {
 }
 
 fn asked(parts: &Parts, body: &[u8]) -> [u8; 32] {
-    hash(&[parts.method.as_str().as_bytes(), parts.uri.to_string().as_bytes(), body])
+    // Not how the server is called: that is the same one by another name.
+    let asked = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    hash(&[parts.method.as_str().as_bytes(), asked.as_bytes(), body])
 }
 
 fn hash(parts: &[&[u8]]) -> [u8; 32] {

@@ -10,8 +10,22 @@ use spinor_consumers::access::{Grant, Grants};
 use super::raw::Rules;
 
 /// Headers that mean something else already.
-const TAKEN: [&str; 8] =
-    ["authorization", "cookie", "host", "origin", "content-type", "content-length", "x-spinor", "x-forwarded-for"];
+const TAKEN: [&str; 14] = [
+    "accept",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "host",
+    "idempotency-key",
+    "last-event-id",
+    "origin",
+    "referer",
+    "user-agent",
+    "x-forwarded-for",
+    "x-spinor",
+];
 
 /// Whose word is taken for who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
